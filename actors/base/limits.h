@@ -1,0 +1,34 @@
+/* Every bound that is a constant, with its reason. Bounds that an operator can set are in the
+ * configuration; what stands here for those is the default. */
+#ifndef ACTORS_BASE_LIMITS_H
+#define ACTORS_BASE_LIMITS_H
+
+/* Data messages in one mailbox unless told otherwise: at 64 B each a full one is 64 KiB, and a worker
+ * goes through it in well under a millisecond, so a publisher held back by it is not held long. */
+#define MAILBOX_MAX_DEFAULT 1024
+/* The mailbox counts in 16 bits. */
+#define MAILBOX_MAX 65535
+/* Control messages (credit, joins, timers): each sender has a few under way at most; this serves the
+ * most connections a broker may have (CONNECTIONS_MAX_DEFAULT), several times over. */
+#define CONTROL_MAX 65535
+/* Messages handled in one turn before other actors get theirs: long enough to spread the cost of a
+ * switch, short enough that the last of 1,000 busy actors waits some milliseconds. */
+#define TURN_MESSAGES_MAX 128
+/* A turn longer than this is reported with the actor's name. */
+#define TURN_WARN_NS (UINT64_C(100) * 1000 * 1000)
+#define BLOCKING_THREADS_DEFAULT 2
+#define BLOCKING_QUEUE_MAX 1024
+#define WORKERS_MAX 64
+
+/* A topic name, as MQTT and NATS users write them; fits one length byte. */
+#define TOPIC_NAME_SIZE_MAX 255
+/* Deeper values are no data, they are attacks on recursive readers. */
+#define MSGPACK_DEPTH_MAX_DEFAULT 16
+/* One message on the wire. Larger state is streamed in many. */
+#define MESSAGE_SIZE_MAX_DEFAULT (1024 * 1024)
+#define MESSAGE_SIZE_MAX (64 * 1024 * 1024)
+/* Records in one message: each costs an entry of an index, so this bounds it at 1 MiB. */
+#define RECORDS_PER_MESSAGE_MAX_DEFAULT 65536
+#define KEY_SIZE_MAX 1024
+
+#endif

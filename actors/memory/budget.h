@@ -1,0 +1,39 @@
+/* A byte budget: who holds arena memory, how much, and how much they may. One for each owner (a
+ * topic, a connection, the broker). A block is charged to the budget it was allocated under until
+ * its last reference is dropped, whoever holds that. Any thread. */
+#ifndef ACTORS_MEMORY_BUDGET_H
+#define ACTORS_MEMORY_BUDGET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weir_error.h"
+
+struct budget;
+
+struct budget_usage {
+    char owner[64];     /* for people, e.g. "topic sensors/a" (cut where longer) */
+    size_t bytes_used;  /* as charged: whole slots, headers included */
+    size_t bytes_max;   /* 0: no bound of its own */
+    size_t bytes_peak;
+    size_t blocks_used;
+    uint64_t refusals;  /* charges refused because of bytes_max */
+};
+
+/* parent may be NULL; a charge must fit the budget and each of its ancestors (depth at most 4). */
+WEIR_MUST_USE enum weir_error budget_create(struct budget *parent, const char *owner, size_t bytes_max,
+                                            struct budget **out);
+
+/* Gives up the caller's hold and nulls *budget; the memory goes once the last block charged to it
+ * (and the last child) is gone. NULL is fine. */
+void budget_destroy(struct budget **budget);
+
+void budget_limit_set(struct budget *budget, size_t bytes_max);
+
+void budget_usage(const struct budget *budget, struct budget_usage *out);
+
+/* For memory that is not in the arena but is counted with it (an index, say). */
+WEIR_MUST_USE enum weir_error budget_charge(struct budget *budget, size_t size);
+void budget_release(struct budget *budget, size_t size);
+
+#endif

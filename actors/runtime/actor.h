@@ -1,0 +1,126 @@
+/* Actors: what a behaviour is, and what it may do in its turn.
+ *
+ * An actor handles one message at a time, on one worker at a time; its state needs no lock. It is
+ * never run by two workers at once, and what one worker wrote to its state the next one sees.
+ * Nothing here blocks. */
+#ifndef ACTORS_RUNTIME_ACTOR_H
+#define ACTORS_RUNTIME_ACTOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "actors/runtime/message.h"
+#include "weir_error.h"
+
+struct runtime;
+struct turn; /* one actor running on one worker; valid only inside the callbacks below */
+
+/* What happened to an actor, as MESSAGE_EVENT tells it. */
+enum actor_event {
+    ACTOR_EVENT_EXITED,  /* it ended; cause WEIR_OK: in order */
+    ACTOR_EVENT_FAILED,  /* its turn failed; it is suspended with its mailbox until actor_restart or actor_stop */
+    ACTOR_EVENT_READY,   /* its on_start returned WEIR_OK */
+};
+
+struct behaviour {
+    const char *name;  /* for people; lives as long as the program */
+    size_t state_size; /* bytes of state, zeroed before on_start; at most ACTOR_STATE_SIZE_MAX */
+
+    /* Optional. args is valid only for this call (copied at spawn, args_size bytes). A failure is a failed start. */
+    enum weir_error (*on_start)(struct turn *turn, void *state, const void *args);
+
+    /* Handles one message. Anything but WEIR_OK fails the turn: the actor is suspended with its mailbox
+     * kept, the message in hand included, and its supervisor is told. The behaviour must then have left
+     * its state as it was before the message (or mend it in on_restart). Messages it sent stay sent. What it changed in
+     * *message stays changed for the next attempt: a batch can note how far it came. */
+    enum weir_error (*on_message)(struct turn *turn, void *state, struct message *message);
+
+    /* Optional: once at the end of each turn that handled a message, e.g. to pass on what was gathered. */
+    void (*on_turn_end)(struct turn *turn, void *state);
+
+    /* Optional: before the message that failed is tried again; state is the last good one. A failure fails the restart. */
+    enum weir_error (*on_restart)(struct turn *turn, void *state, enum weir_error cause);
+
+    /* Optional: the actor ends; releases what the state holds. May send, cannot refuse. */
+    void (*on_stop)(struct turn *turn, void *state, enum weir_error cause);
+};
+
+#define ACTOR_STATE_SIZE_MAX ((size_t)16 << 10)
+#define ACTOR_ARGS_SIZE_MAX ((size_t)512)
+
+struct actor_options {
+    uint32_t mailbox_max;      /* data messages; 0: the runtime's default (limits.h); at most 65,535 */
+    uint32_t attempts_max;     /* tries of one message before it is a dead letter; 0: 3 */
+    weir_actor supervisor;     /* told of start, failure and end; none: a failure ends the actor */
+    struct budget *budget;     /* what its turn's allocations may be charged to; borrowed; may be NULL */
+    const char *label;         /* for people: "topic a/b"; copied, cut at 63 bytes; NULL: none (costs memory when set) */
+};
+
+/* Spawns an actor; it starts on a worker in its first turn, before any message. options may be NULL.
+ * Any thread, also before runtime_start. WEIR_NO_MEMORY, WEIR_TOO_BIG (args), WEIR_CLOSED (stopping). */
+WEIR_MUST_USE enum weir_error actor_spawn(struct runtime *runtime, const struct behaviour *behaviour,
+                                          const void *args, size_t args_size,
+                                          const struct actor_options *options, weir_actor *out);
+
+/* ------------------------------------------------------------------------------------ inside a turn */
+
+struct runtime *turn_runtime(struct turn *turn);
+struct arena *turn_arena(struct turn *turn);
+weir_actor turn_self(struct turn *turn);
+/* The runtime's clock, read once a turn unless simulated; monotonic nanoseconds. */
+uint64_t turn_now_ns(struct turn *turn);
+
+/* Sends a data message; from is set to the caller. On WEIR_OK the references in message->hold have moved to the
+ * receiver. On a refusal they are still the caller's: WEIR_FULL (see actor_await_room), WEIR_STALE (it ended). */
+WEIR_MUST_USE enum weir_error turn_send(struct turn *turn, weir_actor to, const struct message *message);
+
+/* The same on the control lane, which is handled before data and has its own bound of CONTROL_MAX messages. */
+WEIR_MUST_USE enum weir_error turn_control(struct turn *turn, weir_actor to, const struct message *message);
+
+/* Asks for one MESSAGE_ROOM (control lane) from `to` once its mailbox is at most half full; at once when it is
+ * so already. Asking twice before it came gives one. When `to` has ended: WEIR_STALE, no message. */
+WEIR_MUST_USE enum weir_error turn_await_room(struct turn *turn, weir_actor to);
+
+/* Ends the caller after this message; the rest of its mailbox is dropped (references too). */
+void turn_exit(struct turn *turn, enum weir_error cause);
+
+/* Ends this turn after this message; the rest of the mailbox waits for another turn. */
+void turn_yield(struct turn *turn);
+
+/* ----------------------------------------------------------------------- from anywhere, turns included */
+
+/* As turn_send and turn_control, with from given (may be none). For threads that are no workers. */
+WEIR_MUST_USE enum weir_error actor_send(struct runtime *runtime, weir_actor from, weir_actor to, const struct message *message);
+WEIR_MUST_USE enum weir_error actor_control(struct runtime *runtime, weir_actor from, weir_actor to, const struct message *message);
+
+/* Runs a suspended actor on: on_restart, then the message that failed again, unless that has had attempts_max tries, in
+ * which case it goes to the runtime's on_dead_letter. delay_ns: not before then (backoff). WEIR_STALE. */
+WEIR_MUST_USE enum weir_error actor_restart(struct runtime *runtime, weir_actor actor, uint64_t delay_ns);
+
+/* Ends an actor without its consent, after the message in hand at the latest (a suspended one at once). */
+WEIR_MUST_USE enum weir_error actor_stop(struct runtime *runtime, weir_actor actor, enum weir_error cause);
+
+/* watcher gets MESSAGE_EVENT when actor ends (at once when it has). One-way, as OTP's monitor. */
+WEIR_MUST_USE enum weir_error actor_monitor(struct runtime *runtime, weir_actor watcher, weir_actor actor);
+
+/* As OTP's link: when either ends with a cause other than WEIR_OK, the other is stopped with that cause. */
+WEIR_MUST_USE enum weir_error actor_link(struct runtime *runtime, weir_actor a, weir_actor b);
+
+struct actor_status {
+    weir_actor actor;
+    const char *behaviour;
+    char label[64];
+    const char *state;       /* "starting", "idle", "ready", "running", "suspended", "stopping" */
+    uint32_t depth;          /* data messages waiting, the one in hand included */
+    uint32_t depth_max;
+    uint64_t handled;        /* messages */
+    uint64_t refused;        /* sends refused because the mailbox was full */
+    uint32_t failures;       /* since it was spawned */
+    enum weir_error last_cause;
+};
+
+/* A view of an actor as it is about now. WEIR_STALE. Any thread. */
+WEIR_MUST_USE enum weir_error actor_status(struct runtime *runtime, weir_actor actor, struct actor_status *out);
+
+#endif

@@ -1,0 +1,34 @@
+/* Requests and replies: the bodies on REQ connections, on the admin socket and inside REQUEST frames.
+ * [verb, {args}] -> ["ok", {result}] or ["error", {"code": str, "message": str, ...}]. */
+#ifndef CLIENTS_WIRE_REQUEST_H
+#define CLIENTS_WIRE_REQUEST_H
+
+#include "clients/wire/frame.h"
+
+struct request {
+    struct view verb;
+    struct view args;   /* encoded map */
+};
+WEIR_MUST_USE enum weir_error request_read(struct view body, unsigned depth_max, struct request *out, const char **reason);
+void request_write(struct value_writer *writer, struct view verb, struct view args_encoded);
+
+struct reply {
+    bool ok;
+    struct view result;         /* encoded map */
+    struct view code, message;  /* when not ok */
+};
+WEIR_MUST_USE enum weir_error reply_read(struct view body, unsigned depth_max, struct reply *out);
+/* ["ok", result] where result is an encoded map. */
+void reply_ok_write(struct value_writer *writer, struct view result_encoded);
+/* ["error", {code, message, topic?, cause?, retry_ms?}]; topic and cause may be empty, retry_ms 0. */
+void reply_error_write(struct value_writer *writer, enum weir_error error, struct view message, struct view topic,
+                       struct view cause, uint64_t retry_ms);
+
+/* Finds args[key]; WEIR_NOT_FOUND, WEIR_BAD_REQUEST. value: encoded. */
+WEIR_MUST_USE enum weir_error args_find(struct view args, unsigned depth_max, const char *key, struct view *value);
+/* Typed: WEIR_NOT_FOUND where absent, WEIR_BAD_REQUEST for another type. */
+WEIR_MUST_USE enum weir_error args_find_str(struct view args, const char *key, struct view *out);
+WEIR_MUST_USE enum weir_error args_find_uint(struct view args, const char *key, uint64_t *out);
+WEIR_MUST_USE enum weir_error args_find_bool(struct view args, const char *key, bool *out);
+
+#endif
