@@ -1,0 +1,79 @@
+/* SP over nng's byte streams: listening, dialing, and one connection (pipe) with at most one receive and one send under
+ * way. The owner supplies every buffer; nothing here allocates for a message. Handlers run on nng's threads and must only
+ * enqueue: they may not block, nor destroy what they are called for.
+ *
+ * A pipe passes: close (no more I/O begins, what is under way ends soon; any thread, never blocks) -> on_closed, exactly
+ * once, after which no handler of it is called again -> destroy (frees; not from a handler). */
+#ifndef CLIENTS_SP_PIPE_H
+#define CLIENTS_SP_PIPE_H
+
+#include <sys/uio.h>
+
+#include "clients/sp/framing.h"
+
+#define SP_IOV_MAX 8         /* nng's bound */
+#define SP_PEER_SIZE_MAX 128 /* "tcp://127.0.0.1:51234", "ipc://path (pid 12 uid 0)" */
+
+struct sp_pipe;
+struct sp_listener;
+
+struct sp_pipe_handlers {
+    /* sp_pipe_receive ended: size bytes are in its buffer (at least 1), or error is set and the pipe is closing. */
+    void (*on_received)(void *owner, size_t size, enum weir_error error);
+    /* sp_pipe_send ended: all of it is with the kernel, or error is set and the pipe is closing. */
+    void (*on_sent)(void *owner, enum weir_error error);
+    void (*on_closed)(void *owner);
+};
+
+struct sp_listen_options {
+    uint64_t handshake_ms;   /* the peer's 8 bytes must be there within this time of accept, all of them */
+    size_t handshaking_max;  /* connections in the handshake at once; beyond: closed at once */
+};
+
+struct sp_listener_handlers {
+    /* Before the handshake, cheap: false refuses the connection at once (too many, banned address). address: host without
+     * port for tcp, "ipc" otherwise. Each true is paired with one on_ready or one on_refused. */
+    bool (*on_accept)(void *owner, const char *address);
+    /* The handshake is done: the pipe is the callee's, who calls sp_pipe_start on it (now or later). */
+    void (*on_ready)(void *owner, struct sp_pipe *pipe);
+    /* The handshake failed (WEIR_TIMEOUT, WEIR_PROTOCOL, WEIR_CLOSED); the connection is gone. reason: for people. */
+    void (*on_refused)(void *owner, const char *address, const char *peer, enum weir_error error, const char *reason);
+};
+
+/* Listens on "tcp://host:port" or "ipc://path" and accepts for ever (a failing accept is retried with a delay, never
+ * given up). A stale ipc socket file is removed, one in use is not. Port 0 takes a free port (sp_listener_url).
+ * On failure *reason is a sentence in static storage. */
+WEIR_MUST_USE enum weir_error sp_listen(const char *url, const struct sp_listen_options *options,
+                                        const struct sp_listener_handlers *handlers, void *owner,
+                                        struct sp_listener **out, const char **reason);
+/* The URL with the real port. */
+const char *sp_listener_url(const struct sp_listener *listener);
+/* Stops accepting; connections stay. Blocks until no handler of it runs any more. */
+void sp_listener_stop(struct sp_listener *listener);
+void sp_listener_destroy(struct sp_listener **listener);
+
+/* Dials and does the handshake as `own`, expecting `peer`; blocks up to timeout_ms. Not from a handler. */
+WEIR_MUST_USE enum weir_error sp_dial(const char *url, enum sp_protocol own, enum sp_protocol peer, uint64_t timeout_ms,
+                                      struct sp_pipe **out, const char **reason);
+
+/* Hands the pipe its owner; must be called once before receive, send and close. */
+void sp_pipe_start(struct sp_pipe *pipe, const struct sp_pipe_handlers *handlers, void *owner);
+
+uint16_t sp_pipe_peer_protocol(const struct sp_pipe *pipe);
+bool sp_pipe_is_ipc(const struct sp_pipe *pipe);
+/* For people and per-address bounds; valid as long as the pipe. */
+const char *sp_pipe_peer(const struct sp_pipe *pipe);
+const char *sp_pipe_address(const struct sp_pipe *pipe);
+
+/* Receives what is there into buffer, 1 to size bytes; on_received tells. One at a time. The buffer is the pipe's until then. */
+void sp_pipe_receive(struct sp_pipe *pipe, void *buffer, size_t size);
+
+/* Sends all of the count (1 to SP_IOV_MAX) parts, in as many writes as it takes; on_sent tells. One at a time. The bytes
+ * are the pipe's until then; the iovec array itself is copied. */
+void sp_pipe_send(struct sp_pipe *pipe, const struct iovec *parts, unsigned count);
+
+void sp_pipe_close(struct sp_pipe *pipe);
+/* Only after on_closed. */
+void sp_pipe_destroy(struct sp_pipe **pipe);
+
+#endif
