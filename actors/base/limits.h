@@ -31,4 +31,12 @@
 #define RECORDS_PER_MESSAGE_MAX_DEFAULT 65536
 #define KEY_SIZE_MAX 1024
 
+/* One log line: a label, a peer and a topic name in quotes fit; longer lines are cut. Below PIPE_BUF,
+ * so that lines of different threads never mix in a pipe. */
+#define LOG_LINE_SIZE_MAX 2048
+
+/* Slots that a thread's cache trades with its pool at once: one lock for so many messages that cross
+ * threads; as 64-byte envelopes a cache holds at most 8 KiB. */
+#define SLOTS_BATCH 64
+
 #endif
