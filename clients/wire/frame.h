@@ -9,10 +9,12 @@
 #include "clients/wire/value.h"
 
 #define SESSION_VERSION 1
+/* Aliases a session may use: a table of 65,536 topics at most on either side. */
+#define ALIAS_MAX UINT32_C(65535)
 
 enum frame_op {
     /* both ways */
-    FRAME_HELLO = 0,        /* [0, version, {client|server: str, credit: uint, message_max: uint, heartbeat_ms: uint}] */
+    FRAME_HELLO = 0,        /* [0, version, {client|server: str, credit?, message_max?, heartbeat_ms?}] */
     FRAME_PING = 1,         /* [1, n] */
     FRAME_PONG = 2,         /* [2, n] */
     FRAME_CREDIT = 3,       /* [3, total]: bytes of data frames the other side may have sent since the start, in all */
@@ -49,7 +51,9 @@ enum overflow_policy { POLICY_RESYNC, POLICY_BLOCK, POLICY_CONFLATE, POLICY_DROP
 /* By their names in frames, requests and on the command line ("folded", "resync"). WEIR_NOT_FOUND. */
 WEIR_MUST_USE enum weir_error ack_level_find(struct view name, enum ack_level *out);
 WEIR_MUST_USE enum weir_error policy_find(struct view name, enum overflow_policy *out);
+const char *ack_level_name(enum ack_level level);
 const char *policy_name(enum overflow_policy policy);
+/* "hello", "publish", ...; "unknown" for no op. */
 const char *frame_op_name(enum frame_op op);
 
 struct cursor {
@@ -60,11 +64,12 @@ struct cursor {
 struct frame {
     enum frame_op op;
     union {
-        struct { uint64_t version, credit, message_max, heartbeat_ms; struct view peer; } hello;
+        struct { uint64_t version, credit, message_max, heartbeat_ms; struct view peer;
+                 bool is_server; } hello;        /* is_server: peer is called "server" instead of "client" */
         struct { uint64_t n; } ping, pong;
         struct { uint64_t total; } credit;
         struct { struct view code, message; } close;
-        struct { uint32_t alias; struct view topic; } alias;
+        struct { uint32_t alias; struct view topic; } alias;     /* alias: at most ALIAS_MAX */
         struct { bool has_alias; uint32_t alias; struct view topic; uint64_t number; enum ack_level ack;
                  uint32_t count; struct view items; } publish;    /* items: count pairs, see items_next */
         struct { uint32_t sub; struct view pattern; enum overflow_policy policy; bool snapshot, updates; uint64_t outbox;
@@ -89,15 +94,19 @@ struct frame {
 };
 
 /* Takes a whole SP message body apart; unknown keys in maps are ignored, unknown ops and wrong types refused, trailing
- * bytes refused. The items of PUBLISH, ENTRIES and UPDATES are not looked into (items_next does). WEIR_BAD_REQUEST with
- * *reason (may be NULL) a sentence. */
+ * bytes refused. Keys that are left out of maps get their defaults (PROTOCOL.md); topics and patterns are str, their
+ * grammar is the caller's to check, and so is hello.version. The items of PUBLISH, ENTRIES and UPDATES are not looked
+ * into: whoever takes them off with items_next refuses the frame when they are not exactly `count` pairs.
+ * WEIR_BAD_REQUEST with *reason (may be NULL) a static sentence. */
 WEIR_MUST_USE enum weir_error frame_read(struct view body, unsigned depth_max, struct frame *out, const char **reason);
 
-/* Takes the next [key|nil, value] pair off items: key encoded (size 0 for nil). WEIR_AGAIN at the end. */
+/* Takes the next [key|nil, value] pair off items: key encoded (size 0 for nil). WEIR_AGAIN at the end, WEIR_BAD_REQUEST. */
 WEIR_MUST_USE enum weir_error items_next(struct view *items, unsigned depth_max, struct view *key, struct view *value);
+/* Takes the next cursor off subscribe.cursors. WEIR_AGAIN at the end; frame_read has checked their form. */
 WEIR_MUST_USE enum weir_error cursors_next(struct view *cursors, struct cursor *out);
 
-/* Writes any frame whole, its items included (frame->as.*.items copied); sets writer->is_full when it does not fit. */
+/* Writes any frame whole, its items included (frame->as.*.items copied); sets writer->is_full when it does not fit.
+ * Options that have their default value are left out. */
 void frame_write(struct value_writer *writer, const struct frame *frame);
 
 /* Writes only what comes before the items of a PUBLISH, ENTRIES or UPDATES frame with `count` pairs; the sender lets the

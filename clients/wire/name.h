@@ -9,7 +9,8 @@
 #include "clients/wire/view.h"
 #include "weir_error.h"
 
-/* WEIR_BAD_TOPIC with *reason a sentence for people ("segment 2 is empty"); reason may be NULL. */
+/* WEIR_BAD_TOPIC with *reason a sentence for people ("segment 2 is empty"), good until this thread's next refusal;
+ * reason may be NULL. Reserved names pass. Patterns that start with "$share/" are refused: nobody serves them. */
 WEIR_MUST_USE enum weir_error name_check(struct view name, const char **reason);
 WEIR_MUST_USE enum weir_error pattern_check(struct view pattern, const char **reason);
 

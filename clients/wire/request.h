@@ -24,11 +24,21 @@ void reply_ok_write(struct value_writer *writer, struct view result_encoded);
 void reply_error_write(struct value_writer *writer, enum weir_error error, struct view message, struct view topic,
                        struct view cause, uint64_t retry_ms);
 
-/* Finds args[key]; WEIR_NOT_FOUND, WEIR_BAD_REQUEST. value: encoded. */
+/* The map of an error reply alone, for REPLY frames. */
+void reply_error_map_write(struct value_writer *writer, enum weir_error error, struct view message, struct view topic,
+                           struct view cause, uint64_t retry_ms);
+
+/* Finds args[key], the first of that name; WEIR_NOT_FOUND, WEIR_BAD_REQUEST also when it is deeper than depth_max.
+ * value: encoded. */
 WEIR_MUST_USE enum weir_error args_find(struct view args, unsigned depth_max, const char *key, struct view *value);
 /* Typed: WEIR_NOT_FOUND where absent, WEIR_BAD_REQUEST for another type. */
 WEIR_MUST_USE enum weir_error args_find_str(struct view args, const char *key, struct view *out);
 WEIR_MUST_USE enum weir_error args_find_uint(struct view args, const char *key, uint64_t *out);
 WEIR_MUST_USE enum weir_error args_find_bool(struct view args, const char *key, bool *out);
+
+/* Finds the `records` of a publish request: their count, and the records one behind the other for record_next, whose values
+ * may be as deep as depth_max. WEIR_NOT_FOUND, WEIR_BAD_REQUEST. */
+WEIR_MUST_USE enum weir_error args_find_records(struct view args, unsigned depth_max, uint32_t *count,
+                                                struct view *records);
 
 #endif

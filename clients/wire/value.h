@@ -6,13 +6,21 @@
 #include "clients/wire/view.h"
 #include "weir_error.h"
 
+/* depth counts arrays and maps inside one another: 5 has depth 0, [5] has 1. No value may be deeper than this, whatever
+ * depth_max says: it bounds value_scan's stack. */
+#define VALUE_DEPTH_LIMIT 64
+/* Levels that requests, replies and frames may put around a value ({"records": [[topic, value]]} has 3): what is read
+ * whole may be that much deeper than a value alone, so that a value's depth counts the same however it travels. */
+#define VALUE_ENVELOPE_DEPTH 4
+
 /* Measures and checks the value at the start of data: well-formed (no 0xc1), not deeper than depth_max, str valid UTF-8.
  * ext is allowed (an opaque value). WEIR_AGAIN: data ends inside the value. WEIR_BAD_REQUEST: malformed.
  * Time linear in the bytes looked at, no recursion. */
 WEIR_MUST_USE enum weir_error value_scan(struct view data, unsigned depth_max, size_t *size_out);
 
 /* A reader over msgpack bytes that frames and requests are taken apart with. Every read checks type and bounds; the first
- * failure sticks (error), so a decoder may read all fields and look once. */
+ * failure sticks (error, always WEIR_BAD_REQUEST, also where the bytes end too early), so a decoder may read all fields and
+ * look once. */
 struct value_reader {
     struct view rest;
     unsigned depth_max;
@@ -25,7 +33,8 @@ struct view value_read_str(struct value_reader *reader);      /* contents withou
 uint32_t value_read_array(struct value_reader *reader);       /* count; never more than bytes left */
 uint32_t value_read_map(struct value_reader *reader);         /* pairs */
 struct view value_read_any(struct value_reader *reader);      /* one whole value, its encoded bytes */
-struct view value_read_key(struct value_reader *reader);      /* str of at most KEY_SIZE_MAX, or nil: its encoded bytes */
+struct view value_read_key(struct value_reader *reader);      /* str of at most KEY_SIZE_MAX in its shortest form: its
+                                                                  encoded bytes; nil: size 0 */
 bool value_peek_nil(const struct value_reader *reader);
 bool value_reader_at_end(const struct value_reader *reader);
 

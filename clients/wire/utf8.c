@@ -1,0 +1,51 @@
+/* The long form of the UTF-8 check. Called by value_scan and name_check through utf8_is_valid; any thread. */
+#include "clients/wire/utf8.h"
+
+static bool is_continuation(uint8_t byte) { return (byte & 0xc0) == 0x80; }
+
+/* Size of the well-formed character of two bytes or more at text, 0 when it is none. The bounds on the second byte are
+ * what keeps out overlong forms (e0, f0), surrogates (ed) and code points beyond U+10FFFF (f4): Unicode, table 3-7. */
+static size_t character_size(const uint8_t *text, size_t left)
+{
+    uint8_t first = text[0];
+    if (first < 0xc2)
+        return 0;
+    if (first < 0xe0)
+        return left >= 2 && is_continuation(text[1]) ? 2 : 0;
+    if (first < 0xf0) {
+        uint8_t low = first == 0xe0 ? 0xa0 : 0x80;
+        uint8_t high = first == 0xed ? 0x9f : 0xbf;
+        return left >= 3 && text[1] >= low && text[1] <= high && is_continuation(text[2]) ? 3 : 0;
+    }
+    if (first < 0xf5) {
+        uint8_t low = first == 0xf0 ? 0x90 : 0x80;
+        uint8_t high = first == 0xf4 ? 0x8f : 0xbf;
+        return left >= 4 && text[1] >= low && text[1] <= high && is_continuation(text[2]) && is_continuation(text[3]) ? 4
+                                                                                                                     : 0;
+    }
+    return 0;
+}
+
+bool utf8_check_long(const uint8_t *text, size_t size)
+{
+    size_t at = 0;
+    while (at < size) {
+        uint64_t word;
+        if (size - at >= sizeof word) {
+            memcpy(&word, text + at, sizeof word);
+            if ((word & UTF8_HIGH_BITS_8) == 0) {
+                at += sizeof word;
+                continue;
+            }
+        }
+        if (text[at] < 0x80) {
+            at++;
+            continue;
+        }
+        size_t step = character_size(text + at, size - at);
+        if (step == 0)
+            return false;
+        at += step;
+    }
+    return true;
+}
