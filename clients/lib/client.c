@@ -1,0 +1,278 @@
+/* A client: its options, its thread and its end. Called by users of libweir on their threads; client_main is the
+ * client's own thread. */
+#include "clients/lib/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "actors/base/assert.h"
+#include "actors/base/clock.h"
+
+static const char *const link_reason_none = "the broker could not be reached in time";
+
+const char *weir_version(void)
+{
+    return WEIR_VERSION;
+}
+
+void client_wake(struct weir *client)
+{
+    pthread_cond_signal(&client->work);
+}
+
+bool client_is_own_thread(const struct weir *client)
+{
+    return pthread_equal(pthread_self(), client->thread) != 0;
+}
+
+uint64_t deadline_after_ms(uint64_t timeout_ms)
+{
+    uint64_t now = clock_now_ns();
+    return timeout_ms >= (UINT64_MAX - now) / NS_PER_MS ? UINT64_MAX : now + timeout_ms * NS_PER_MS;
+}
+
+/* Waits on one of the client's conditions, whose clock is the monotonic one. */
+static bool condition_wait(struct weir *client, pthread_cond_t *condition, uint64_t deadline_ns)
+{
+    if (deadline_ns == UINT64_MAX) {
+        pthread_cond_wait(condition, &client->lock);
+        return true;
+    }
+    struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_S), .tv_nsec = (long)(deadline_ns % NS_PER_S)};
+    return pthread_cond_timedwait(condition, &client->lock, &until) != ETIMEDOUT;
+}
+
+bool client_wait(struct weir *client, uint64_t deadline_ns)
+{
+    return condition_wait(client, &client->changed, deadline_ns);
+}
+
+/* The next reconnect comes after a random part of a doubling time, so that many clients do not come back at once. */
+static uint64_t backoff_next_ns(struct weir *client)
+{
+    uint64_t limit_ms = client->backoff_ms;
+    client->backoff_ms = limit_ms * 2 > client->options.backoff_max_ms ? client->options.backoff_max_ms : limit_ms * 2;
+    uint64_t half_ns = limit_ms * NS_PER_MS / 2;
+    return clock_now_ns() + half_ns + (uint64_t)random() % (half_ns + 1);
+}
+
+static void client_end(struct weir *client, enum weir_error error)
+{
+    client->is_over = true;
+    client->over_error = error;
+    subscriptions_on_over(client);
+    while (subscriptions_deliver(client)) {
+    }
+    pthread_cond_broadcast(&client->changed);
+}
+
+static void client_reconnect(struct weir *client)
+{
+    if (client->options.reconnect_never) {
+        client_end(client, client->link.error == WEIR_OK ? WEIR_CLOSED : client->link.error);
+        return;
+    }
+    uint64_t until = backoff_next_ns(client);
+    while (!client->is_stopping && clock_now_ns() < until)
+        condition_wait(client, &client->work, until);
+    if (!client->is_stopping)
+        link_dial(client);
+}
+
+/* One round: whatever can be done now is done; false when there is nothing to do but wait. */
+static bool client_round(struct weir *client)
+{
+    struct link *link = &client->link;
+    if (link->pipe != NULL && link->is_closed) {
+        bool was_up = link->state == LINK_UP;
+        enum weir_error error = link->error;
+        link_reap(client);
+        if (was_up && client->options.reconnect_never)
+            client_end(client, error == WEIR_OK ? WEIR_CLOSED : error);
+        return true;
+    }
+    if (link->pipe == NULL) {
+        client_reconnect(client);
+        return true;
+    }
+    bool has_done = link_take(client);
+    has_done |= subscriptions_deliver(client);
+    link_pump(client);
+    return has_done;
+}
+
+static void *client_main(void *argument)
+{
+    struct weir *client = argument;
+    pthread_mutex_lock(&client->lock);
+    link_dial(client);
+    while (!client->is_stopping && !client->is_over) {
+        if (client_round(client) || client->is_stopping || client->is_over)
+            continue;
+        uint64_t next = link_heartbeat(client, clock_now_ns());
+        if (!client->link.has_received && !client->link.is_closed)
+            condition_wait(client, &client->work, next);
+    }
+    if (client->link.pipe != NULL) {
+        link_close(client, WEIR_CLOSED, "the client was closed");
+        while (!client->link.is_closed)
+            condition_wait(client, &client->work, UINT64_MAX);
+        link_reap(client);
+    }
+    if (!client->is_over)
+        client_end(client, WEIR_CLOSED);
+    pthread_mutex_unlock(&client->lock);
+    return NULL;
+}
+
+static char *name_default(void)
+{
+    char *text = NULL;
+    return asprintf(&text, "%s[%d]", program_invocation_short_name, (int)getpid()) < 0 ? NULL : text;
+}
+
+static enum weir_error client_init(struct weir *client, const struct weir_options *options)
+{
+    if (options != NULL)
+        client->options = *options;
+    struct weir_options *o = &client->options;
+    const char *url = o->url != NULL ? o->url : getenv("WEIR_URL");
+    client->url = strdup(url != NULL && *url != '\0' ? url : WEIR_DEFAULT_URL);
+    client->name = o->name != NULL ? strdup(o->name) : name_default();
+    o->connect_timeout_ms = o->connect_timeout_ms != 0 ? o->connect_timeout_ms : 5000;
+    o->backoff_min_ms = o->backoff_min_ms != 0 ? o->backoff_min_ms : 50;
+    o->backoff_max_ms = o->backoff_max_ms != 0 ? o->backoff_max_ms : 5000;
+    o->window_bytes = o->window_bytes != 0 ? o->window_bytes : (size_t)1 << 20;
+    o->publish_buffer_bytes = o->publish_buffer_bytes != 0 ? o->publish_buffer_bytes : (size_t)1 << 20;
+    o->heartbeat_ms = o->heartbeat_ms != 0 ? o->heartbeat_ms : 5000;
+    client->magic = CLIENT_MAGIC;
+    client->backoff_ms = o->backoff_min_ms;
+    client->publisher.next_number = 1;
+    client->publisher.first_number = 1;
+    client->next_sub = 1;
+    client->next_request = 1;
+    pthread_mutex_init(&client->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&client->changed, &monotonic);
+    pthread_cond_init(&client->work, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    return client->url != NULL && client->name != NULL ? WEIR_OK : WEIR_NO_MEMORY;
+}
+
+static void client_free(struct weir *client)
+{
+    subscriptions_fini(client);
+    publisher_fini(client);
+    link_fini(client);
+    pthread_cond_destroy(&client->work);
+    pthread_cond_destroy(&client->changed);
+    pthread_mutex_destroy(&client->lock);
+    free(client->url);
+    free(client->name);
+    client->magic = 0;
+    free(client);
+}
+
+static void client_stop(struct weir *client)
+{
+    pthread_mutex_lock(&client->lock);
+    client->is_stopping = true;
+    client_wake(client);
+    pthread_mutex_unlock(&client->lock);
+    pthread_join(client->thread, NULL);
+}
+
+/* Waits for the first session; the reason of the last failure is kept for the caller. */
+static enum weir_error client_await_up(struct weir *client, const char **reason)
+{
+    static _Thread_local char kept[sizeof client->link.reason];
+    uint64_t deadline = deadline_after_ms(client->options.connect_timeout_ms);
+    enum weir_error error = WEIR_OK;
+    pthread_mutex_lock(&client->lock);
+    while (client->link.state != LINK_UP && !client->is_over && client_wait(client, deadline)) {
+        if (client->link.error == WEIR_PROTOCOL)
+            break;
+    }
+    if (client->link.state != LINK_UP) {
+        snprintf(kept, sizeof kept, "%s", client->link.reason[0] != '\0' ? client->link.reason : link_reason_none);
+        error = client->link.error == WEIR_OK ? WEIR_TIMEOUT : client->link.error;
+        if (reason != NULL)
+            *reason = kept;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return error;
+}
+
+enum weir_error weir_open(const struct weir_options *options, struct weir **out, const char **reason)
+{
+    *out = NULL;
+    if (reason != NULL)
+        *reason = "";
+    struct weir *client = calloc(1, sizeof *client);
+    if (client == NULL)
+        return WEIR_NO_MEMORY;
+    enum weir_error error = client_init(client, options);
+    if (error == WEIR_OK) {
+        /* The new thread reads client->thread only under the lock. */
+        pthread_mutex_lock(&client->lock);
+        if (pthread_create(&client->thread, NULL, client_main, client) != 0)
+            error = WEIR_NO_MEMORY;
+        pthread_mutex_unlock(&client->lock);
+    }
+    if (error != WEIR_OK) {
+        client_free(client);
+        return error;
+    }
+    error = client_await_up(client, reason);
+    if (error != WEIR_OK) {
+        client_stop(client);
+        client_free(client);
+        return error;
+    }
+    *out = client;
+    return WEIR_OK;
+}
+
+/* Says goodbye, so that the broker need not find out by itself; waits a moment for it to be with the kernel. */
+static void client_goodbye(struct weir *client)
+{
+    pthread_mutex_lock(&client->lock);
+    if (client->link.state == LINK_UP) {
+        struct frame frame = {.op = FRAME_CLOSE};
+        frame.as.close.code = view_text("ok");
+        frame.as.close.message = view_text("the client was closed");
+        link_control(client, &frame);
+        link_pump(client);
+        uint64_t deadline = deadline_after_ms(200);
+        while (client->link.is_sending && client->link.state == LINK_UP && client_wait(client, deadline)) {
+        }
+    }
+    pthread_mutex_unlock(&client->lock);
+}
+
+enum weir_error weir_close(struct weir **client, uint64_t timeout_ms)
+{
+    if (*client == NULL)
+        return WEIR_OK;
+    MAGIC_CHECK(*client, CLIENT_MAGIC);
+    if (client_is_own_thread(*client))
+        return WEIR_FORBIDDEN;
+    enum weir_error error = weir_flush(*client, timeout_ms);
+    client_goodbye(*client);
+    client_stop(*client);
+    client_free(*client);
+    *client = NULL;
+    return error;
+}
+
+void weir_counts(struct weir *client, struct weir_counts *out)
+{
+    MAGIC_CHECK(client, CLIENT_MAGIC);
+    pthread_mutex_lock(&client->lock);
+    *out = client->counts;
+    pthread_mutex_unlock(&client->lock);
+}

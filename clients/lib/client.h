@@ -1,0 +1,197 @@
+/* The inside of libweir: one struct weir, its lock, and its parts (link, publisher, subscriptions, requests).
+ *
+ * One mutex guards everything below. Three sorts of threads take it: the user's, in calls; nng's, in the pipe's handlers,
+ * which only note what happened; and the client's own, which dials, takes frames apart, renews credit and runs callbacks
+ * (with the lock released). Functions declared here are called with the lock held unless they say otherwise. */
+#ifndef CLIENTS_LIB_CLIENT_H
+#define CLIENTS_LIB_CLIENT_H
+
+#include <pthread.h>
+
+#include "actors/base/limits.h"
+#include "clients/lib/weir.h"
+#include "clients/sp/pipe.h"
+#include "clients/wire/frame.h"
+
+#define CLIENT_MAGIC 0x57454952u
+#define CLIENT_DEPTH_MAX 64
+
+/* Received bytes, shared by the frames found in them. */
+struct chunk {
+    uint32_t references; /* the link's while it receives, and one for each queued frame */
+    size_t size, capacity;
+    uint8_t data[];
+};
+void chunk_drop(struct chunk *chunk);
+
+/* Bytes on their way out: whole SP messages, one behind the other. */
+struct outbuf {
+    uint8_t *data;
+    size_t start, end, capacity;
+};
+
+enum link_state { LINK_DOWN, LINK_HELLO, LINK_UP };
+
+struct link {
+    enum link_state state;
+    struct sp_pipe *pipe;
+    bool is_ipc, is_receiving, is_sending, is_closed, has_received;
+    enum weir_error error;      /* why it closes */
+    char reason[160];
+    struct chunk *chunk;        /* being received into */
+    size_t parsed;              /* bytes of chunk taken apart */
+    struct outbuf control;      /* frames that never wait behind data */
+    struct outbuf data;         /* closed PUBLISH frames that wait for credit or the line */
+    struct outbuf sending;      /* what is with the pipe now */
+    uint64_t credit_total, credit_used;         /* for PUBLISH bodies, from the broker */
+    uint64_t granted_total, consumed_total;     /* for ENTRIES and UPDATES bodies, to the broker */
+    uint64_t message_max;
+    uint64_t heard_ns, pinged_ns;
+    unsigned pings;
+};
+
+/* A PUBLISH frame that is not done with: not sent yet, or sent with outcomes to come. */
+struct unacked {
+    uint64_t number;
+    uint32_t count;
+    uint32_t remaining; /* records whose outcome is to come; 0: done with */
+    enum ack_level ack;
+};
+
+struct publish_waiter {
+    struct publish_waiter *next;
+    uint64_t number;
+    bool is_done;
+    enum weir_error outcome;
+    struct weir_seq seq;
+};
+
+struct publisher {
+    /* The open batch: records of one topic and ack level, not yet a frame. */
+    char topic[TOPIC_NAME_SIZE_MAX + 1];
+    enum ack_level ack;
+    uint8_t *items;
+    size_t items_size, items_capacity;
+    uint32_t count;
+    uint64_t first_number, next_number;
+    /* A ring in order of numbers; the last unsent_count of them are the messages in link.data, in the same order. */
+    struct unacked *unacked;
+    size_t unacked_start, unacked_count, unacked_capacity, unsent_count;
+    struct publish_waiter *waiters;
+};
+
+struct feed {
+    struct weir_subscription *subscription;
+    uint32_t id;            /* of this connection; 0: none at present */
+    bool has_cursor;        /* a whole snapshot came, so epoch and seq can be resumed from */
+    uint64_t epoch, seq;
+    size_t topic_size;
+    char topic[];
+};
+
+/* A frame that a subscription has not consumed yet; an SUBSCRIBED or ENDED of the client's own has no chunk. */
+struct queued {
+    struct queued *next;
+    struct chunk *chunk;
+    struct frame frame;
+    struct feed *feed;      /* NULL: about the whole subscription */
+    size_t credit;          /* bytes to give back when consumed */
+    struct view items;      /* still to be delivered */
+    uint64_t seq;           /* of the next item */
+};
+
+struct weir_subscription {
+    struct weir *client;
+    struct weir_subscription *next;
+    uint32_t id;
+    struct weir_subscribe_options options; /* its pointers are not used after the copy */
+    enum overflow_policy policy;
+    char *pattern;
+    void *feeds_by_topic;   /* tsearch tree of struct feed, by topic */
+    struct queued *first, **last;
+    struct queued *current; /* the pulled one whose views are out */
+    bool is_over;           /* no more will come */
+    bool is_delivering;     /* the client's thread is in its callback */
+    bool is_ended_by_user;
+};
+
+struct request_waiter {
+    struct request_waiter *next;
+    uint64_t id;
+    bool is_done;
+    struct weir_reply *reply;
+    enum weir_error error;
+};
+
+struct weir {
+    uint32_t magic;
+    struct weir_options options;
+    char *url, *name;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;  /* for the user's threads: room, outcomes, replies, events, the link */
+    pthread_cond_t work;     /* for the client's thread */
+    pthread_t thread;
+    bool is_stopping, is_over;
+    enum weir_error over_error;
+    uint64_t backoff_ms;
+    struct link link;
+    struct publisher publisher;
+    struct weir_subscription *subscriptions;
+    void *feeds_by_id;       /* tsearch tree of struct feed, by id, of this connection */
+    uint32_t next_sub;
+    struct request_waiter *requests;
+    uint64_t next_request;
+    struct weir_counts counts;
+};
+
+/* client.c */
+void client_wake(struct weir *client);
+bool client_is_own_thread(const struct weir *client);
+/* Waits on `changed` until deadline_ns (UINT64_MAX: for ever); false when it has passed. */
+bool client_wait(struct weir *client, uint64_t deadline_ns);
+uint64_t deadline_after_ms(uint64_t timeout_ms);
+
+/* link.c: the connection */
+void link_dial(struct weir *client); /* releases the lock meanwhile */
+void link_close(struct weir *client, enum weir_error error, const char *reason);
+/* Takes apart what came; true when it did something. */
+bool link_take(struct weir *client);
+/* Sends what may be sent, if the line is idle. */
+void link_pump(struct weir *client);
+/* Queues a control frame. */
+void link_control(struct weir *client, const struct frame *frame);
+/* The next time the link wants attention; sends pings and gives up on a silent peer. */
+uint64_t link_heartbeat(struct weir *client, uint64_t now_ns);
+void link_consumed(struct weir *client, size_t size);
+/* Once the pipe has closed: frees it, and tells all parts. Releases the lock meanwhile. */
+void link_reap(struct weir *client);
+void link_fini(struct weir *client);
+/* Adds one SP message of head and items to buffer; false when memory is out. */
+bool outbuf_message(struct outbuf *buffer, bool is_ipc, struct view head, struct view items);
+size_t outbuf_size(const struct outbuf *buffer);
+
+/* publish.c */
+void publisher_close_batch(struct weir *client);
+/* The next frame of link.data goes out. */
+void publisher_on_sending(struct weir *client);
+void publisher_on_ack(struct weir *client, const struct frame *frame);
+void publisher_on_refused(struct weir *client, const struct frame *frame);
+void publisher_on_link_down(struct weir *client);
+void publisher_fini(struct weir *client);
+bool publisher_is_idle(const struct weir *client);
+
+/* subscribe.c */
+void subscriptions_on_link_up(struct weir *client);
+void subscriptions_on_link_down(struct weir *client);
+void subscriptions_on_over(struct weir *client);
+/* Queues a frame about a subscription; body_size counts for credit. */
+void subscriptions_on_frame(struct weir *client, struct chunk *chunk, const struct frame *frame, size_t body_size);
+/* Runs callbacks for one queued event; false when none waits. Releases the lock meanwhile. */
+bool subscriptions_deliver(struct weir *client);
+void subscriptions_fini(struct weir *client);
+
+/* request.c */
+void requests_on_reply(struct weir *client, const struct frame *frame);
+void requests_on_link_down(struct weir *client);
+
+#endif
