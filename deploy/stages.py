@@ -1,0 +1,291 @@
+"""The stages of deploy/test: what is built, what is run, how cases are counted.
+
+Each stage runs commands with their output in build/test/STAGE.log and returns how many cases passed
+and failed. A stage that finds nothing where something must be has failed.
+"""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as xml
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / "build" / "test"
+JOBS = os.cpu_count() or 2
+FUZZ_SECONDS = 5
+# No stage may hang CI: twice what the slowest one needs on two cores.
+STAGE_SECONDS_MAX = 600
+TAIL_LINES = 60
+
+SANITIZER_ENVIRONMENT = {
+    "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    # Where races in code that is not ours are named; the file says why for each.
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+TSAN_SUPPRESSIONS = ROOT / "tests" / "tsan.suppressions"
+
+
+class Log:
+    """One stage's log: runs commands into it and says where it is when something failed."""
+
+    def __init__(self, stage):
+        LOGS.mkdir(parents=True, exist_ok=True)
+        self.path = LOGS / f"{stage}.log"
+        self.file = open(self.path, "w")
+        self.deadline = time.monotonic() + STAGE_SECONDS_MAX
+
+    def run(self, command, environment=None, quiet=False):
+        """Runs a command to its end or the stage's deadline; returns (exit status, output)."""
+        self.file.write(f"$ {' '.join(map(str, command))}\n")
+        self.file.flush()
+        process = subprocess.Popen(list(map(str, command)), cwd=ROOT, env={**os.environ, **(environment or {})},
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   text=True, errors="replace", start_new_session=True)
+        try:
+            output, _ = process.communicate(timeout=max(1, self.deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            output += f"\nstopped: the stage took more than {STAGE_SECONDS_MAX} s\n"
+        self.file.write(output)
+        self.file.flush()
+        if process.returncode != 0 and not quiet:
+            self.show(output)
+        return process.returncode, output
+
+    def show(self, output):
+        lines = output.rstrip().splitlines()
+        if len(lines) > TAIL_LINES:
+            print(f"    ... {len(lines) - TAIL_LINES} lines above, in {self.path}")
+        for line in lines[-TAIL_LINES:]:
+            print(f"    {line}")
+        print(f"    log: {self.path}")
+
+    def complain(self, sentence):
+        """A failure with no output of its own: counts as one failed case."""
+        self.file.write(sentence + "\n")
+        print(f"    {sentence}")
+        return 0, 1
+
+
+def add(*counts):
+    return tuple(map(sum, zip((0, 0), *counts)))
+
+
+def build(log, preset):
+    """Configures and builds everything of a preset; None, or the counts of the failure."""
+    for command in (["cmake", "--preset", preset], ["cmake", "--build", "--preset", preset, "--parallel", JOBS]):
+        status, _ = log.run(command)
+        if status != 0:
+            return log.complain(f"the {preset} build failed: {' '.join(map(str, command))}")
+    return None
+
+
+# ------------------------------------------------------------------------------ programs under ctest
+
+CASE_PASSED = re.compile(r"^\[ +OK \] ", re.M)
+CASE_FAILED = re.compile(r"^\[  FAILED  \] (?!\d+ test)(\S+)", re.M)
+
+
+def count_cases(test):
+    """A ctest entry as (passed, failed): its cmocka cases where it printed any, else itself."""
+    output = test.findtext("system-out") or ""
+    passed = len(CASE_PASSED.findall(output))
+    failed = len(set(CASE_FAILED.findall(output)))
+    if test.get("status") != "run" and failed == 0:
+        failed = 1
+    return (passed, failed) if passed + failed else (1, 0)
+
+
+def run_ctest(log, preset, choice, environment=None, prefix=()):
+    """Runs the chosen ctest entries of a preset's build and counts their cases."""
+    report = LOGS / f"{log.path.stem}.xml"
+    report.unlink(missing_ok=True)
+    status, output = log.run([*prefix, "ctest", "--test-dir", ROOT / "build" / preset, *choice, "--parallel", JOBS,
+                              "--output-on-failure", "--output-junit", report, "--no-tests=error",
+                              "--test-output-size-passed", 1 << 20, "--test-output-size-failed", 1 << 20],
+                             {"CMOCKA_MESSAGE_OUTPUT": "stdout", **(environment or {})})
+    if not report.exists():
+        return log.complain("ctest ran nothing")
+    counts = add(*map(count_cases, xml.parse(report).getroot().iter("testcase")))
+    if sum(counts) == 0 or (status != 0 and counts[1] == 0):
+        return add(counts, log.complain(f"ctest ended with {status} and no failed case"))
+    return counts
+
+
+def unit_is_complete(log, preset):
+    """Every tests/unit/**/NAME_test.c must be a ctest entry; a glob that missed one would pass silently."""
+    sources = {str(path.relative_to(ROOT / "tests"))[:-2] for path in (ROOT / "tests/unit").rglob("*_test.c")}
+    _, listing = log.run(["ctest", "--test-dir", ROOT / "build" / preset, "--show-only"])
+    missing = sorted(source for source in sources if not re.search(rf": {re.escape(source)}$", listing, re.M))
+    if not sources:
+        return log.complain("there is no tests/unit/**/*_test.c")
+    if missing:
+        return log.complain(f"not run by ctest: {', '.join(missing)}")
+    return 0, 0
+
+
+# -------------------------------------------------------------------------------------------- stages
+
+def last_counts(log, status, output):
+    """The counts in the last line `N passed, N failed` of a runner of ours."""
+    match = re.search(r"^(\d+) passed, (\d+) failed\s*\Z", output, re.M)
+    if not match:
+        return log.complain("the runner ended without its last line")
+    counts = int(match[1]), int(match[2])
+    if sum(counts) == 0:
+        return log.complain("the runner found nothing to run")
+    if (status != 0) != (counts[1] != 0):
+        return add(counts, log.complain(f"the runner ended with {status}"))
+    return counts
+
+
+def run_scenarios(log, preset, options=(), environment=None, prefix=()):
+    status, output = log.run([*prefix, "/usr/bin/python3", ROOT / "tests/scenario/run.py", *options],
+                             {"WEIR_BINARY": str(ROOT / "build" / preset / "weir"), **(environment or {})})
+    return last_counts(log, status, output)
+
+
+def stage_unit(log):
+    return build(log, "release") or add(unit_is_complete(log, "release"), run_ctest(log, "release", ["-R", "^unit/"]))
+
+
+# Folders whose programs register themselves with ctest as FOLDER/NAME.
+PROGRAM_FOLDERS = ("simulate", "history", "fault")
+
+
+def stage_programs(log):
+    """Simulator seeds, history checks and fault tests: every folder with C files must have entries."""
+    counts = build(log, "release") or (0, 0)
+    for folder in PROGRAM_FOLDERS:
+        if any((ROOT / "tests" / folder).glob("*.c")):
+            counts = add(counts, run_ctest(log, "release", ["-R", f"^{folder}/"]))
+    return counts
+
+
+def stage_scenario(log):
+    return build(log, "release") or run_scenarios(log, "release")
+
+
+def stage_tidy(log):
+    return last_counts(log, *log.run(["/usr/bin/python3", ROOT / "tests/tidy/tidy.py", "--self-test"]))
+
+
+def stage_lint(log):
+    """clang-tidy, a case for each file; checks in .clang-tidy."""
+    failure = build(log, "release")
+    if failure:
+        return failure
+    _, listing = log.run(["git", "ls-files", "--", "*.c"])
+    database = (ROOT / "build/release/compile_commands.json").read_text()
+    files = [name for name in listing.split() if f'"file": "{ROOT / name}"' in database]
+    if not files:
+        return log.complain("no committed C file is part of the release build")
+
+    def lint(name):
+        return log.run(["clang-tidy", "--quiet", "-p", ROOT / "build/release", ROOT / name])[0] == 0
+
+    with ThreadPoolExecutor(JOBS) as pool:
+        passed = sum(pool.map(lint, files))
+    return passed, len(files) - passed
+
+
+def stage_asan(log):
+    return build(log, "asan") or add(
+        run_ctest(log, "asan", ["-R", "^unit/"], SANITIZER_ENVIRONMENT),
+        run_scenarios(log, "asan", ["--sanitized"], SANITIZER_ENVIRONMENT))
+
+
+def fixed_addresses(log):
+    """gcc 12's TSan cannot place its shadow under a kernel that randomises more bits than it knew of."""
+    prefix = ["setarch", os.uname().machine, "-R"]
+    status, _ = log.run([*prefix, "true"], quiet=True)
+    return prefix if status == 0 else []
+
+
+def stage_tsan(log):
+    environment = dict(SANITIZER_ENVIRONMENT)
+    if TSAN_SUPPRESSIONS.exists():
+        environment["TSAN_OPTIONS"] += f":suppressions={TSAN_SUPPRESSIONS}"
+    prefix = fixed_addresses(log)
+    return build(log, "tsan") or add(
+        run_ctest(log, "tsan", ["-R", "^unit/"], environment, prefix),
+        run_scenarios(log, "tsan", ["--sanitized"], environment, prefix))
+
+
+def fuzz_target(log, source):
+    """Runs one target for a short time, from its corpus if it has one; True when it survived."""
+    programs = [path for path in (ROOT / "build/fuzz").rglob(source.stem)
+                if path.is_file() and os.access(path, os.X_OK)]
+    if len(programs) != 1:
+        print(f"    {source.name}: {len(programs)} programs of that name in build/fuzz")
+        return False
+    name = re.sub(r"^fuzz_|_fuzz$", "", source.stem)
+    seeds = [path for path in (ROOT / "tests/fuzz/corpus" / name, ROOT / "tests/fuzz/corpus" / source.stem)
+             if path.is_dir()]
+    found = LOGS / "fuzz" / source.stem  # libFuzzer writes new inputs to the first folder
+    found.mkdir(parents=True, exist_ok=True)
+    status, output = log.run([programs[0], f"-max_total_time={FUZZ_SECONDS}", "-timeout=10", "-rss_limit_mb=1024",
+                              "-print_final_stats=1", f"-artifact_prefix={found}/", found, *seeds],
+                             SANITIZER_ENVIRONMENT)
+    executions = re.search(r"number_of_executed_units: (\d+)", output)
+    print(f"    {source.stem}: {executions[1] if executions else 'no'} executions")
+    return status == 0 and executions is not None and int(executions[1]) > 0
+
+
+def stage_fuzz(log):
+    failure = build(log, "fuzz")
+    if failure:
+        return failure
+    sources = [path for path in sorted((ROOT / "tests/fuzz").glob("*.c"))
+               if "LLVMFuzzerTestOneInput" in path.read_text()]
+    if not sources:
+        return log.complain("there is no fuzz target in tests/fuzz")
+    with ThreadPoolExecutor(JOBS) as pool:
+        passed = sum(pool.map(lambda source: fuzz_target(log, source), sources))
+    return passed, len(sources) - passed
+
+
+STAGES = {
+    "unit": (stage_unit, "release build and its unit tests"),
+    "programs": (stage_programs, "simulator seeds, history checks, fault tests"),
+    "scenario": (stage_scenario, "the real binary as a process of its own"),
+    "tidy": (stage_tidy, "house rules, and that each of them fires"),
+    "lint": (stage_lint, "clang-tidy"),
+    "asan": (stage_asan, "AddressSanitizer and UBSan with the checked arena: unit tests, chosen scenarios"),
+    "tsan": (stage_tsan, "ThreadSanitizer: unit tests, chosen scenarios"),
+    "fuzz": (stage_fuzz, f"each fuzz target for {FUZZ_SECONDS} s (also: everything compiles with clang)"),
+}
+QUICK = ("unit", "tidy")
+
+
+def main():
+    listing = "\n".join(f"  {name:9} {text}" for name, (_, text) in STAGES.items())
+    parser = argparse.ArgumentParser(prog="deploy/test", description="Builds and runs every test.",
+                                     epilog=f"stages:\n{listing}", formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"only the stages {' and '.join(QUICK)}")
+    parser.add_argument("--stage", action="append", choices=STAGES, metavar="NAME", help="only this one (repeatable)")
+    options = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)
+
+    total, summary = (0, 0), []
+    for name in options.stage or (QUICK if options.quick else STAGES):
+        print(f"== {name}: {STAGES[name][1]}")
+        start = time.monotonic()
+        counts = STAGES[name][0](Log(name))
+        summary.append(f"{name:9} {counts[0]:5} passed {counts[1]:3} failed {time.monotonic() - start:7.1f} s")
+        total = add(total, counts)
+    print("==", *summary, sep="\n")
+    print(f"{total[0]} passed, {total[1]} failed")
+    return 0 if total[1] == 0 and total[0] > 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
