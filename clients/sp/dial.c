@@ -1,0 +1,175 @@
+/* Dialing: connection and handshake before one deadline, blocking. Called by clients on a thread of their own, never from
+ * a handler. */
+#include "clients/sp/pipe.h"
+
+#include "clients/sp/stream.h"
+
+#include "actors/base/assert.h"
+#include "actors/base/clock.h"
+
+#include <nng/supplemental/util/platform.h>
+
+#include <stdio.h>
+#include <string.h>
+
+/* A local listener whose queue of connections is full answers "again" at once; it empties in microseconds. */
+#define DIAL_AGAIN_MS 5
+#define URL_SIZE_MAX 512
+
+/* One blocking attempt: nng's code. The aio has no callback, so it may be reused and freed here. */
+static int stream_dial_once(const char *url, enum sp_transport transport, nng_aio *aio, nng_duration timeout_ms,
+                            nng_stream **out)
+{
+    nng_stream_dialer *dialer = NULL;
+    int code = nng_stream_dialer_alloc(&dialer, url);
+    if (code)
+        return code;
+    if (transport == SP_TCP)
+        code = nng_stream_dialer_set_bool(dialer, NNG_OPT_TCP_NODELAY, true);
+    if (!code) {
+        nng_aio_set_timeout(aio, timeout_ms);
+        nng_stream_dialer_dial(dialer, aio);
+        nng_aio_wait(aio);
+        code = nng_aio_result(aio);
+    }
+    if (!code)
+        *out = nng_aio_get_output(aio, 0);
+    nng_stream_dialer_free(dialer);
+    return code;
+}
+
+static int stream_dial(const char *url, enum sp_transport transport, nng_aio *aio, uint64_t deadline_ns,
+                       nng_stream **out)
+{
+    for (;;) {
+        nng_duration left_ms = sp_time_left_ms(deadline_ns);
+        if (left_ms == 0)
+            return NNG_ETIMEDOUT;
+        int code = stream_dial_once(url, transport, aio, left_ms, out);
+        if (code != NNG_EAGAIN)
+            return code;
+        nng_msleep(DIAL_AGAIN_MS);
+    }
+}
+
+/* nng tries only the first address of a name, and for "localhost" that may be ::1 where the broker listens on 127.0.0.1.
+ * So a name that refuses is tried once for each family. */
+static int stream_dial_families(const char *url, enum sp_transport transport, nng_aio *aio, uint64_t deadline_ns,
+                                nng_stream **out)
+{
+    static const char *const schemes[] = {"tcp4", "tcp6"};
+    int code = stream_dial(url, transport, aio, deadline_ns, out);
+    const char *rest = url + strlen("tcp");
+    bool is_plain = strncmp(url, "tcp://", strlen("tcp://")) == 0;
+    bool is_literal = is_plain && (rest[3] == '[' || strspn(rest + 3, "0123456789.:") == strlen(rest + 3));
+    if (!is_plain || is_literal)
+        return code;
+    for (size_t i = 0; i < COUNT_OF(schemes) && (code == NNG_ECONNREFUSED || code == NNG_EUNREACHABLE); i++) {
+        char other[URL_SIZE_MAX];
+        int size = snprintf(other, sizeof other, "%s%s", schemes[i], rest);
+        if (size < 0 || (size_t)size >= sizeof other)
+            return code;
+        int again = stream_dial(other, transport, aio, deadline_ns, out);
+        /* A family that the name does not have says nothing new. */
+        if (again == 0 || again == NNG_ETIMEDOUT)
+            return again;
+    }
+    return code;
+}
+
+/* Moves exactly one header, in as many operations as it takes. */
+static int header_move(nng_stream *stream, nng_aio *aio, uint8_t header[SP_HEADER_SIZE], bool is_sending,
+                       uint64_t deadline_ns)
+{
+    size_t done = 0;
+    while (done < SP_HEADER_SIZE) {
+        nng_duration left_ms = sp_time_left_ms(deadline_ns);
+        if (left_ms == 0)
+            return NNG_ETIMEDOUT;
+        nng_iov part = {.iov_buf = header + done, .iov_len = SP_HEADER_SIZE - done};
+        int failed = nng_aio_set_iov(aio, 1, &part);
+        ENSURE(failed == 0);
+        nng_aio_set_timeout(aio, left_ms);
+        if (is_sending)
+            nng_stream_send(stream, aio);
+        else
+            nng_stream_recv(stream, aio);
+        nng_aio_wait(aio);
+        int code = nng_aio_result(aio);
+        if (code)
+            return code;
+        done += nng_aio_count(aio);
+    }
+    return 0;
+}
+
+static enum weir_error stream_shake(nng_stream *stream, nng_aio *aio, enum sp_protocol own, enum sp_protocol peer,
+                                    uint64_t deadline_ns, const char **reason)
+{
+    uint8_t header[SP_HEADER_SIZE];
+    uint16_t answer = 0;
+    sp_header_write(header, own);
+    int code = header_move(stream, aio, header, true, deadline_ns);
+    if (!code)
+        code = header_move(stream, aio, header, false, deadline_ns);
+    if (code) {
+        *reason = code == NNG_ECONNSHUT ? "the listener refused the connection" : sp_code_reason(code);
+        return sp_code_error(code);
+    }
+    if (sp_header_read(header, &answer)) {
+        *reason = "what listens there does not speak SP";
+        return WEIR_PROTOCOL;
+    }
+    if (answer != peer) {
+        *reason = "what listens there is another kind of SP socket";
+        return WEIR_PROTOCOL;
+    }
+    return WEIR_OK;
+}
+
+static enum weir_error pipe_dial(const char *url, enum sp_transport transport, nng_aio *aio, enum sp_protocol own,
+                                 enum sp_protocol peer, uint64_t deadline_ns, struct sp_pipe **out, const char **reason)
+{
+    nng_stream *stream = NULL;
+    int code = stream_dial_families(url, transport, aio, deadline_ns, &stream);
+    if (code) {
+        enum weir_error error = sp_code_error(code);
+        *reason = sp_code_reason(code);
+        /* ECONNRESET and the like before there is a connection mean that there is none. */
+        return error == WEIR_CLOSED || error == WEIR_NOT_FOUND ? WEIR_CONNECT : error;
+    }
+    struct sp_peer description;
+    enum weir_error error = sp_peer_describe(stream, transport, &description);
+    *reason = "the listener hung up";
+    if (!error)
+        error = stream_shake(stream, aio, own, peer, deadline_ns, reason);
+    if (!error) {
+        *reason = weir_error_text(WEIR_NO_MEMORY);
+        error = sp_pipe_create(stream, &description, peer, out);
+    }
+    if (error)
+        sp_stream_drop(stream);
+    return error;
+}
+
+enum weir_error sp_dial(const char *url, enum sp_protocol own, enum sp_protocol peer, uint64_t timeout_ms,
+                        struct sp_pipe **out, const char **reason)
+{
+    REQUIRE(timeout_ms > 0 && timeout_ms <= INT32_MAX);
+    uint64_t deadline_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
+    enum sp_transport transport;
+    enum weir_error error = sp_url_transport(url, &transport, reason);
+    if (error)
+        return error;
+    nng_aio *aio = NULL;
+    int code = nng_aio_alloc(&aio, NULL, NULL);
+    if (code) {
+        *reason = sp_code_reason(code);
+        return sp_code_error(code);
+    }
+    error = pipe_dial(url, transport, aio, own, peer, deadline_ns, out, reason);
+    nng_aio_free(aio);
+    if (!error)
+        *reason = NULL;
+    return error;
+}

@@ -1,0 +1,213 @@
+/* Handshakes under way on accepted connections. Started by the listener's accept callback and moved on by nng's threads,
+ * each slot by one at a time.
+ *
+ * A slot's aio lives as long as the pool, because an aio may not be freed from its own callback; a slot is given back as
+ * the last act of that callback, and nng itself lets an aio begin again while its callback returns. */
+#include "clients/sp/handshake.h"
+
+#include "actors/base/assert.h"
+#include "actors/base/clock.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#define HANDSHAKES_MAGIC 0x48534b53u
+
+struct slot {
+    struct sp_handshakes *pool;
+    nng_aio *aio;       /* NULL until the slot is first used */
+    nng_stream *stream; /* NULL while the slot is free */
+    struct slot *next_free;
+    uint64_t deadline_ns;
+    size_t done; /* bytes of the header received or sent */
+    uint16_t peer_protocol;
+    bool is_answering;
+    uint8_t header[SP_HEADER_SIZE];
+    struct sp_peer peer;
+};
+
+struct sp_handshakes {
+    uint32_t magic;
+    uint64_t timeout_ns;
+    struct sp_handshake_handlers handlers;
+    void *owner;
+    size_t slots_max;
+    pthread_mutex_t lock;
+    struct slot *free; /* under lock */
+    struct slot slots[];
+};
+
+enum weir_error sp_handshakes_create(size_t slots_max, uint64_t timeout_ms,
+                                     const struct sp_handshake_handlers *handlers, void *owner,
+                                     struct sp_handshakes **out)
+{
+    REQUIRE(slots_max > 0 && timeout_ms > 0);
+    struct sp_handshakes *pool = calloc(1, sizeof *pool + slots_max * sizeof pool->slots[0]);
+    if (!pool)
+        return WEIR_NO_MEMORY;
+    if (pthread_mutex_init(&pool->lock, NULL) != 0) {
+        free(pool);
+        return WEIR_NO_MEMORY;
+    }
+    pool->magic = HANDSHAKES_MAGIC;
+    pool->timeout_ns = timeout_ms * NS_PER_MS;
+    pool->handlers = *handlers;
+    pool->owner = owner;
+    pool->slots_max = slots_max;
+    for (size_t i = slots_max; i-- > 0;) {
+        pool->slots[i].pool = pool;
+        pool->slots[i].next_free = pool->free;
+        pool->free = &pool->slots[i];
+    }
+    *out = pool;
+    return WEIR_OK;
+}
+
+void sp_handshakes_destroy(struct sp_handshakes **pool_pointer)
+{
+    struct sp_handshakes *pool = *pool_pointer;
+    if (!pool)
+        return;
+    MAGIC_CHECK(pool, HANDSHAKES_MAGIC);
+    *pool_pointer = NULL;
+    for (size_t i = 0; i < pool->slots_max; i++) {
+        REQUIRE(pool->slots[i].stream == NULL);
+        nng_aio_free(pool->slots[i].aio);
+    }
+    pthread_mutex_destroy(&pool->lock);
+    pool->magic = 0;
+    free(pool);
+}
+
+static struct slot *slot_take(struct sp_handshakes *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    struct slot *slot = pool->free;
+    if (slot)
+        pool->free = slot->next_free;
+    pthread_mutex_unlock(&pool->lock);
+    return slot;
+}
+
+/* The slot may be in other hands as soon as this returns. */
+static void slot_give_back(struct slot *slot)
+{
+    struct sp_handshakes *pool = slot->pool;
+    slot->stream = NULL;
+    pthread_mutex_lock(&pool->lock);
+    slot->next_free = pool->free;
+    pool->free = slot;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void slot_fail(struct slot *slot, enum weir_error error, const char *reason)
+{
+    sp_stream_drop(slot->stream);
+    slot->pool->handlers.on_failed(slot->pool->owner, &slot->peer, error, reason);
+    slot_give_back(slot);
+}
+
+static void slot_succeed(struct slot *slot)
+{
+    struct sp_pipe *pipe = NULL;
+    if (sp_pipe_create(slot->stream, &slot->peer, slot->peer_protocol, &pipe)) {
+        slot_fail(slot, WEIR_NO_MEMORY, "no memory for the connection");
+        return;
+    }
+    slot->pool->handlers.on_done(slot->pool->owner, pipe);
+    slot_give_back(slot);
+}
+
+/* Receives or sends what is left of the header, within what is left of the time: the deadline is one for the whole
+ * handshake, so a peer that drips bytes gains nothing. */
+static void slot_step(struct slot *slot)
+{
+    nng_duration left_ms = sp_time_left_ms(slot->deadline_ns);
+    if (left_ms == 0) {
+        slot_fail(slot, WEIR_TIMEOUT, "the handshake took too long");
+        return;
+    }
+    nng_iov part = {.iov_buf = slot->header + slot->done, .iov_len = SP_HEADER_SIZE - slot->done};
+    nng_aio_set_timeout(slot->aio, left_ms);
+    int failed = nng_aio_set_iov(slot->aio, 1, &part);
+    ENSURE(failed == 0);
+    if (slot->is_answering)
+        nng_stream_send(slot->stream, slot->aio);
+    else
+        nng_stream_recv(slot->stream, slot->aio);
+}
+
+static void slot_answer(struct slot *slot)
+{
+    enum sp_protocol answer;
+    if (sp_header_read(slot->header, &slot->peer_protocol)) {
+        slot_fail(slot, WEIR_PROTOCOL, "the first 8 bytes are not the header of an SP protocol");
+        return;
+    }
+    if (sp_protocol_answer(slot->peer_protocol, &answer)) {
+        slot_fail(slot, WEIR_PROTOCOL, "only push0, req0, pair0 and sub0 sockets are served");
+        return;
+    }
+    sp_header_write(slot->header, answer);
+    slot->is_answering = true;
+    slot->done = 0;
+    slot_step(slot);
+}
+
+static void slot_moved(void *argument)
+{
+    struct slot *slot = argument;
+    int code = nng_aio_result(slot->aio);
+    /* slot_step looks at the clock itself: nng's expiry thread, when it has many to do, can hit an aio that has ended and
+     * begun anew meanwhile. */
+    if (code == NNG_ETIMEDOUT) {
+        slot_step(slot);
+        return;
+    }
+    if (code != 0) {
+        slot_fail(slot, WEIR_CLOSED, "the connection ended in the handshake");
+        return;
+    }
+    slot->done += nng_aio_count(slot->aio);
+    if (slot->done < SP_HEADER_SIZE)
+        slot_step(slot);
+    else if (slot->is_answering)
+        slot_succeed(slot);
+    else
+        slot_answer(slot);
+}
+
+void sp_handshakes_start(struct sp_handshakes *pool, nng_stream *stream, const struct sp_peer *peer)
+{
+    MAGIC_CHECK(pool, HANDSHAKES_MAGIC);
+    struct slot *slot = slot_take(pool);
+    if (!slot) {
+        sp_stream_drop(stream);
+        pool->handlers.on_failed(pool->owner, peer, WEIR_FULL, "too many connections are in the handshake");
+        return;
+    }
+    slot->stream = stream;
+    slot->peer = *peer;
+    slot->deadline_ns = clock_now_ns() + pool->timeout_ns;
+    slot->done = 0;
+    slot->is_answering = false;
+    if (!slot->aio && nng_aio_alloc(&slot->aio, slot_moved, slot) != 0) {
+        slot_fail(slot, WEIR_NO_MEMORY, "no memory for a handshake");
+        return;
+    }
+    slot_step(slot);
+}
+
+void sp_handshakes_stop(struct sp_handshakes *pool)
+{
+    MAGIC_CHECK(pool, HANDSHAKES_MAGIC);
+    for (size_t i = 0; i < pool->slots_max; i++) {
+        struct slot *slot = &pool->slots[i];
+        if (!slot->aio)
+            continue;
+        nng_aio_stop(slot->aio);
+        /* Left over when the callback wanted to go on with an aio that had just been stopped. */
+        if (slot->stream)
+            slot_fail(slot, WEIR_CLOSED, "the listener stops");
+    }
+}
