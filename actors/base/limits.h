@@ -39,4 +39,17 @@
  * threads; as 64-byte envelopes a cache holds at most 8 KiB. */
 #define SLOTS_BATCH 64
 
+/* Bytes that a budget keeps from its parent without using them, so that not every charge climbs the
+ * chain: little enough for ten thousand idle topics, much enough for a burst of blocks. */
+#define BUDGET_SLACK_MIN (4 * 1024)
+#define BUDGET_SLACK_MAX (256 * 1024)
+/* broker, kind of owner, owner, part of an owner. */
+#define BUDGET_DEPTH_MAX 4
+
+/* Free slabs of 256 KiB whose memory the arena keeps for reuse: 16 MiB, so that bursts of large blocks do
+ * not fault their pages in each time, but no more than a sixteenth of the ceiling; and a sixteenth of what
+ * is in use. */
+#define ARENA_SLABS_KEPT 64
+#define ARENA_SLABS_KEPT_PART 16
+
 #endif

@@ -26,6 +26,9 @@
 
 #define ARENA_BLOCK_SIZE_MAX ((size_t)64 << 20)
 
+/* What each block costs beside its bytes. A size of a power of two less this fills its slot. */
+#define ARENA_BLOCK_OVERHEAD ((size_t)32)
+
 /* A reference to a block: low 32 bits index, high 32 bits generation (never 0). {0} is no block. */
 typedef struct {
     uint64_t bits;

@@ -1,6 +1,11 @@
 /* A byte budget: who holds arena memory, how much, and how much they may. One for each owner (a
  * topic, a connection, the broker). A block is charged to the budget it was allocated under until
- * its last reference is dropped, whoever holds that. Any thread. */
+ * its last reference is dropped, whoever holds that. Any thread.
+ *
+ * A budget's own figures are exact and its own bound is never exceeded. So that not every charge climbs
+ * the chain, a budget takes from its parent in steps: an ancestor's bytes_used includes what descendants
+ * took and do not use, at most twice BUDGET_SLACK_MIN or a quarter of its grant, and never more than twice
+ * BUDGET_SLACK_MAX, for each. */
 #ifndef ACTORS_MEMORY_BUDGET_H
 #define ACTORS_MEMORY_BUDGET_H
 
@@ -24,7 +29,7 @@ struct budget_usage {
 WEIR_MUST_USE enum weir_error budget_create(struct budget *parent, const char *owner, size_t bytes_max,
                                             struct budget **out);
 
-/* Gives up the caller's hold and nulls *budget; the memory goes once the last block charged to it
+/* What was charged with budget_charge must have been released. Gives up the caller's hold and nulls *budget; the memory goes once the last block charged to it
  * (and the last child) is gone. NULL is fine. */
 void budget_destroy(struct budget **budget);
 
@@ -32,7 +37,8 @@ void budget_limit_set(struct budget *budget, size_t bytes_max);
 
 void budget_usage(const struct budget *budget, struct budget_usage *out);
 
-/* For memory that is not in the arena but is counted with it (an index, say). */
+/* For memory that is not in the arena but is counted with it (an index, say); in units of 16 bytes. The caller
+ * must itself have a hold on the budget. Releases in the same sizes as it was charged. */
 WEIR_MUST_USE enum weir_error budget_charge(struct budget *budget, size_t size);
 void budget_release(struct budget *budget, size_t size);
 

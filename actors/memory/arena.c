@@ -1,0 +1,329 @@
+/* Blocks: alloc, hold, drop, and the check that every handle passes. Called by whoever has or wants a
+ * message, page or receive buffer; any thread. arena_checked.c is the twin for the sanitizers. */
+#include "actors/memory/arena.h"
+
+#ifndef WEIR_ARENA_CHECKED
+
+#include "actors/memory/arena_internal.h"
+#include "actors/memory/budget_charge.h"
+
+#include <stdlib.h>
+
+static _Atomic uint64_t arenas_numbered; /* relaxed: only uniqueness matters */
+
+enum weir_error arena_create(const struct arena_config *config, struct arena **out)
+{
+    if (config->bytes_max < SLAB_SIZE)
+        return WEIR_BAD_REQUEST;
+    struct arena *arena = aligned_alloc(64, (sizeof *arena + 63) / 64 * 64);
+    if (!arena)
+        return WEIR_NO_MEMORY;
+    *arena = (struct arena){.magic = ARENA_MAGIC, .bytes_max = config->bytes_max};
+    arena->id = 1 + atomic_fetch_add_explicit(&arenas_numbered, 1, memory_order_relaxed);
+    if (!runs_init(arena))
+        goto free_arena;
+    if (!classes_init(arena))
+        goto fini_runs;
+    if (pthread_mutex_init(&arena->caches_lock, NULL))
+        goto fini_classes;
+    *out = arena;
+    return WEIR_OK;
+
+fini_classes:
+    classes_fini(arena);
+fini_runs:
+    runs_fini(arena);
+free_arena:
+    free(arena);
+    return WEIR_NO_MEMORY;
+}
+
+void arena_destroy(struct arena **arena_pointer)
+{
+    struct arena *arena = *arena_pointer;
+    if (!arena)
+        return;
+    MAGIC_CHECK(arena, ARENA_MAGIC);
+    *arena_pointer = NULL;
+    while (arena->caches) {
+        struct cache *cache = arena->caches;
+        arena->caches = cache->next;
+        free(cache);
+    }
+    pthread_mutex_destroy(&arena->caches_lock);
+    classes_fini(arena);
+    runs_fini(arena);
+    arena->magic = 0;
+    free(arena);
+}
+
+/* Owner-only counters: a plain addition, atomic only for the reader. */
+static void cache_count(struct cache *cache, int64_t blocks, int64_t bytes)
+{
+    int64_t blocks_live = atomic_load_explicit(&cache->blocks_live, memory_order_relaxed);
+    int64_t bytes_live = atomic_load_explicit(&cache->bytes_live, memory_order_relaxed);
+    atomic_store_explicit(&cache->blocks_live, blocks_live + blocks, memory_order_relaxed);
+    atomic_store_explicit(&cache->bytes_live, bytes_live + bytes, memory_order_relaxed);
+}
+
+/* Opens a new generation in a free slot; the caller's is the one reference. */
+static weir_msg block_open(struct block *block, size_t size, struct budget *owner)
+{
+    uint32_t generation = word_generation(atomic_load_explicit(&block->word, memory_order_relaxed)) + 1;
+    block->budget = owner;
+    atomic_store_explicit(&block->size, (uint32_t)size, memory_order_relaxed);
+    atomic_store_explicit(&block->word, BLOCK_REFERENCE | generation, memory_order_release);
+    return (weir_msg){(uint64_t)generation << 32 | block->index};
+}
+
+/* A block in slabs of its own; its generation goes on from all that its first slab ever had. */
+static enum weir_error large_alloc(struct arena *arena, struct cache *cache, size_t size, struct budget *owner,
+                                   weir_msg *out)
+{
+    uint32_t count = (uint32_t)((size + sizeof(struct block) + SLAB_SIZE - 1) >> SLAB_SHIFT);
+    size_t charge = (size_t)count << SLAB_SHIFT;
+    enum weir_error error = owner ? budget_block_charge(owner, charge) : WEIR_OK;
+    if (error)
+        return error;
+    uint32_t number;
+    error = runs_take(arena, count, &number);
+    if (error) {
+        cache_clear(arena, cache);
+        classes_trim(arena);
+        error = runs_take(arena, count, &number);
+    }
+    if (error) {
+        atomic_fetch_add_explicit(&arena->refusals, 1, memory_order_relaxed);
+        if (owner)
+            budget_block_release(owner, charge);
+        return error;
+    }
+    struct block *block = (struct block *)(void *)slab_address(arena, number);
+    atomic_store_explicit(&block->word, arena->slabs[number].generation_base, memory_order_relaxed);
+    block->index = number << SLOT_BITS;
+    block->class_index = CLASS_LARGE;
+    block->link = count;
+    *out = block_open(block, size, owner);
+    /* Only the first slab has a shape, with one slot as large as itself: handles to the others are refused. */
+    atomic_store_explicit(&arena->shapes[number], shape_of(SLAB_SIZE, SLAB_SIZE), memory_order_release);
+    cache_count(cache, 1, (int64_t)charge);
+    return WEIR_OK;
+}
+
+static void large_free(struct arena *arena, struct block *block, uint32_t generation)
+{
+    uint32_t number = block->index >> SLOT_BITS;
+    uint32_t count = block->link;
+    atomic_store_explicit(&arena->shapes[number], 0, memory_order_release);
+    arena->slabs[number].generation_base = generation;
+    if (generation == UINT32_MAX) {
+        /* The first slab has no generation left and is never used again. */
+        number++;
+        count--;
+    }
+    if (count > 0)
+        runs_give(arena, number, count);
+}
+
+enum weir_error arena_alloc(struct arena *arena, size_t size, struct budget *owner, weir_msg *out)
+{
+    REQUIRE(arena->magic == ARENA_MAGIC && size > 0);
+    if (size > ARENA_BLOCK_SIZE_MAX)
+        return WEIR_TOO_BIG;
+    struct cache *cache = cache_find(arena);
+    if (__builtin_expect(!cache, 0))
+        return WEIR_NO_MEMORY;
+    size_t total = size + sizeof(struct block);
+    if (__builtin_expect(total > SLOT_SIZE_MAX, 0))
+        return large_alloc(arena, cache, size, owner, out);
+    uint32_t class_index = arena->class_of[(total + SLOT_SIZE_UNIT - 1) / SLOT_SIZE_UNIT];
+    uint32_t slot_size = arena->classes[class_index].slot_size;
+    if (owner) {
+        enum weir_error error = budget_block_charge(owner, slot_size);
+        if (error)
+            return error;
+    }
+    struct magazine *magazine = &cache->magazines[class_index];
+    struct block *block;
+    if (__builtin_expect(magazine->count > 0, 1))
+        block = magazine->blocks[--magazine->count];
+    else
+        block = cache_refill(arena, cache, class_index);
+    if (__builtin_expect(!block, 0)) {
+        atomic_fetch_add_explicit(&arena->refusals, 1, memory_order_relaxed);
+        if (owner)
+            budget_block_release(owner, slot_size);
+        return WEIR_NO_MEMORY;
+    }
+    *out = block_open(block, size, owner);
+    cache_count(cache, 1, slot_size);
+    return WEIR_OK;
+}
+
+/* The block that a handle names, whatever its bits are; NULL, counted, when it names none. Nothing outside
+ * the heads of slots is read. *word is what the head said, its generation being the handle's. */
+static inline struct block *block_find(struct arena *arena, weir_msg msg, uint64_t *word)
+{
+    uint32_t index = (uint32_t)msg.bits;
+    uint32_t generation = (uint32_t)(msg.bits >> 32);
+    uint32_t number = index >> SLOT_BITS;
+    if (__builtin_expect(number < arena->slab_count, 1)) {
+        uint64_t shape = atomic_load_explicit(&arena->shapes[number], memory_order_acquire);
+        uint32_t offset = (index & ((1U << SLOT_BITS) - 1)) * (uint32_t)shape;
+        if (__builtin_expect(offset < (uint32_t)(shape >> 32), 1)) {
+            struct block *block = (struct block *)(void *)(slab_address(arena, number) + offset);
+            *word = atomic_load_explicit(&block->word, memory_order_acquire);
+            if (__builtin_expect(word_generation(*word) == generation && word_references(*word) > 0, 1))
+                return block;
+        }
+    }
+    atomic_fetch_add_explicit(&arena->stale, 1, memory_order_relaxed);
+    return NULL;
+}
+
+void *arena_data(struct arena *arena, weir_msg msg)
+{
+    uint64_t word;
+    struct block *block = block_find(arena, msg, &word);
+    return block ? block + 1 : NULL;
+}
+
+size_t arena_size(struct arena *arena, weir_msg msg)
+{
+    uint64_t word;
+    struct block *block = block_find(arena, msg, &word);
+    return block ? atomic_load_explicit(&block->size, memory_order_relaxed) : 0;
+}
+
+static size_t block_slot_size(const struct arena *arena, const struct block *block)
+{
+    if (block->class_index == CLASS_LARGE)
+        return (size_t)block->link << SLAB_SHIFT;
+    return arena->classes[block->class_index].slot_size;
+}
+
+size_t arena_capacity(struct arena *arena, weir_msg msg)
+{
+    uint64_t word;
+    struct block *block = block_find(arena, msg, &word);
+    return block ? block_slot_size(arena, block) - sizeof *block : 0;
+}
+
+enum weir_error arena_hold(struct arena *arena, weir_msg msg)
+{
+    uint64_t word;
+    struct block *block = block_find(arena, msg, &word);
+    if (!block)
+        return WEIR_STALE;
+    /* Relaxed: the caller's own reference already orders what it does with the block. */
+    while (!atomic_compare_exchange_weak_explicit(&block->word, &word, word + BLOCK_REFERENCE, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
+        if (word_generation(word) != (uint32_t)(msg.bits >> 32) || word_references(word) == 0)
+            return WEIR_STALE;
+    }
+    ENSURE(word_references(word) < UINT32_MAX);
+    return WEIR_OK;
+}
+
+/* The last reference is gone: the slot is this thread's. */
+static void block_close(struct arena *arena, struct block *block, uint32_t generation)
+{
+    struct cache *cache = cache_find(arena);
+    uint32_t class_index = block->class_index;
+    size_t slot_size = block_slot_size(arena, block);
+    if (block->budget)
+        budget_block_release(block->budget, slot_size);
+    atomic_store_explicit(&block->word, generation, memory_order_release);
+    /* Without a cache for want of memory the figures cannot be kept; the block goes back all the same. */
+    if (__builtin_expect(cache != NULL, 1))
+        cache_count(cache, -1, -(int64_t)slot_size);
+    if (__builtin_expect(class_index == CLASS_LARGE, 0)) {
+        large_free(arena, block, generation);
+        return;
+    }
+    /* A slot without a generation left is never used again: 2^32 blocks lived in it. */
+    if (__builtin_expect(generation == UINT32_MAX, 0))
+        return;
+    if (__builtin_expect(!cache, 0)) {
+        class_give(arena, class_index, &block, 1);
+        return;
+    }
+    struct magazine *magazine = &cache->magazines[class_index];
+    if (__builtin_expect(magazine->count == 2 * arena->classes[class_index].batch, 0))
+        cache_spill(arena, cache, class_index);
+    magazine->blocks[magazine->count++] = block;
+}
+
+void arena_drop(struct arena *arena, weir_msg msg)
+{
+    if (msg_is_none(msg))
+        return;
+    uint64_t word;
+    struct block *block = block_find(arena, msg, &word);
+    if (!block)
+        return;
+    uint32_t generation = word_generation(word);
+    /* The only holder needs no atomic exchange: nobody else may change the word. */
+    while (word_references(word) > 1) {
+        if (atomic_compare_exchange_weak_explicit(&block->word, &word, word - BLOCK_REFERENCE, memory_order_release,
+                                                  memory_order_acquire))
+            return;
+        if (word_generation(word) != generation || word_references(word) == 0) {
+            atomic_fetch_add_explicit(&arena->stale, 1, memory_order_relaxed);
+            return;
+        }
+    }
+    block_close(arena, block, generation);
+}
+
+bool arena_is_unshared(struct arena *arena, weir_msg msg)
+{
+    uint64_t word;
+    struct block *block = block_find(arena, msg, &word);
+    return block && word_references(word) == 1;
+}
+
+void arena_usage(struct arena *arena, struct arena_usage *out)
+{
+    MAGIC_CHECK(arena, ARENA_MAGIC);
+    int64_t blocks = 0;
+    int64_t bytes = 0;
+    pthread_mutex_lock(&arena->caches_lock);
+    for (const struct cache *cache = arena->caches; cache; cache = cache->next) {
+        blocks += atomic_load_explicit(&cache->blocks_live, memory_order_relaxed);
+        bytes += atomic_load_explicit(&cache->bytes_live, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&arena->caches_lock);
+    /* Read while others work, a drop may be seen before its alloc. */
+    *out = (struct arena_usage){
+        .bytes_max = arena->bytes_max,
+        .bytes_committed = atomic_load_explicit(&arena->committed, memory_order_relaxed),
+        .bytes_live = bytes > 0 ? (size_t)bytes : 0,
+        .blocks_live = blocks > 0 ? (size_t)blocks : 0,
+        .refusals = atomic_load_explicit(&arena->refusals, memory_order_relaxed),
+        .stale = atomic_load_explicit(&arena->stale, memory_order_relaxed),
+    };
+}
+
+size_t arena_leaks_report(struct arena *arena,
+                          void (*on_leak)(weir_msg msg, size_t size, const char *owner, void *context), void *context)
+{
+    MAGIC_CHECK(arena, ARENA_MAGIC);
+    size_t leaks = 0;
+    for (uint32_t number = 1; number < arena->slabs_high; number++) {
+        uint64_t shape = atomic_load_explicit(&arena->shapes[number], memory_order_acquire);
+        for (uint32_t offset = 0; offset < (uint32_t)(shape >> 32); offset += (uint32_t)shape) {
+            struct block *block = (struct block *)(void *)(slab_address(arena, number) + offset);
+            uint64_t word = atomic_load_explicit(&block->word, memory_order_acquire);
+            if (word_references(word) == 0)
+                continue;
+            leaks++;
+            on_leak((weir_msg){(uint64_t)word_generation(word) << 32 | block->index},
+                    atomic_load_explicit(&block->size, memory_order_relaxed),
+                    block->budget ? budget_owner(block->budget) : "", context);
+        }
+    }
+    return leaks;
+}
+
+#endif
