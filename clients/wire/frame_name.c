@@ -1,4 +1,5 @@
-/* The words for ops, ack levels and policies, as they stand in frames, requests, logs and on command lines. Any thread. */
+/* The words for ops, ack levels and policies, as they stand in frames, requests, logs and on command lines. Any
+ * thread. */
 #include "clients/wire/frame.h"
 
 #include "actors/base/assert.h"

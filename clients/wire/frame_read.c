@@ -1,5 +1,5 @@
-/* Takes session frames apart. Called by the broker's sessions and by the client library for every frame that comes in; any
- * thread. */
+/* Takes session frames apart. Called by the broker's sessions and by the client library for every frame that comes
+ * in; any thread. */
 #include "clients/wire/frame.h"
 
 #include "actors/base/assert.h"

@@ -123,8 +123,8 @@ static bool uint_pack(struct output *output, const json_t *string)
     return true;
 }
 
-/* {"$bin": ...}, {"$ext": ...} and {"$uint": ...} alone in their object and well-formed stand for what JSON lacks; anything
- * else is an object like any other. */
+/* {"$bin": ...}, {"$ext": ...} and {"$uint": ...} alone in their object and well-formed stand for what JSON lacks;
+ * anything else is an object like any other. */
 static bool special_pack(struct output *output, json_t *object)
 {
     if (json_object_size(object) != 1)
@@ -225,7 +225,8 @@ enum weir_error json_to_msgpack(struct view text, unsigned depth_max, uint8_t **
         msgpack_sbuffer_destroy(&buffer);
         if (output.error != WEIR_BAD_REQUEST)
             return output.error;
-        (void)snprintf(reason_text, sizeof reason_text, "arrays and objects are nested more than %u deep", output.depth_max);
+        (void)snprintf(reason_text, sizeof reason_text, "arrays and objects are nested more than %u deep",
+                       output.depth_max);
         return refuse(reason, reason_text);
     }
     *size_out = buffer.size;

@@ -1,7 +1,7 @@
 /* msgpack to JSON text, for people and pipes. Called by the commands; any thread.
  *
- * jansson reads JSON for us, but it does not write it: it would print 0.1 as 0.10000000000000001, lose the second of two
- * equal keys and fail on integers beyond 2^63, and none of that may happen to what a subscriber is shown. */
+ * jansson reads JSON for us, but it does not write it: it would print 0.1 as 0.10000000000000001, lose the second of
+ * two equal keys and fail on integers beyond 2^63, and none of that may happen to what a subscriber is shown. */
 #include "clients/wire/json.h"
 
 #include "clients/wire/token.h"
@@ -39,8 +39,8 @@ static void text_put_word(struct text *text, const char *word) { text_put(text, 
 
 static void put_escape(struct text *text, uint8_t byte)
 {
-    static const char letters[] = {['"'] = '"',  ['\\'] = '\\', ['\b'] = 'b', ['\f'] = 'f',
-                                   ['\n'] = 'n', ['\r'] = 'r',  ['\t'] = 't'};
+    static const char letters[] = {
+        ['"'] = '"', ['\\'] = '\\', ['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
     char escape[8];
     char letter = byte < sizeof letters ? letters[byte] : 0;
     if (letter != 0)

@@ -1,9 +1,10 @@
 /* RFC 7396 merge patch. Called by the merge fold for every record of a merge topic, on the topic's worker.
  *
- * The patch's keys of each level are sorted and the target's looked up among them, so that a level costs n log n at worst
- * and no choice of keys makes it quadratic; the order does not hang on a seed, so a simulation can replay it. The indexes
- * of small patches are on the stack; a patch with more than INDEX_ENTRIES keys in all has them on the heap for the length
- * of the call, four bytes a key. Recursion is as deep as the values may be, VALUE_DEPTH_LIMIT at most. */
+ * The patch's keys of each level are sorted and the target's looked up among them, so that a level costs n log n at
+ * worst and no choice of keys makes it quadratic; the order does not hang on a seed, so a simulation can replay it.
+ * The indexes of small patches are on the stack; a patch with more than INDEX_ENTRIES keys in all has them on the
+ * heap for the length of the call, four bytes a key. Recursion is as deep as the values may be, VALUE_DEPTH_LIMIT at
+ * most. */
 #include "clients/wire/merge.h"
 
 #include "clients/wire/token.h"
@@ -44,7 +45,8 @@ static void merge_value(struct merge *merge, struct view target, struct view pat
 
 static bool is_nil(struct view value) { return value.size == 1 && value.data[0] == 0xc0; }
 
-/* Both sides have been scanned whole, so nothing in them ends too early; a rest that did would be taken as one value. */
+/* Both sides have been scanned whole, so nothing in them ends too early; a rest that did would be taken as one
+ * value. */
 static struct view value_take(struct view *rest)
 {
     size_t size = 0;
@@ -136,8 +138,8 @@ static struct index index_build(struct merge *merge, struct pairs pairs)
     if (found > 1)
         qsort_r(index.entries, found, sizeof *index.entries, entry_compare, merge);
     for (uint32_t at = 0; at < found; at++) {
-        bool is_last = at + 1 == found || key_compare(entry_key(merge, index.entries[at]),
-                                                      entry_key(merge, index.entries[at + 1])) != 0;
+        bool is_last = at + 1 == found ||
+                       key_compare(entry_key(merge, index.entries[at]), entry_key(merge, index.entries[at + 1])) != 0;
         if (is_last)
             index.entries[index.count++] = index.entries[at];
     }
@@ -162,8 +164,8 @@ static uint32_t *index_find(const struct merge *merge, const struct index *index
     return NULL;
 }
 
-/* How many pairs the merged map has; marks the entries whose key the target has. A target that has a key twice keeps the
- * first of them. */
+/* How many pairs the merged map has; marks the entries whose key the target has. A target that has a key twice keeps
+ * the first of them. */
 static uint32_t merged_count(struct merge *merge, struct index *index, struct pairs target)
 {
     struct pair pair;

@@ -1,5 +1,5 @@
-/* Topic names and patterns. Called for every record by record_next, for every subscription by the broker and the client;
- * any thread. */
+/* Topic names and patterns. Called for every record by record_next, for every subscription by the broker and the
+ * client; any thread. */
 #include "clients/wire/name.h"
 
 #include "clients/wire/utf8.h"
@@ -74,8 +74,8 @@ static enum weir_error name_explain(struct view name, const char **reason)
     return WEIR_OK;
 }
 
-/* True for what nearly all names are: ASCII and right. Decides in one pass over the bytes; name_explain decides the rest
- * and finds the words. */
+/* True for what nearly all names are: ASCII and right. Decides in one pass over the bytes; name_explain decides the
+ * rest and finds the words. */
 static bool name_is_plain(struct view name)
 {
     if (name.size == 0 || name.size > TOPIC_NAME_SIZE_MAX)

@@ -2,7 +2,8 @@
  *
  * A name is UTF-8 segments joined by '/', 1 to TOPIC_NAME_SIZE_MAX bytes, no NUL, no empty segment, no '+' or '#'.
  * Names that start with '$' are the broker's. A pattern may have '+' for one segment and a last segment '#' for the
- * rest (also for nothing: "a/#" matches "a"). A wildcard in the first segment does not match names that start with '$'. */
+ * rest (also for nothing: "a/#" matches "a"). A wildcard in the first segment does not match names that start with
+ * '$'. */
 #ifndef CLIENTS_WIRE_NAME_H
 #define CLIENTS_WIRE_NAME_H
 
@@ -14,7 +15,7 @@
 WEIR_MUST_USE enum weir_error name_check(struct view name, const char **reason);
 WEIR_MUST_USE enum weir_error pattern_check(struct view pattern, const char **reason);
 
-bool name_is_reserved(struct view name);      /* starts with '$' */
+bool name_is_reserved(struct view name); /* starts with '$' */
 bool pattern_has_wildcard(struct view pattern);
 /* Both must have been checked. Linear in their sizes. */
 bool pattern_matches(struct view pattern, struct view name);

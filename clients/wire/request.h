@@ -7,15 +7,16 @@
 
 struct request {
     struct view verb;
-    struct view args;   /* encoded map */
+    struct view args; /* encoded map */
 };
-WEIR_MUST_USE enum weir_error request_read(struct view body, unsigned depth_max, struct request *out, const char **reason);
+WEIR_MUST_USE enum weir_error request_read(struct view body, unsigned depth_max, struct request *out,
+                                           const char **reason);
 void request_write(struct value_writer *writer, struct view verb, struct view args_encoded);
 
 struct reply {
     bool ok;
-    struct view result;         /* encoded map */
-    struct view code, message;  /* when not ok */
+    struct view result;        /* encoded map */
+    struct view code, message; /* when not ok */
 };
 WEIR_MUST_USE enum weir_error reply_read(struct view body, unsigned depth_max, struct reply *out);
 /* ["ok", result] where result is an encoded map. */
@@ -36,8 +37,8 @@ WEIR_MUST_USE enum weir_error args_find_str(struct view args, const char *key, s
 WEIR_MUST_USE enum weir_error args_find_uint(struct view args, const char *key, uint64_t *out);
 WEIR_MUST_USE enum weir_error args_find_bool(struct view args, const char *key, bool *out);
 
-/* Finds the `records` of a publish request: their count, and the records one behind the other for record_next, whose values
- * may be as deep as depth_max. WEIR_NOT_FOUND, WEIR_BAD_REQUEST. */
+/* Finds the `records` of a publish request: their count, and the records one behind the other for record_next, whose
+ * values may be as deep as depth_max. WEIR_NOT_FOUND, WEIR_BAD_REQUEST. */
 WEIR_MUST_USE enum weir_error args_find_records(struct view args, unsigned depth_max, uint32_t *count,
                                                 struct view *records);
 

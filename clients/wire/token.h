@@ -1,5 +1,5 @@
-/* One step through msgpack bytes: a scalar whole, or the head of an array or map. The ground that readers, merge and JSON
- * stand on; used inside clients/wire only. Pure functions, any thread. Source: the msgpack specification. */
+/* One step through msgpack bytes: a scalar whole, or the head of an array or map. The ground that readers, merge and
+ * JSON stand on; used inside clients/wire only. Pure functions, any thread. Source: the msgpack specification. */
 #ifndef CLIENTS_WIRE_TOKEN_H
 #define CLIENTS_WIRE_TOKEN_H
 
@@ -39,7 +39,8 @@ WEIR_MUST_USE enum weir_error token_next(struct view *rest, struct token *out);
 /* The size bytes at `at` as a big-endian number; size is 1, 2, 4 or 8. */
 uint64_t token_load(const uint8_t *at, unsigned size);
 
-/* What the first bytes 0xc0 to 0xdf announce: `length_size` bytes of length, then `fixed` bytes and what the length says. */
+/* What the first bytes 0xc0 to 0xdf announce: `length_size` bytes of length, then `fixed` bytes and what the length
+ * says. */
 enum token_class { CLASS_FIXED, CLASS_BLOB, CLASS_STR, CLASS_ARRAY, CLASS_MAP, CLASS_BAD };
 struct token_shape {
     uint8_t class;

@@ -20,8 +20,9 @@ static size_t character_size(const uint8_t *text, size_t left)
     if (first < 0xf5) {
         uint8_t low = first == 0xf0 ? 0x90 : 0x80;
         uint8_t high = first == 0xf4 ? 0x8f : 0xbf;
-        return left >= 4 && text[1] >= low && text[1] <= high && is_continuation(text[2]) && is_continuation(text[3]) ? 4
-                                                                                                                     : 0;
+        bool is_well =
+            left >= 4 && text[1] >= low && text[1] <= high && is_continuation(text[2]) && is_continuation(text[3]);
+        return is_well ? 4 : 0;
     }
     return 0;
 }

@@ -1,5 +1,5 @@
-/* Is a text valid UTF-8 (RFC 3629: no overlong forms, no surrogates, nothing beyond U+10FFFF)? Used inside clients/wire on
- * every str that comes from outside. Pure functions, any thread. */
+/* Is a text valid UTF-8 (RFC 3629: no overlong forms, no surrogates, nothing beyond U+10FFFF)? Used inside
+ * clients/wire on every str that comes from outside. Pure functions, any thread. */
 #ifndef CLIENTS_WIRE_UTF8_H
 #define CLIENTS_WIRE_UTF8_H
 
@@ -14,8 +14,8 @@
 /* Any text, one pass, eight bytes at a time where it is ASCII. */
 bool utf8_check_long(const uint8_t *text, size_t size);
 
-/* Topics, keys and map keys are short and nearly always ASCII: they are decided with a few overlapping loads and no loop
- * that would have to be predicted. */
+/* Topics, keys and map keys are short and nearly always ASCII: they are decided with a few overlapping loads and no
+ * loop that would have to be predicted. */
 static inline bool utf8_is_valid(const uint8_t *text, size_t size)
 {
     if (size < 4) {

@@ -13,14 +13,14 @@
  * whole may be that much deeper than a value alone, so that a value's depth counts the same however it travels. */
 #define VALUE_ENVELOPE_DEPTH 4
 
-/* Measures and checks the value at the start of data: well-formed (no 0xc1), not deeper than depth_max, str valid UTF-8.
- * ext is allowed (an opaque value). WEIR_AGAIN: data ends inside the value. WEIR_BAD_REQUEST: malformed.
- * Time linear in the bytes looked at, no recursion. */
+/* Measures and checks the value at the start of data: well-formed (no 0xc1), not deeper than depth_max, str valid
+ * UTF-8. ext is allowed (an opaque value). WEIR_AGAIN: data ends inside the value. WEIR_BAD_REQUEST: malformed. Time
+ * linear in the bytes looked at, no recursion. */
 WEIR_MUST_USE enum weir_error value_scan(struct view data, unsigned depth_max, size_t *size_out);
 
-/* A reader over msgpack bytes that frames and requests are taken apart with. Every read checks type and bounds; the first
- * failure sticks (error, always WEIR_BAD_REQUEST, also where the bytes end too early), so a decoder may read all fields and
- * look once. */
+/* A reader over msgpack bytes that frames and requests are taken apart with. Every read checks type and bounds; the
+ * first failure sticks (error, always WEIR_BAD_REQUEST, also where the bytes end too early), so a decoder may read
+ * all fields and look once. */
 struct value_reader {
     struct view rest;
     unsigned depth_max;
@@ -29,16 +29,17 @@ struct value_reader {
 void value_reader_init(struct value_reader *reader, struct view data, unsigned depth_max);
 uint64_t value_read_uint(struct value_reader *reader);
 bool value_read_bool(struct value_reader *reader);
-struct view value_read_str(struct value_reader *reader);      /* contents without the header; UTF-8 checked */
-uint32_t value_read_array(struct value_reader *reader);       /* count; never more than bytes left */
-uint32_t value_read_map(struct value_reader *reader);         /* pairs */
-struct view value_read_any(struct value_reader *reader);      /* one whole value, its encoded bytes */
-struct view value_read_key(struct value_reader *reader);      /* str of at most KEY_SIZE_MAX in its shortest form: its
-                                                                  encoded bytes; nil: size 0 */
+struct view value_read_str(struct value_reader *reader); /* contents without the header; UTF-8 checked */
+uint32_t value_read_array(struct value_reader *reader);  /* count; never more than bytes left */
+uint32_t value_read_map(struct value_reader *reader);    /* pairs */
+struct view value_read_any(struct value_reader *reader); /* one whole value, its encoded bytes */
+struct view value_read_key(struct value_reader *reader); /* str of at most KEY_SIZE_MAX in its shortest form: its
+                                                             encoded bytes; nil: size 0 */
 bool value_peek_nil(const struct value_reader *reader);
 bool value_reader_at_end(const struct value_reader *reader);
 
-/* A writer into the caller's memory; what does not fit sets is_full and writes nothing more. msgpack-c's packer inside. */
+/* A writer into the caller's memory; what does not fit sets is_full and writes nothing more. msgpack-c's packer
+ * inside. */
 struct value_writer {
     uint8_t *data;
     size_t size, capacity;
