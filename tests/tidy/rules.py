@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
@@ -271,6 +272,22 @@ def rule_layout(tree):
         if name not in seen:
             seen.add(name)
             yield name, int(line), "layout; run deploy/format"
+
+
+EXPOSURE_MAX = 1.5
+
+
+def rule_service_hardened(tree):
+    """systemd finds a unit of ours exposed by at most 1.5 (asked where systemd-analyze is installed)."""
+    units = [source for source in tree.sources if source.name.endswith(".service")]
+    if not shutil.which("systemd-analyze"):
+        return
+    for source in units:
+        done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", source.path],
+                              capture_output=True, text=True)
+        level = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
+        if level is None or float(level[1]) > EXPOSURE_MAX:
+            yield source.name, 1, f"exposure {level[1] if level else 'unknown: ' + done.stderr.strip()}"
 
 
 RULES = {name.removeprefix("rule_").replace("_", "-"): rule

@@ -120,6 +120,9 @@ CASES = {
         one("tests/unit/actors/base/a_test.c", OPENING),
         one("tests/unit/actors/elsewhere/a_test.c", OPENING, 1),
     ],
+    "service-hardened": [
+        one("deploy/a.service", "[Service]\nExecStart=/usr/bin/weir serve\n", 1),
+    ],
     "layout": [
         ({".clang-format": "BasedOnStyle: LLVM\n", "actors/base/a.c": "int a;\n"}, set()),
         ({".clang-format": "BasedOnStyle: LLVM\n", "actors/base/a.c": "int a;\nint  b;\n"}, {"actors/base/a.c:2"}),
