@@ -1,0 +1,55 @@
+/* The schema of the configuration file for libcyaml, made from the tables in config.h. Read by config_load.c. */
+#include "broker/main/config_schema.h"
+
+#include "actors/base/limits.h"
+
+#define OPTIONAL (CYAML_FLAG_OPTIONAL | CYAML_FLAG_POINTER)
+
+static const cyaml_strval_t kind_names[] = {
+    {"last", TOPIC_LAST}, {"map", TOPIC_MAP}, {"log", TOPIC_LOG}, {"merge", TOPIC_MERGE}};
+static const cyaml_strval_t level_names[] = {
+    {"debug", LOG_DEBUG}, {"info", LOG_INFO}, {"warning", LOG_WARNING}, {"error", LOG_ERROR}, {"off", LOG_OFF}};
+
+#define CONNECTIONS_FIELD(key, initial, min, max, live)                                                                \
+    CYAML_FIELD_UINT_PTR(#key, OPTIONAL, struct raw_connections, key),
+static const cyaml_schema_field_t connections_fields[] = {CONFIG_CONNECTIONS_TABLE(CONNECTIONS_FIELD) CYAML_FIELD_END};
+
+#define SESSIONS_FIELD(key, initial, min, max, live) CYAML_FIELD_UINT_PTR(#key, OPTIONAL, struct raw_sessions, key),
+static const cyaml_schema_field_t sessions_fields[] = {CONFIG_SESSIONS_TABLE(SESSIONS_FIELD) CYAML_FIELD_END};
+
+#define RULE_FIELD(key, initial, min, max, live) CYAML_FIELD_UINT_PTR(#key, OPTIONAL, struct raw_rule, key),
+static const cyaml_schema_field_t rule_fields[] = {
+    CYAML_FIELD_STRING_PTR("pattern", CYAML_FLAG_POINTER, struct raw_rule, pattern, 1, TOPIC_NAME_SIZE_MAX),
+    CYAML_FIELD_ENUM_PTR("kind", CYAML_FLAG_POINTER | CYAML_FLAG_STRICT, struct raw_rule, kind, kind_names,
+                         CYAML_ARRAY_LEN(kind_names)),
+    CONFIG_RULE_TABLE(RULE_FIELD) CYAML_FIELD_END};
+
+static const cyaml_schema_field_t defaults_fields[] = {
+    CYAML_FIELD_ENUM_PTR("kind", OPTIONAL | CYAML_FLAG_STRICT, struct raw_rule, kind, kind_names,
+                         CYAML_ARRAY_LEN(kind_names)),
+    CONFIG_RULE_TABLE(RULE_FIELD) CYAML_FIELD_END};
+
+static const cyaml_schema_value_t rule_value = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_rule, rule_fields)};
+
+#define TOPICS_FIELD(key, initial, min, max, live) CYAML_FIELD_UINT_PTR(#key, OPTIONAL, struct raw_topics, key),
+static const cyaml_schema_field_t topics_fields[] = {
+    CYAML_FIELD_BOOL_PTR("auto_create", OPTIONAL, struct raw_topics, auto_create),
+    CYAML_FIELD_MAPPING_PTR("defaults", OPTIONAL, struct raw_topics, defaults, defaults_fields),
+    CYAML_FIELD_SEQUENCE("rules", OPTIONAL, struct raw_topics, rules, &rule_value, 0, CONFIG_RULES_MAX),
+    CONFIG_TOPICS_TABLE(TOPICS_FIELD) CYAML_FIELD_END};
+
+static const cyaml_schema_value_t url_value = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, 512)};
+
+#define BROKER_FIELD(key, initial, min, max, live) CYAML_FIELD_UINT_PTR(#key, OPTIONAL, struct raw_config, key),
+static const cyaml_schema_field_t config_fields[] = {
+    CYAML_FIELD_SEQUENCE("listen", OPTIONAL, struct raw_config, listen, &url_value, 1, CONFIG_LISTEN_MAX),
+    CYAML_FIELD_STRING_PTR("admin", OPTIONAL, struct raw_config, admin, 1, 512),
+    CYAML_FIELD_BOOL_PTR("insecure", OPTIONAL, struct raw_config, insecure),
+    CYAML_FIELD_ENUM_PTR("log_level", OPTIONAL | CYAML_FLAG_STRICT, struct raw_config, log_level, level_names,
+                         CYAML_ARRAY_LEN(level_names)),
+    CYAML_FIELD_MAPPING_PTR("connections", OPTIONAL, struct raw_config, connections, connections_fields),
+    CYAML_FIELD_MAPPING_PTR("sessions", OPTIONAL, struct raw_config, sessions, sessions_fields),
+    CYAML_FIELD_MAPPING_PTR("topics", OPTIONAL, struct raw_config, topics, topics_fields),
+    CONFIG_BROKER_TABLE(BROKER_FIELD) CYAML_FIELD_END};
+
+const cyaml_schema_value_t config_schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw_config, config_fields)};

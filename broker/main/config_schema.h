@@ -1,0 +1,40 @@
+/* The YAML file as libcyaml loads it, before defaults and checks; only config_load.c and config_schema.c see this. Numbers are
+ * pointers, so that an absent key is told from 0. */
+#ifndef BROKER_MAIN_CONFIG_SCHEMA_H
+#define BROKER_MAIN_CONFIG_SCHEMA_H
+
+#include <cyaml/cyaml.h>
+
+#include "broker/main/config.h"
+
+#define RAW_MEMBER(key, initial, min, max, live) uint64_t *key;
+struct raw_connections { CONFIG_CONNECTIONS_TABLE(RAW_MEMBER) };
+struct raw_sessions { CONFIG_SESSIONS_TABLE(RAW_MEMBER) };
+struct raw_rule {
+    char *pattern;
+    enum topic_kind *kind;
+    CONFIG_RULE_TABLE(RAW_MEMBER)
+};
+struct raw_topics {
+    bool *auto_create;
+    struct raw_rule *defaults;
+    struct raw_rule *rules;
+    unsigned rules_count;
+    CONFIG_TOPICS_TABLE(RAW_MEMBER)
+};
+struct raw_config {
+    char **listen;
+    unsigned listen_count;
+    char *admin;
+    bool *insecure;
+    enum log_level *log_level;
+    struct raw_connections *connections;
+    struct raw_sessions *sessions;
+    struct raw_topics *topics;
+    CONFIG_BROKER_TABLE(RAW_MEMBER)
+};
+#undef RAW_MEMBER
+
+extern const cyaml_schema_value_t config_schema;
+
+#endif
