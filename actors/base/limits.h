@@ -52,4 +52,23 @@
 #define ARENA_SLABS_KEPT 64
 #define ARENA_SLABS_KEPT_PART 16
 
+/* Supervision. How long a child may take to end in order unless its spec says otherwise: OTP's 5 s. */
+#define SUPERVISOR_SHUTDOWN_MS 5000
+/* Restarts in a period before a supervisor gives up, unless told: enough for a stumble, few enough that a
+ * child that cannot live is known within seconds. */
+#define SUPERVISOR_INTENSITY_DEFAULT 5
+#define SUPERVISOR_PERIOD_MS_DEFAULT 10000
+/* The window keeps the time of each restart, 8 bytes each; more than so many mean "unlimited". */
+#define SUPERVISOR_INTENSITY_MAX 10000
+/* Deaths remembered for each child that ever failed: what fits on a person's screen beside the tree. */
+#define SUPERVISOR_DEATHS_KEPT 8
+/* Dynamic children told to end at the same time: far below what the supervisor's control lane holds. */
+#define SUPERVISOR_STOP_WAVE 1024
+/* The runtime could not spawn a child (memory): ask again after so long. */
+#define SUPERVISOR_SPAWN_RETRY_MS 100
+/* Children in one tree unless told: twice the million actors a broker is measured with. 64 bytes each. */
+#define SUPERVISION_CHILDREN_MAX (2 * 1024 * 1024)
+/* Supervisors in one tree: their ids have 16 bits. */
+#define SUPERVISORS_MAX 65534
+
 #endif

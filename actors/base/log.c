@@ -138,27 +138,42 @@ static size_t quote_next(char out[8], const unsigned char *text, size_t size, si
     return plain;
 }
 
+static size_t quoted_size(const unsigned char *text, size_t size)
+{
+    size_t quoted = 0;
+    for (size_t i = 0, step; i < size; i += step) {
+        char next[8];
+        quoted += quote_next(next, text + i, size - i, &step);
+    }
+    return quoted;
+}
+
 const char *log_quote(char *out, size_t capacity, const char *text, size_t size)
 {
     static const char ellipsis[] = "\xe2\x80\xa6"; /* … */
-    const size_t tail_max = sizeof ellipsis - 1 + 1 + 1; /* …, the closing quote, NUL */
-    REQUIRE(capacity >= tail_max + 1);
+    REQUIRE(capacity >= sizeof ellipsis + 3);
     const unsigned char *bytes = (const unsigned char *)text;
     bool is_quoted = needs_quotes(bytes, size);
+    size_t room = capacity - 1 - (is_quoted ? 2 : 0);
+    bool is_cut = quoted_size(bytes, size) > room;
     size_t used = 0;
-    if (is_quoted)
+    if (is_cut)
+        room -= sizeof ellipsis - 1;
+    if (is_quoted) {
         out[used++] = '"';
+        room++;
+    }
     for (size_t i = 0, step; i < size; i += step) {
         char next[8];
         size_t next_size = quote_next(next, bytes + i, size - i, &step);
-        bool is_last = i + step >= size;
-        if (used + next_size + (is_last ? 2 : tail_max) > capacity) {
-            memcpy(out + used, ellipsis, sizeof ellipsis - 1);
-            used += sizeof ellipsis - 1;
+        if (used + next_size > room)
             break;
-        }
         memcpy(out + used, next, next_size);
         used += next_size;
+    }
+    if (is_cut) {
+        memcpy(out + used, ellipsis, sizeof ellipsis - 1);
+        used += sizeof ellipsis - 1;
     }
     if (is_quoted)
         out[used++] = '"';

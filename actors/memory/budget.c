@@ -79,10 +79,10 @@ static bool credit_take(struct budget *budget, uint64_t units, uint64_t referenc
     return true;
 }
 
-/* Unused grant that a budget may keep: an eighth of the grant, within bounds. */
-static uint64_t slack_of(uint64_t granted)
+/* Unused grant that a budget may keep: an eighth of what it uses, within bounds. */
+static uint64_t slack_of(uint64_t used)
 {
-    uint64_t slack = granted / 8;
+    uint64_t slack = used / 8;
     if (slack < BUDGET_SLACK_MIN)
         return BUDGET_SLACK_MIN;
     return slack < BUDGET_SLACK_MAX ? slack : BUDGET_SLACK_MAX;
@@ -122,7 +122,7 @@ static enum weir_error budget_take_slow(struct budget *budget, uint64_t units, u
         if (credit >= need)
             continue;
         uint64_t missing = need - credit;
-        uint64_t slack = slack_of(atomic_load_explicit(&budget->granted, memory_order_relaxed));
+        uint64_t slack = slack_of(atomic_load_explicit(&budget->granted, memory_order_relaxed) - credit);
         error = grant_raise(budget, (missing + slack) / CREDIT_UNIT * CREDIT_UNIT, false);
         if (error)
             error = grant_raise(budget, missing, is_final);
@@ -150,7 +150,7 @@ static bool is_beyond_bound(const struct budget *budget, uint64_t granted)
 static bool is_slack_exceeded(const struct budget *budget, uint64_t word)
 {
     uint64_t granted = atomic_load_explicit(&budget->granted, memory_order_relaxed);
-    return credit_of(word) > 2 * slack_of(granted) || is_beyond_bound(budget, granted);
+    return credit_of(word) > 2 * slack_of(budget_used(budget, word)) || is_beyond_bound(budget, granted);
 }
 
 /* Lowers the grant until its unused part is within the slack. */
@@ -158,8 +158,8 @@ static void grant_trim(struct budget *budget)
 {
     pthread_mutex_lock(&budget->lock);
     uint64_t granted = atomic_load_explicit(&budget->granted, memory_order_relaxed);
-    uint64_t slack = is_beyond_bound(budget, granted) ? 0 : slack_of(granted) / CREDIT_UNIT;
     uint64_t word = atomic_load_explicit(&budget->word, memory_order_relaxed);
+    uint64_t slack = is_beyond_bound(budget, granted) ? 0 : slack_of(granted - credit_of(word)) / CREDIT_UNIT;
     uint64_t excess;
     do {
         excess = word >> CREDIT_SHIFT > slack ? (word >> CREDIT_SHIFT) - slack : 0;

@@ -4,8 +4,8 @@
  *
  * A budget's own figures are exact and its own bound is never exceeded. So that not every charge climbs
  * the chain, a budget takes from its parent in steps: an ancestor's bytes_used includes what descendants
- * took and do not use, at most twice BUDGET_SLACK_MIN or a quarter of its grant, and never more than twice
- * BUDGET_SLACK_MAX, for each. */
+ * took and do not use, for each at most twice BUDGET_SLACK_MIN or, where larger, a quarter of what it uses, and
+ * never more than twice BUDGET_SLACK_MAX. */
 #ifndef ACTORS_MEMORY_BUDGET_H
 #define ACTORS_MEMORY_BUDGET_H
 
