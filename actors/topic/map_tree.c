@@ -1,0 +1,383 @@
+#include "actors/topic/map_tree.h"
+
+#include "actors/base/assert.h"
+#include "actors/topic/topic_limits.h"
+
+struct map_root *map_root_at(struct arena *arena, weir_msg block) { return arena_data(arena, block); }
+struct map_segment *map_segment_at(struct arena *arena, weir_msg block) { return arena_data(arena, block); }
+struct leaf *map_leaf_at(struct arena *arena, weir_msg block) { return arena_data(arena, block); }
+
+static uint64_t hash_mix(uint64_t a, uint64_t b)
+{
+    unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static uint64_t hash_word(const uint8_t *data, size_t size)
+{
+    uint64_t word = 0;
+    memcpy(&word, data, size);
+    return word;
+}
+
+/* Multiply and fold, eight bytes at a time, as wyhash does; the seed keeps outsiders from choosing keys that collide. */
+uint64_t map_hash(struct view text, uint64_t seed)
+{
+    const uint64_t odd = UINT64_C(0x9e3779b97f4a7c15), other = UINT64_C(0xd6e8feb86659fd93);
+    uint64_t hash = seed ^ hash_mix(text.size ^ other, odd);
+    size_t at = 0;
+    for (; at + 8 <= text.size; at += 8)
+        hash = hash_mix(hash ^ hash_word(text.data + at, 8), odd ^ seed);
+    if (at < text.size)
+        hash = hash_mix(hash ^ hash_word(text.data + at, text.size - at), odd ^ seed);
+    return hash_mix(hash ^ other, odd);
+}
+
+/* The `bits` bits of the hash behind the first `skip`. */
+static uint32_t hash_bits(uint64_t hash, unsigned skip, unsigned bits)
+{
+    return bits == 0 ? 0 : (uint32_t)((hash << skip) >> (64 - bits));
+}
+
+/* Nodes stand in their directory as often as the bits they leave out allow, one entry behind the other. */
+static uint32_t segment_span(const struct map_root *root, const struct map_segment *segment)
+{
+    return 1u << (root->bits - segment->depth);
+}
+
+static uint32_t leaf_span(const struct map_segment *segment, const struct leaf *leaf)
+{
+    return 1u << (segment->depth + segment->bits - leaf->depth);
+}
+
+static void leaf_release(struct arena *arena, weir_msg block)
+{
+    struct leaf *leaf = map_leaf_at(arena, block);
+    if (--leaf->shares > 0)
+        return;
+    for (uint32_t i = 0; i < leaf->large_count; i++)
+        arena_drop(arena, leaf->large[i].block);
+    arena_drop(arena, block);
+}
+
+static void segment_release(struct arena *arena, weir_msg block)
+{
+    struct map_segment *segment = map_segment_at(arena, block);
+    if (--segment->shares > 0)
+        return;
+    for (uint32_t i = 0; i < 1u << segment->bits;) {
+        weir_msg leaf = segment->leaves[i];
+        i += leaf_span(segment, map_leaf_at(arena, leaf));
+        leaf_release(arena, leaf);
+    }
+    arena_drop(arena, block);
+}
+
+void map_root_release(struct arena *arena, weir_msg block)
+{
+    if (msg_is_none(block))
+        return;
+    struct map_root *root = map_root_at(arena, block);
+    if (--root->shares > 0)
+        return;
+    for (uint32_t i = 0; i < 1u << root->bits;) {
+        weir_msg segment = root->segments[i];
+        i += segment_span(root, map_segment_at(arena, segment));
+        segment_release(arena, segment);
+    }
+    arena_drop(arena, block);
+}
+
+weir_msg map_leaf_find(struct arena *arena, weir_msg block, uint64_t hash)
+{
+    const struct map_root *root = map_root_at(arena, block);
+    const struct map_segment *segment = map_segment_at(arena, root->segments[hash_bits(hash, 0, root->bits)]);
+    return segment->leaves[hash_bits(hash, segment->depth, segment->bits)];
+}
+
+static enum weir_error root_alloc(struct fold *fold, uint8_t bits, weir_msg *out)
+{
+    size_t size = sizeof(struct map_root) + ((size_t)1 << bits) * sizeof(weir_msg);
+    enum weir_error error = arena_alloc(fold->arena, size, fold->budget, out);
+    if (!error)
+        *map_root_at(fold->arena, *out) = (struct map_root){.shares = 1, .bits = bits};
+    return error;
+}
+
+static enum weir_error segment_alloc(struct fold *fold, uint8_t depth, uint8_t bits, weir_msg *out)
+{
+    size_t size = sizeof(struct map_segment) + ((size_t)1 << bits) * sizeof(weir_msg);
+    enum weir_error error = arena_alloc(fold->arena, size, fold->budget, out);
+    if (!error)
+        *map_segment_at(fold->arena, *out) = (struct map_segment){.shares = 1, .depth = depth, .bits = bits};
+    return error;
+}
+
+static enum weir_error leaf_alloc(struct fold *fold, size_t size, uint8_t depth, weir_msg *out)
+{
+    enum weir_error error = arena_alloc(fold->arena, size, fold->budget, out);
+    if (error)
+        return error;
+    size_t capacity = arena_capacity(fold->arena, *out) & ~(size_t)7;
+    leaf_init(map_leaf_at(fold->arena, *out), (uint32_t)(capacity < 8 * MAP_LEAF_SIZE_MAX ? capacity : size), depth);
+    return WEIR_OK;
+}
+
+static enum weir_error map_tree_create(struct fold *fold)
+{
+    weir_msg leaf = WEIR_MSG_NONE, segment = WEIR_MSG_NONE, root = WEIR_MSG_NONE;
+    enum weir_error error = leaf_alloc(fold, MAP_LEAF_SIZE_MIN, 0, &leaf);
+    if (!error)
+        error = segment_alloc(fold, 0, 0, &segment);
+    if (!error)
+        error = root_alloc(fold, 0, &root);
+    if (error) {
+        arena_drop(fold->arena, leaf);
+        arena_drop(fold->arena, segment);
+        return error;
+    }
+    map_segment_at(fold->arena, segment)->leaves[0] = leaf;
+    map_root_at(fold->arena, root)->segments[0] = segment;
+    fold->as.map.root = root;
+    return WEIR_OK;
+}
+
+/* Puts a root of our own with `bits` in the place of the present one, every segment listed as before. */
+static enum weir_error root_renew(struct fold *fold, uint8_t bits)
+{
+    const struct map_root *old = map_root_at(fold->arena, fold->as.map.root);
+    weir_msg block;
+    enum weir_error error = root_alloc(fold, bits, &block);
+    if (error)
+        return error;
+    struct map_root *root = map_root_at(fold->arena, block);
+    for (uint32_t i = 0; i < 1u << bits; i++)
+        root->segments[i] = old->segments[i >> (bits - old->bits)];
+    for (uint32_t i = 0; i < 1u << bits;) {
+        struct map_segment *segment = map_segment_at(fold->arena, root->segments[i]);
+        segment->shares++;
+        i += segment_span(root, segment);
+    }
+    map_root_release(fold->arena, fold->as.map.root);
+    fold->as.map.root = block;
+    return WEIR_OK;
+}
+
+/* Lists a segment in the fold's own root wherever its bits lead. */
+static void root_list(struct fold *fold, uint64_t hash, weir_msg block)
+{
+    struct map_root *root = map_root_at(fold->arena, fold->as.map.root);
+    uint32_t span = segment_span(root, map_segment_at(fold->arena, block));
+    uint32_t first = hash_bits(hash, 0, root->bits) & ~(span - 1);
+    for (uint32_t i = 0; i < span; i++)
+        root->segments[first + i] = block;
+}
+
+static void segment_list(struct fold *fold, struct map_segment *segment, uint64_t hash, weir_msg block)
+{
+    uint32_t span = leaf_span(segment, map_leaf_at(fold->arena, block));
+    uint32_t first = hash_bits(hash, segment->depth, segment->bits) & ~(span - 1);
+    for (uint32_t i = 0; i < span; i++)
+        segment->leaves[first + i] = block;
+}
+
+/* Copies entries first.. of old, `count` of them widened to the new segment's, and counts the leaves' new share. */
+static void segment_fill(struct fold *fold, struct map_segment *segment, const struct map_segment *old, uint32_t first,
+                         unsigned widen)
+{
+    for (uint32_t i = 0; i < 1u << segment->bits; i++)
+        segment->leaves[i] = old->leaves[first + (i >> widen)];
+    for (uint32_t i = 0; i < 1u << segment->bits;) {
+        struct leaf *leaf = map_leaf_at(fold->arena, segment->leaves[i]);
+        leaf->shares++;
+        i += leaf_span(segment, leaf);
+    }
+}
+
+/* Puts a segment of our own with `bits` in the place of the one that hash leads to. The root is our own. */
+static enum weir_error segment_renew(struct fold *fold, uint64_t hash, weir_msg old_block, uint8_t bits)
+{
+    const struct map_segment *old = map_segment_at(fold->arena, old_block);
+    weir_msg block;
+    enum weir_error error = segment_alloc(fold, old->depth, bits, &block);
+    if (error)
+        return error;
+    segment_fill(fold, map_segment_at(fold->arena, block), old, 0, (unsigned)(bits - old->bits));
+    root_list(fold, hash, block);
+    segment_release(fold->arena, old_block);
+    return WEIR_OK;
+}
+
+/* Puts two segments of one bit less in the place of the full one that hash leads to. The root is our own and long enough. */
+static enum weir_error segment_split(struct fold *fold, uint64_t hash, weir_msg old_block)
+{
+    const struct map_segment *old = map_segment_at(fold->arena, old_block);
+    uint8_t depth = (uint8_t)(old->depth + 1), bits = (uint8_t)(old->bits - 1);
+    weir_msg halves[2] = {WEIR_MSG_NONE, WEIR_MSG_NONE};
+    for (uint32_t i = 0; i < 2; i++) {
+        enum weir_error error = segment_alloc(fold, depth, bits, &halves[i]);
+        if (error) {
+            arena_drop(fold->arena, halves[0]);
+            return error;
+        }
+    }
+    uint64_t bit = UINT64_C(1) << (63 - old->depth);
+    for (uint32_t i = 0; i < 2; i++) {
+        segment_fill(fold, map_segment_at(fold->arena, halves[i]), old, i << bits, 0);
+        root_list(fold, i ? hash | bit : hash & ~bit, halves[i]);
+    }
+    segment_release(fold->arena, old_block);
+    return WEIR_OK;
+}
+
+/* The segment that hash leads to, made the fold's own, its root too. */
+static enum weir_error segment_own(struct fold *fold, uint64_t hash, struct map_segment **out)
+{
+    struct map_root *root = map_root_at(fold->arena, fold->as.map.root);
+    if (root->shares > 1) {
+        enum weir_error error = root_renew(fold, root->bits);
+        if (error)
+            return error;
+        root = map_root_at(fold->arena, fold->as.map.root);
+    }
+    weir_msg block = root->segments[hash_bits(hash, 0, root->bits)];
+    struct map_segment *segment = map_segment_at(fold->arena, block);
+    if (segment->shares > 1) {
+        enum weir_error error = segment_renew(fold, hash, block, segment->bits);
+        if (error)
+            return error;
+        segment = map_segment_at(fold->arena, root->segments[hash_bits(hash, 0, root->bits)]);
+    }
+    *out = segment;
+    return WEIR_OK;
+}
+
+static void leaf_copy(struct fold *fold, struct leaf *to, struct leaf *from)
+{
+    for (uint32_t i = 0; i < from->large_count; i++) {
+        (void)arena_hold(fold->arena, from->large[i].block); /* cannot be stale: from has a reference */
+        leaf_add_large(to, &from->large[i]);
+    }
+    for (uint32_t i = 0; i < from->count; i++) {
+        const uint8_t *pair = (const uint8_t *)from + leaf_pair_offset(from, i);
+        leaf_add(to, leaf_tag(from, i), pair, leaf_pair_size(from, i));
+    }
+}
+
+/* Puts a leaf of our own with room for `size` bytes in the place of the one that hash leads to. */
+static enum weir_error leaf_renew(struct fold *fold, struct map_segment *segment, uint64_t hash, weir_msg old_block,
+                                  size_t size)
+{
+    struct leaf *old = map_leaf_at(fold->arena, old_block);
+    weir_msg block;
+    enum weir_error error = leaf_alloc(fold, size, old->depth, &block);
+    if (error)
+        return error;
+    leaf_copy(fold, map_leaf_at(fold->arena, block), old);
+    segment_list(fold, segment, hash, block);
+    leaf_release(fold->arena, old_block);
+    return WEIR_OK;
+}
+
+enum weir_error map_leaf_own(struct fold *fold, uint64_t hash, struct leaf **out)
+{
+    enum weir_error error = msg_is_none(fold->as.map.root) ? map_tree_create(fold) : WEIR_OK;
+    if (error)
+        return error;
+    struct map_segment *segment;
+    error = segment_own(fold, hash, &segment);
+    if (error)
+        return error;
+    uint32_t index = hash_bits(hash, segment->depth, segment->bits);
+    weir_msg block = segment->leaves[index];
+    struct leaf *leaf = map_leaf_at(fold->arena, block);
+    /* A run of it may be on its way to a subscriber: those bytes stay as they are. */
+    if (leaf->shares > 1 || !arena_is_unshared(fold->arena, block)) {
+        error = leaf_renew(fold, segment, hash, block, leaf->capacity);
+        if (error)
+            return error;
+        leaf = map_leaf_at(fold->arena, segment->leaves[index]);
+    }
+    *out = leaf;
+    return WEIR_OK;
+}
+
+/* The hash bit at `depth` of a small pair's or a large one's key. */
+static bool pair_is_upper(const struct fold *fold, const uint8_t *pair, uint8_t depth)
+{
+    uint64_t hash = map_hash(leaf_pair_key_text(pair), fold->seed);
+    return hash >> (63 - depth) & 1;
+}
+
+static void leaf_distribute(struct fold *fold, struct leaf *from, struct leaf *halves[2])
+{
+    for (uint32_t i = 0; i < from->large_count; i++) {
+        const struct leaf_large *large = &from->large[i];
+        (void)arena_hold(fold->arena, large->block); /* cannot be stale: from has a reference */
+        leaf_add_large(halves[pair_is_upper(fold, arena_data(fold->arena, large->block), from->depth)], large);
+    }
+    for (uint32_t i = 0; i < from->count; i++) {
+        const uint8_t *pair = (const uint8_t *)from + leaf_pair_offset(from, i);
+        leaf_add(halves[pair_is_upper(fold, pair, from->depth)], leaf_tag(from, i), pair, leaf_pair_size(from, i));
+    }
+}
+
+/* Puts two leaves in the place of the one that hash leads to. The segment is our own and has a bit to tell them apart. */
+static enum weir_error leaf_split(struct fold *fold, struct map_segment *segment, uint64_t hash, weir_msg old_block)
+{
+    struct leaf *old = map_leaf_at(fold->arena, old_block);
+    weir_msg blocks[2] = {WEIR_MSG_NONE, WEIR_MSG_NONE};
+    struct leaf *halves[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        enum weir_error error = leaf_alloc(fold, old->capacity, (uint8_t)(old->depth + 1), &blocks[i]);
+        if (error) {
+            arena_drop(fold->arena, blocks[0]);
+            return error;
+        }
+        halves[i] = map_leaf_at(fold->arena, blocks[i]);
+    }
+    leaf_distribute(fold, old, halves);
+    uint64_t bit = UINT64_C(1) << (63 - old->depth);
+    segment_list(fold, segment, hash & ~bit, blocks[0]);
+    segment_list(fold, segment, hash | bit, blocks[1]);
+    leaf_release(fold->arena, old_block);
+    return WEIR_OK;
+}
+
+/* Gives the segment that hash leads to, our own already, one bit more to tell its leaves apart by. */
+static enum weir_error segment_widen(struct fold *fold, uint64_t hash)
+{
+    struct map_root *root = map_root_at(fold->arena, fold->as.map.root);
+    weir_msg block = root->segments[hash_bits(hash, 0, root->bits)];
+    struct map_segment *segment = map_segment_at(fold->arena, block);
+    if (segment->bits < MAP_SEGMENT_BITS_MAX)
+        return segment_renew(fold, hash, block, (uint8_t)(segment->bits + 1));
+    if (segment->depth == root->bits) {
+        if (root->bits == MAP_ROOT_BITS_MAX)
+            return WEIR_NO_MEMORY;
+        enum weir_error error = root_renew(fold, (uint8_t)(root->bits + 1));
+        if (error)
+            return error;
+    }
+    return segment_split(fold, hash, block);
+}
+
+enum weir_error map_leaf_widen(struct fold *fold, uint64_t hash)
+{
+    struct map_segment *segment;
+    enum weir_error error = segment_own(fold, hash, &segment);
+    if (error)
+        return error;
+    weir_msg block = segment->leaves[hash_bits(hash, segment->depth, segment->bits)];
+    struct leaf *leaf = map_leaf_at(fold->arena, block);
+    if (leaf->capacity < MAP_LEAF_SIZE_MAX)
+        return leaf_renew(fold, segment, hash, block, (size_t)leaf->capacity * 2);
+    while (leaf->depth == segment->depth + segment->bits) {
+        error = segment_widen(fold, hash);
+        if (!error)
+            error = segment_own(fold, hash, &segment);
+        if (error)
+            return error;
+    }
+    return leaf_split(fold, segment, hash, block);
+}

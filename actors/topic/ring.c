@@ -1,0 +1,259 @@
+#include "actors/topic/ring.h"
+
+#include "actors/base/assert.h"
+#include "actors/topic/topic_limits.h"
+
+#define MSGPACK_NIL 0xc0
+#define RING_TABLE_MIN 8u
+
+static struct ring_page *ring_page(const struct ring *ring, uint64_t number)
+{
+    return &ring->pages[number & (ring->table_count - 1)];
+}
+
+static struct ring_page *ring_tail(const struct ring *ring)
+{
+    return ring->tail == ring->head ? NULL : ring_page(ring, ring->tail - 1);
+}
+
+void ring_init(struct ring *ring, struct arena *arena, struct budget *budget, size_t count_max, size_t bytes_max,
+               size_t alone_size)
+{
+    *ring = (struct ring){.arena = arena, .budget = budget};
+    ring->count_max = count_max ? count_max : RETAIN_COUNT_DEFAULT;
+    ring->bytes_max = bytes_max ? bytes_max : RETAIN_BYTES_DEFAULT;
+    if (ring->bytes_max < RETAIN_BYTES_MIN)
+        ring->bytes_max = RETAIN_BYTES_MIN;
+    ring->page_size_max = ring->bytes_max / RING_PAGES_MIN;
+    if (ring->page_size_max > RING_PAGE_SIZE_MAX)
+        ring->page_size_max = RING_PAGE_SIZE_MAX;
+    if (ring->page_size_max < RING_PAGE_SIZE_MIN)
+        ring->page_size_max = RING_PAGE_SIZE_MIN;
+    ring->page_size = RING_PAGE_SIZE_MIN;
+    /* A page takes at least four pairs, so that its slack stays below a quarter. */
+    ring->alone_size = alone_size && alone_size < ring->page_size_max / 4 ? alone_size : ring->page_size_max / 4;
+    ring->keep_page = UINT64_MAX;
+    ring->seq_first = 1;
+}
+
+static void ring_evict(struct ring *ring)
+{
+    struct ring_page *page = ring_page(ring, ring->head);
+    ring->bytes -= page->capacity;
+    arena_drop(ring->arena, page->block);
+    ring->head++;
+}
+
+void ring_fini(struct ring *ring)
+{
+    if (ring->arena == NULL)
+        return;
+    while (ring->head != ring->tail)
+        ring_evict(ring);
+    arena_drop(ring->arena, ring->table);
+    *ring = (struct ring){.arena = NULL};
+}
+
+void ring_clear(struct ring *ring, uint64_t seq_last)
+{
+    while (ring->head != ring->tail)
+        ring_evict(ring);
+    ring->seq_last = seq_last;
+    ring->seq_first = seq_last + 1;
+    ring->page_size = RING_PAGE_SIZE_MIN;
+}
+
+static enum weir_error ring_table_grow(struct ring *ring)
+{
+    uint32_t count = ring->table_count ? ring->table_count * 2 : RING_TABLE_MIN;
+    weir_msg block;
+    enum weir_error error = arena_alloc(ring->arena, count * sizeof(struct ring_page), ring->budget, &block);
+    if (error)
+        return error;
+    struct ring_page *pages = arena_data(ring->arena, block);
+    for (uint64_t n = ring->head; n != ring->tail; n++)
+        pages[n & (count - 1)] = *ring_page(ring, n);
+    arena_drop(ring->arena, ring->table);
+    ring->table = block;
+    ring->pages = pages;
+    ring->table_count = count;
+    return WEIR_OK;
+}
+
+static enum weir_error ring_block_alloc(struct ring *ring, size_t size, weir_msg *out)
+{
+    enum weir_error error = arena_alloc(ring->arena, size, ring->budget, out);
+    for (int i = 0; error == WEIR_NO_MEMORY && i < RING_RELIEF_MAX; i++) {
+        if (ring->head + 1 >= ring->tail || ring->head >= ring->keep_page)
+            break;
+        ring_evict(ring);
+        ring->seq_first = ring_page(ring, ring->head)->first_seq;
+        error = arena_alloc(ring->arena, size, ring->budget, out);
+    }
+    return error;
+}
+
+/* A new last page; alone_size: for one record of that size; 0: for many. */
+static enum weir_error ring_page_push(struct ring *ring, size_t alone_size)
+{
+    if (ring->tail - ring->head == ring->table_count) {
+        enum weir_error error = ring_table_grow(ring);
+        if (error)
+            return error;
+    }
+    size_t size = alone_size ? ((alone_size + 7) & ~(size_t)7) + sizeof(struct page_mark) : ring->page_size;
+    weir_msg block;
+    enum weir_error error = ring_block_alloc(ring, size, &block);
+    if (error)
+        return error;
+    struct ring_page *page = ring_page(ring, ring->tail);
+    *page = (struct ring_page){.block = block, .first_seq = ring->seq_last + 1, .weight = ring->weight};
+    page->capacity = (uint32_t)(arena_capacity(ring->arena, block) & ~(size_t)7);
+    page->is_alone = alone_size != 0;
+    ring->bytes += page->capacity;
+    ring->tail++;
+    return WEIR_OK;
+}
+
+static bool ring_page_fits(const struct ring_page *page, size_t size)
+{
+    size_t marks = ((size_t)page->count + 1) * sizeof(struct page_mark);
+    return !page->is_alone && page->used + size + marks <= page->capacity;
+}
+
+enum weir_error ring_reserve(struct ring *ring, struct view key, struct view value, uint32_t time_ms, struct cell *out)
+{
+    size_t key_size = key.size ? key.size : 1;
+    if (value.size > RECORD_SIZE_MAX - key_size)
+        return WEIR_TOO_BIG;
+    size_t size = key_size + value.size;
+    bool is_alone = size > ring->alone_size;
+    struct ring_page *page = ring_tail(ring);
+    if (page == NULL || is_alone || !ring_page_fits(page, size)) {
+        /* A page that filled up earns a larger successor; one must take any pair that is not alone. */
+        if (page != NULL && !is_alone && !page->is_alone && ring->page_size < ring->page_size_max)
+            ring->page_size = ring->page_size * 4 < ring->page_size_max ? ring->page_size * 4 : ring->page_size_max;
+        while (!is_alone && ring->page_size < size + sizeof(struct page_mark))
+            ring->page_size *= 2;
+        enum weir_error error = ring_page_push(ring, is_alone ? size : 0);
+        if (error)
+            return error;
+        page = ring_tail(ring);
+    }
+    uint8_t *data = arena_data(ring->arena, page->block);
+    uint8_t *pair = data + page->used;
+    if (key.size)
+        memcpy(pair, key.data, key.size);
+    else
+        pair[0] = MSGPACK_NIL;
+    memcpy(pair + key_size, value.data, value.size);
+    *page_mark_at(data, page->capacity, page->count) = (struct page_mark){page->used, time_ms};
+    *out = (struct cell){.block = page->block, .data = pair, .offset = page->used, .size = (uint32_t)size,
+                         .key_size = (uint32_t)key.size, .index = page->count, .capacity = page->capacity,
+                         .time_ms = time_ms, .is_alone = page->is_alone};
+    return WEIR_OK;
+}
+
+static void ring_trim(struct ring *ring)
+{
+    uint64_t wanted = ring->seq_last >= ring->count_max ? ring->seq_last - ring->count_max + 1 : 1;
+    while (ring->head + 1 < ring->tail && ring->head < ring->keep_page) {
+        const struct ring_page *page = ring_page(ring, ring->head);
+        if (ring->bytes <= ring->bytes_max && page->first_seq + page->count > wanted)
+            break;
+        ring_evict(ring);
+    }
+    uint64_t first = ring_page(ring, ring->head)->first_seq;
+    ring->seq_first = first > wanted || ring->head >= ring->keep_page ? first : wanted;
+}
+
+void ring_commit(struct ring *ring, const struct cell *cell)
+{
+    struct ring_page *page = ring_tail(ring);
+    INVARIANT(page != NULL && page->count == cell->index);
+    page->count++;
+    page->used += cell->size;
+    ring->seq_last++;
+    ring->weight += cell->size + sizeof(struct page_mark);
+    ring_trim(ring);
+}
+
+void ring_cancel(struct ring *ring)
+{
+    struct ring_page *page = ring_tail(ring);
+    if (page == NULL || page->count > 0)
+        return;
+    ring->tail--;
+    ring->bytes -= page->capacity;
+    arena_drop(ring->arena, page->block);
+}
+
+struct ring_cursor ring_end(const struct ring *ring)
+{
+    const struct ring_page *page = ring_tail(ring);
+    if (page == NULL)
+        return (struct ring_cursor){.seq = ring->seq_last + 1, .page = ring->tail};
+    return (struct ring_cursor){.seq = ring->seq_last + 1, .page = ring->tail - 1, .index = page->count};
+}
+
+enum weir_error ring_find(const struct ring *ring, uint64_t seq, struct ring_cursor *out)
+{
+    if (seq < ring->seq_first || seq > ring->seq_last + 1)
+        return WEIR_NOT_FOUND;
+    *out = ring_end(ring);
+    if (seq == ring->seq_last + 1)
+        return WEIR_OK;
+    uint64_t low = ring->head, high = ring->tail - 1; /* the last page that starts at seq or before */
+    while (low < high) {
+        uint64_t middle = low + (high - low + 1) / 2;
+        if (ring_page(ring, middle)->first_seq <= seq)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    *out = (struct ring_cursor){.seq = seq, .page = low, .index = (uint32_t)(seq - ring_page(ring, low)->first_seq)};
+    return WEIR_OK;
+}
+
+/* The cursor's page and index may be of a page that went meanwhile, or at a page's end with another one behind it. */
+static struct ring_cursor ring_cursor_mend(const struct ring *ring, struct ring_cursor cursor)
+{
+    if (cursor.page < ring->head) {
+        enum weir_error error = ring_find(ring, cursor.seq, &cursor);
+        INVARIANT(error == WEIR_OK);
+    }
+    while (cursor.page + 1 < ring->tail && cursor.index >= ring_page(ring, cursor.page)->count) {
+        cursor.page++;
+        cursor.index = 0;
+    }
+    return cursor;
+}
+
+bool ring_next(const struct ring *ring, struct ring_cursor *cursor, size_t size_max, struct ring_run *out)
+{
+    REQUIRE(ring_has(ring, cursor));
+    if (cursor->seq > ring->seq_last)
+        return false;
+    struct ring_cursor at = ring_cursor_mend(ring, *cursor);
+    const struct ring_page *page = ring_page(ring, at.page);
+    INVARIANT(at.index < page->count && page->first_seq + at.index == at.seq);
+    uint8_t *data = arena_data(ring->arena, page->block);
+    uint32_t start = page_mark_at(data, page->capacity, at.index)->offset;
+    uint32_t count = page_pairs_within(data, page->capacity, at.index, page->count, page->used, size_max);
+    uint32_t end = at.index + count == page->count ? page->used
+                                                   : page_mark_at(data, page->capacity, at.index + count)->offset;
+    *out = (struct ring_run){.pairs = {page->block, start, end - start}, .seq = at.seq, .count = count};
+    *cursor = (struct ring_cursor){.seq = at.seq + count, .page = at.page, .index = at.index + count};
+    return true;
+}
+
+uint64_t ring_lag(const struct ring *ring, const struct ring_cursor *cursor)
+{
+    if (cursor->seq > ring->seq_last)
+        return 0;
+    struct ring_cursor at = ring_cursor_mend(ring, *cursor);
+    const struct ring_page *page = ring_page(ring, at.page);
+    uint8_t *data = arena_data(ring->arena, page->block);
+    uint32_t start = at.index < page->count ? page_mark_at(data, page->capacity, at.index)->offset : page->used;
+    return ring->weight - page->weight - start - (uint64_t)at.index * sizeof(struct page_mark);
+}

@@ -1,0 +1,75 @@
+/* The ring of updates: the newest records of a topic in append-only pages, found by seq. Subscribers are cursors into it.
+ * Bounded by count (exactly) and by bytes of pages (up to one page more). Used by the topic's turn only. */
+#ifndef ACTORS_TOPIC_RING_H
+#define ACTORS_TOPIC_RING_H
+
+#include "actors/topic/page.h"
+#include "clients/wire/view.h"
+
+struct ring_page {
+    weir_msg block;
+    uint64_t first_seq;
+    uint64_t weight; /* of all records before this page, see ring_weight */
+    uint32_t count, used, capacity;
+    bool is_alone;
+};
+
+struct ring {
+    struct arena *arena;
+    struct budget *budget;
+    struct ring_page *pages;     /* in table; page n is at n & (table_count - 1) */
+    weir_msg table;
+    uint64_t head, tail;         /* pages head..tail-1 are there; numbers are never used again */
+    uint64_t seq_first;          /* the oldest record still retained; seq_last + 1 when there is none */
+    uint64_t seq_last;
+    uint64_t weight;             /* of all records ever */
+    size_t bytes;                /* of the pages held */
+    size_t bytes_max, count_max;
+    size_t page_size, page_size_max;
+    size_t alone_size;           /* larger pairs get a page of their own */
+    uint64_t keep_page;          /* pages from here on are not evicted: a subscriber with policy block is there */
+    uint32_t table_count;
+};
+
+/* Where a reader stands: the next record it has not had. */
+struct ring_cursor {
+    uint64_t seq, page;
+    uint32_t index;
+};
+
+struct ring_run {
+    struct slice pairs; /* borrowed */
+    uint64_t seq;
+    uint32_t count;
+};
+
+void ring_init(struct ring *ring, struct arena *arena, struct budget *budget, size_t count_max, size_t bytes_max,
+               size_t alone_size);
+void ring_fini(struct ring *ring);
+/* Forgets all records; the next one is seq_last + 1. */
+void ring_clear(struct ring *ring, uint64_t seq_last);
+
+/* Writes the pair behind the last record, as yet unseen by any reader. Then commit or cancel, before anything else.
+ * WEIR_TOO_BIG, WEIR_NO_MEMORY. */
+WEIR_MUST_USE enum weir_error ring_reserve(struct ring *ring, struct view key, struct view value, uint32_t time_ms,
+                                           struct cell *out);
+/* The record is seq_last now; old ones may be evicted. */
+void ring_commit(struct ring *ring, const struct cell *cell);
+void ring_cancel(struct ring *ring);
+
+/* The place behind the newest record. */
+struct ring_cursor ring_end(const struct ring *ring);
+/* The place of seq, seq_last + 1 included. WEIR_NOT_FOUND: not retained. */
+WEIR_MUST_USE enum weir_error ring_find(const struct ring *ring, uint64_t seq, struct ring_cursor *out);
+/* False when what the cursor wants next was evicted. */
+static inline bool ring_has(const struct ring *ring, const struct ring_cursor *cursor)
+{
+    return cursor->seq >= ring->seq_first;
+}
+/* Takes a run of records that stand in one page, at most size_max bytes but at least one, and moves the cursor behind it.
+ * False: there is nothing newer. Requires ring_has. */
+bool ring_next(const struct ring *ring, struct ring_cursor *cursor, size_t size_max, struct ring_run *out);
+/* What is between the cursor and the end: bytes of pairs and marks. Requires ring_has. */
+uint64_t ring_lag(const struct ring *ring, const struct ring_cursor *cursor);
+
+#endif
