@@ -16,7 +16,7 @@ class Op(IntEnum):
      GAP, CONFLATED, RESET, IDLE, STALE, LIVE, ENDED) = range(16, 32)
 
 
-# Those that use up credit: the bytes of their whole body count.
+# Those that use up credit: the bytes of their whole body count. One may start while any credit is left.
 DATA = {Op.PUBLISH, Op.ENTRIES, Op.UPDATES}
 ACK_LEVELS = ("none", "accepted", "folded", "durable")
 VERSION = 1
@@ -28,11 +28,12 @@ def pairs(items):
 
 
 class Session(Peer):
-    """Says hello and keeps the books. With auto_credit, room is granted again for all that is read."""
+    """Says hello and keeps the books. With auto_credit, a window of `credit` bytes is kept open."""
 
     def __init__(self, url, credit=1 << 20, auto_credit=True, name="scenario", hello=True, heartbeat_ms=60_000):
         super().__init__(url, PAIR0)
         self.auto_credit = auto_credit
+        self.window = credit
         self.granted = credit  # in all, to the broker
         self.taken = 0  # bytes of data frames read, in all
         self.allowed = 0  # bytes of data frames that the broker lets us send, in all
@@ -40,24 +41,26 @@ class Session(Peer):
         self.number = 1  # of the next record published
         self.set_aside = []  # read while waiting for something else
         if hello:
-            self.send_frame(Op.HELLO, VERSION, {"client": name, "credit": credit, "message_max": 1 << 20,
+            self.send_frame(Op.HELLO, VERSION, {"client": name, "credit": credit, "message_max": 64 << 20,
                                                 "heartbeat_ms": heartbeat_ms})
             self.broker = self.expect(Op.HELLO)[2]
 
     def send_frame(self, op, *fields, timeout=WAIT):
         body = pack([int(op), *fields])
         if op in DATA:
-            self.wait_allowance(len(body), timeout)
+            self.wait_allowance(timeout)
             self.sent += len(body)
         self.send(body, timeout)
 
-    def wait_allowance(self, size, timeout):
+    def wait_allowance(self, timeout):
+        """Reads until the broker lets us start a data frame; TimeoutError when it does not."""
         deadline = time.monotonic() + timeout
-        while self.sent + size > self.allowed:
+        while self.sent >= self.allowed:
             self.set_aside.append(self.read_frame(max(0.001, deadline - time.monotonic())))
 
-    def grant(self, size):
-        self.granted += size
+    def grant(self, window):
+        """Lets the broker send this many bytes beyond what was read so far."""
+        self.granted = max(self.granted, self.taken + window)
         self.send_frame(Op.CREDIT, self.granted)
 
     def read_frame(self, timeout=WAIT):
@@ -66,10 +69,10 @@ class Session(Peer):
         frame = unpack(body)
         frame[0] = op = Op(frame[0])
         if op in DATA:
+            assert self.taken < self.granted, f"{op.name} started after {self.taken} bytes with credit for {self.granted}"
             self.taken += len(body)
-            assert self.taken <= self.granted, f"the broker sent {self.taken} bytes and had credit for {self.granted}"
-            if self.auto_credit:
-                self.grant(len(body))
+            if self.auto_credit and self.granted - self.taken < self.window // 2:
+                self.grant(self.window)
         elif op == Op.CREDIT:
             assert frame[1] >= self.allowed, "credit went back"
             self.allowed = frame[1]
