@@ -1,0 +1,265 @@
+/* `weir pub`: one record, or as many as standard input has. Main thread; outcomes come on the client's. */
+#include <getopt.h>
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "actors/base/clock.h"
+#include "clients/cli/cli.h"
+#include "clients/wire/json.h"
+
+static const char help[] =
+    "weir pub: publish one record, or many from standard input\n"
+    "\n"
+    "usage: weir pub [options] TOPIC VALUE\n"
+    "       weir pub [options] TOPIC --stdin        one record a line\n"
+    "       weir pub [options] --records            JSON lines {\"topic\",\"value\",\"key\"?}\n"
+    "\n" CLI_OPTIONS_HELP
+    "                      with --json VALUE and lines are JSON, else text; --records is always JSON\n"
+    "      --key KEY       of the record; a map topic keeps the newest value of each key, JSON null deletes it\n"
+    "      --ack LEVEL     none, accepted, folded (default) or durable: what to wait for\n"
+    "\n"
+    "Waits while the topic is full: the broker holds publishers back instead of dropping. Ends when every ack has\n"
+    "come, at most --timeout after the last record. On a terminal, long input shows its progress.\n"
+    "With --json a last line {\"published\",\"acked\",\"refused\",\"unknown\"} and for one record also \"epoch\" and \"seq\".\n" CLI_EXIT_HELP;
+
+enum { OPTION_STDIN = CLI_OPTION_VERB, OPTION_RECORDS, OPTION_KEY, OPTION_ACK };
+
+static const struct option options[] = {CLI_OPTIONS,
+                                        {"stdin", no_argument, NULL, OPTION_STDIN},
+                                        {"records", no_argument, NULL, OPTION_RECORDS},
+                                        {"key", required_argument, NULL, OPTION_KEY},
+                                        {"ack", required_argument, NULL, OPTION_ACK},
+                                        {NULL, 0, NULL, 0}};
+
+enum { PROGRESS_MS = 250, LINE_SIZE_MAX = 64 * 1024 * 1024 };
+
+struct publishing {
+    struct cli cli;
+    struct weir *client;
+    bool from_stdin, records;
+    const char *key;
+    enum weir_ack ack;
+    uint64_t line, started_ns, shown_ns;
+    bool shows_progress;
+    atomic_bool has_complained; /* set by the client's thread; only the first refusal is printed */
+};
+
+static int arguments_read(struct publishing *p, int argc, char **argv)
+{
+    static const char *const levels[] = {"none", "accepted", "folded", "durable"};
+    int option = 0, code = -1;
+    while ((option = getopt_long(argc, argv, "s:", options, NULL)) != -1) {
+        if (cli_option(&p->cli, option, help, &code)) {
+            if (code >= 0)
+                return code;
+        } else if (option == OPTION_STDIN) {
+            p->from_stdin = true;
+        } else if (option == OPTION_RECORDS) {
+            p->records = true;
+        } else if (option == OPTION_KEY) {
+            p->key = optarg;
+        } else {
+            int level = 0;
+            while (level < 4 && strcmp(optarg, levels[level]) != 0)
+                level++;
+            if (level == 4)
+                return cli_fail(&p->cli, CLI_USAGE, "--ack: '%s' is none of none, accepted, folded, durable", optarg);
+            p->ack = (enum weir_ack)level;
+        }
+    }
+    int wanted = p->records ? 0 : p->from_stdin ? 1 : 2;
+    if (argc - optind == wanted && !(p->records && (p->from_stdin || p->key != NULL)))
+        return -1;
+    fputs("weir pub: give TOPIC VALUE, or TOPIC --stdin, or --records; see weir pub --help\n", stderr);
+    return CLI_USAGE;
+}
+
+/* On the client's thread. */
+static void on_outcome(struct weir *client, uint64_t number, uint32_t count, enum weir_error outcome, uint64_t epoch,
+                       uint64_t seq, const char *reason, void *context)
+{
+    struct publishing *p = context;
+    (void)client, (void)epoch, (void)seq;
+    if (outcome == WEIR_OK || (!p->from_stdin && !p->records) || atomic_exchange(&p->has_complained, true))
+        return;
+    cli_fail(&p->cli, 0, "record %llu (%u in this answer): %s (%s); further ones are only counted",
+             (unsigned long long)number, count, *reason != '\0' ? reason : weir_error_text(outcome),
+             weir_error_code(outcome));
+}
+
+/* ------------------------------------------------------------------------------------------------ records */
+
+/* A record whose value is text or JSON; *owned is to be freed behind it. */
+static bool value_make(struct publishing *p, const char *text, size_t size, struct weir_record *record, uint8_t **owned)
+{
+    const char *reason = "";
+    size_t owned_size = 0;
+    *owned = NULL;
+    if (!p->cli.json) {
+        record->value = text;
+        record->value_size = size;
+        record->form = WEIR_TEXT;
+        return true;
+    }
+    if (json_to_msgpack(view_of(text, size), 64, owned, &owned_size, &reason) != WEIR_OK) {
+        if (p->line > 0)
+            cli_fail(&p->cli, CLI_USAGE, "line %llu: %s", (unsigned long long)p->line, reason);
+        else
+            cli_fail(&p->cli, CLI_USAGE, "VALUE: %s", reason);
+        return false;
+    }
+    record->value = *owned;
+    record->value_size = owned_size;
+    record->form = WEIR_MSGPACK;
+    return true;
+}
+
+static int publish_refused(struct publishing *p, const char *topic, enum weir_error error)
+{
+    int code = error == WEIR_BUSY ? CLI_TIMEOUT
+               : error == WEIR_BAD_TOPIC || error == WEIR_BAD_REQUEST ? CLI_USAGE : cli_code(error);
+    const char *text = error == WEIR_BUSY ? "the broker took no more records within the timeout" : weir_error_text(error);
+    if (p->line > 0)
+        return cli_fail(&p->cli, code, "line %llu: topic '%s': %s", (unsigned long long)p->line, topic, text);
+    return cli_fail(&p->cli, code, "topic '%s': %s", topic, text);
+}
+
+static int publish_one(struct publishing *p, const char *topic, const char *text)
+{
+    struct weir_record record = {.topic = topic, .key = p->key, .ack = p->ack};
+    struct weir_seq seq = {0, 0};
+    uint8_t *owned = NULL;
+    enum weir_error error = WEIR_OK;
+    if (!value_make(p, text, strlen(text), &record, &owned))
+        return CLI_USAGE;
+    if (p->ack == WEIR_ACK_NONE)
+        error = weir_publish(p->client, &record, p->cli.timeout_ms, NULL);
+    else
+        error = weir_publish_wait(p->client, &record, p->cli.timeout_ms, &seq);
+    free(owned);
+    if (error != WEIR_OK)
+        return publish_refused(p, topic, error);
+    if (p->cli.json)
+        printf("{\"published\":1,\"acked\":%d,\"refused\":0,\"unknown\":0,\"epoch\":%llu,\"seq\":%llu}\n",
+               p->ack != WEIR_ACK_NONE, (unsigned long long)seq.epoch, (unsigned long long)seq.seq);
+    return CLI_OK;
+}
+
+static int publish_line(struct publishing *p, const char *topic, const char *text, size_t size)
+{
+    struct weir_record record = {.topic = topic, .key = p->key, .ack = p->ack};
+    uint8_t *owned = NULL;
+    if (!value_make(p, text, size, &record, &owned))
+        return CLI_USAGE;
+    enum weir_error error = weir_publish(p->client, &record, WEIR_FOREVER, NULL);
+    free(owned);
+    return error == WEIR_OK ? -1 : publish_refused(p, topic, error);
+}
+
+/* {"topic","value","key"?}: jansson takes it apart, the value goes through the one way from JSON to msgpack. */
+static int publish_record(struct publishing *p, const char *text, size_t size)
+{
+    json_error_t problem;
+    json_t *json = json_loadb(text, size, JSON_REJECT_DUPLICATES, &problem);
+    const char *topic = json_string_value(json_object_get(json, "topic"));
+    json_t *key = json_object_get(json, "key"), *value = json_object_get(json, "value");
+    int code = -1;
+    if (topic == NULL || value == NULL || (key != NULL && !json_is_string(key) && !json_is_null(key))) {
+        code = cli_fail(&p->cli, CLI_USAGE, "line %llu: %s", (unsigned long long)p->line,
+                        json == NULL ? problem.text : "not {\"topic\": text, \"value\": anything, \"key\"?: text}");
+    } else {
+        char *dumped = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        bool was_json = p->cli.json;
+        p->key = json_string_value(key);
+        p->cli.json = true;
+        code = dumped == NULL ? CLI_REFUSED : publish_line(p, topic, dumped, strlen(dumped));
+        p->cli.json = was_json;
+        free(dumped);
+    }
+    json_decref(json);
+    return code;
+}
+
+/* ------------------------------------------------------------------------------------------------- stdin */
+
+static void show_progress(struct publishing *p, bool is_last)
+{
+    uint64_t now = clock_now_ns();
+    if (!p->shows_progress || (!is_last && now - p->shown_ns < PROGRESS_MS * NS_PER_MS))
+        return;
+    struct weir_counts counts;
+    weir_counts(p->client, &counts);
+    double seconds = (double)(now - p->started_ns) / (double)NS_PER_S;
+    fprintf(stderr, "\r%llu published, %llu acked, %llu refused, %.0f/s   %s", (unsigned long long)counts.published,
+            (unsigned long long)counts.acked, (unsigned long long)counts.refused,
+            seconds > 0 ? (double)counts.published / seconds : 0, is_last ? "\n" : "");
+    p->shown_ns = now;
+}
+
+static int finish(struct publishing *p, int code)
+{
+    struct weir_counts counts;
+    enum weir_error error = weir_flush(p->client, p->cli.timeout_ms);
+    show_progress(p, true);
+    weir_counts(p->client, &counts);
+    if (p->cli.json)
+        printf("{\"published\":%llu,\"acked\":%llu,\"refused\":%llu,\"unknown\":%llu}\n",
+               (unsigned long long)counts.published, (unsigned long long)counts.acked, (unsigned long long)counts.refused,
+               (unsigned long long)counts.unknown);
+    if (code != CLI_OK)
+        return code;
+    if (counts.refused > 0)
+        return cli_fail(&p->cli, CLI_REFUSED, "%llu of %llu records were refused", (unsigned long long)counts.refused,
+                        (unsigned long long)counts.published);
+    if (counts.unknown > 0)
+        return cli_fail(&p->cli, CLI_CONNECT, "the connection was lost; %llu records may or may not have been folded",
+                        (unsigned long long)counts.unknown);
+    return error == WEIR_OK ? CLI_OK : cli_fail(&p->cli, cli_code(error), "waiting for acks: %s", weir_error_text(error));
+}
+
+static int publish_stdin(struct publishing *p, const char *topic)
+{
+    char *line = NULL;
+    size_t capacity = 0;
+    ssize_t size = 0;
+    int code = -1;
+    p->started_ns = clock_now_ns();
+    p->shows_progress = isatty(STDERR_FILENO);
+    while (code < 0 && (size = getline(&line, &capacity, stdin)) >= 0) {
+        p->line++;
+        if (size > 0 && line[size - 1] == '\n')
+            line[--size] = '\0';
+        if (size > LINE_SIZE_MAX)
+            code = cli_fail(&p->cli, CLI_USAGE, "line %llu is too long", (unsigned long long)p->line);
+        else if (p->records && size > 0)
+            code = publish_record(p, line, (size_t)size);
+        else if (!p->records)
+            code = publish_line(p, topic, line, (size_t)size);
+        if (p->line % 64 == 0)
+            show_progress(p, false);
+    }
+    free(line);
+    return finish(p, code < 0 ? CLI_OK : code);
+}
+
+int pub_main(int argc, char **argv)
+{
+    struct publishing p = {.ack = WEIR_ACK_FOLDED};
+    cli_init(&p.cli, "pub");
+    int code = arguments_read(&p, argc, argv);
+    if (code >= 0)
+        return code;
+    struct weir_options wanted = {.connect_timeout_ms = p.cli.timeout_ms, .on_outcome = on_outcome, .context = &p};
+    code = cli_connect(&p.cli, &wanted, &p.client);
+    if (code != CLI_OK)
+        return code;
+    if (p.from_stdin || p.records)
+        code = publish_stdin(&p, p.records ? NULL : argv[optind]);
+    else
+        code = publish_one(&p, argv[optind], argv[optind + 1]);
+    weir_close(&p.client, 0);
+    return code;
+}
