@@ -1,0 +1,184 @@
+/* `weir admin`: one request to the admin socket, a cooked nng REQ0 socket on this side. Main thread. */
+#include <getopt.h>
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/base/limits.h"
+#include "broker/main/config.h"
+#include "clients/cli/cli.h"
+#include "clients/wire/request.h"
+
+static const char help[] =
+    "weir admin: look into a running broker and steer it\n"
+    "\n"
+    "usage: weir admin [options] COMMAND [ARGUMENTS]\n"
+    "\n"
+    "  status                       version, uptime, rates, memory by owner, load of the workers\n"
+    "  topics [PATTERN]             kind, epoch, seq, bytes, mailbox, subscribers, refusals\n"
+    "  connections                  who is connected, and what they did\n"
+    "  subscriptions [PATTERN]      lag, credit, policy, resyncs\n"
+    "  tree                         the supervision tree: state, restarts, last cause\n"
+    "  why TOPIC                    who holds this topic back, and since when\n"
+    "  restart ACTOR                by its name in the tree\n"
+    "  dead [TOPIC]                 quarantined records\n"
+    "  dead replay|drop TOPIC       publish them again, or forget them\n"
+    "  disconnect ID                cut a connection (ID from connections)\n"
+    "  topic create TOPIC [KIND]    KIND: last, map, log or merge; else by the rules\n"
+    "  topic delete|clear TOPIC     end it, or forget its state\n"
+    "  config show                  every setting, its default and whether SIGHUP can change it\n"
+    "  log LEVEL                    debug, info, warning, error or off\n"
+    "  drain                        no new clients; say goodbye to those that are there\n"
+    "  shutdown                     stop the broker in order\n"
+    "\n"
+    "  -s, --server URL    the admin socket, ipc://PATH; default $WEIR_ADMIN, else as weir serve chooses it\n"
+    "      --json          the reply as JSON\n"
+    "      --timeout MS    give up after so long; default 5000\n"
+    "      --help          this text\n"
+    "\n" CLI_EXIT_HELP;
+
+static const struct option options[] = {CLI_OPTIONS, {NULL, 0, NULL, 0}};
+
+/* What each command takes. action: a second word of the command; arguments: their names, the
+ * first `needed` of which must be given. */ 
+static const struct command {
+    const char *name, *action;
+    const char *arguments[2];
+    int needed;
+} commands[] = {
+    {"status", NULL, {NULL}, 0},
+    {"topics", NULL, {"pattern"}, 0},
+    {"connections", NULL, {NULL}, 0},
+    {"subscriptions", NULL, {"pattern"}, 0},
+    {"tree", NULL, {NULL}, 0},
+    {"why", NULL, {"topic"}, 1},
+    {"restart", NULL, {"actor"}, 1},
+    {"dead", "replay", {"topic"}, 1},
+    {"dead", "drop", {"topic"}, 1},
+    {"dead", NULL, {"topic"}, 0},
+    {"disconnect", NULL, {"id"}, 1},
+    {"topic", "create", {"topic", "kind"}, 1},
+    {"topic", "delete", {"topic"}, 1},
+    {"topic", "clear", {"topic"}, 1},
+    {"config", "show", {NULL}, 0},
+    {"log", NULL, {"level"}, 1},
+    {"drain", NULL, {NULL}, 0},
+    {"shutdown", NULL, {NULL}, 0},
+};
+
+static const struct command *command_find(int count, char **words)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        const struct command *c = &commands[i];
+        int used = c->action != NULL ? 2 : 1, takes = 0;
+        if (count < used || strcmp(words[0], c->name) != 0 || (used == 2 && strcmp(words[1], c->action) != 0))
+            continue;
+        while (takes < 2 && c->arguments[takes] != NULL)
+            takes++;
+        if (count - used >= c->needed && count - used <= takes)
+            return c;
+    }
+    return NULL;
+}
+
+/* [command, {action?, arguments...}] */
+static size_t request_make(const struct command *command, int count, char **words, uint8_t *out, size_t capacity)
+{
+    struct value_writer args, body;
+    uint8_t encoded[1024];
+    int used = command->action != NULL ? 2 : 1;
+    value_writer_init(&args, encoded, sizeof encoded);
+    value_write_map(&args, (uint32_t)(count - used + (command->action != NULL)));
+    if (command->action != NULL) {
+        value_write_str(&args, view_text("action"));
+        value_write_str(&args, view_text(command->action));
+    }
+    for (int i = used; i < count; i++) {
+        const char *name = command->arguments[i - used];
+        value_write_str(&args, view_text(name));
+        if (strcmp(name, "id") == 0)
+            value_write_uint(&args, strtoull(words[i], NULL, 10));
+        else
+            value_write_str(&args, view_text(words[i]));
+    }
+    value_writer_init(&body, out, capacity);
+    request_write(&body, view_text(command->name), view_of(encoded, args.size));
+    return args.is_full || body.is_full ? 0 : body.size;
+}
+
+static int answer_print(const struct cli *cli, const char *command, struct view body)
+{
+    struct reply reply;
+    if (reply_read(body, 64, &reply) != WEIR_OK)
+        return cli_fail(cli, CLI_CONNECT, "what answered is no Weir admin socket");
+    if (!reply.ok) {
+        enum weir_error error = weir_error_from_code((const char *)reply.code.data, reply.code.size);
+        return cli_fail(cli, error == WEIR_TIMEOUT ? CLI_TIMEOUT : CLI_REFUSED, "%s: %.*s (%.*s)", command,
+                        (int)reply.message.size, (const char *)reply.message.data, (int)reply.code.size,
+                        (const char *)reply.code.data);
+    }
+    cli_print_result(cli, stdout, reply.result);
+    return CLI_OK;
+}
+
+static int ask(const struct cli *cli, const struct command *command, const uint8_t *request, size_t size)
+{
+    nng_socket socket;
+    void *answer = NULL;
+    size_t answer_size = 0;
+    int code = CLI_OK;
+    if (nng_req0_open(&socket) != 0)
+        return cli_fail(cli, CLI_CONNECT, "no memory for a socket");
+    nng_socket_set_ms(socket, NNG_OPT_SENDTIMEO, (nng_duration)cli->timeout_ms);
+    nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, (nng_duration)cli->timeout_ms);
+    nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, MESSAGE_SIZE_MAX);
+    int error = nng_dial(socket, cli->url, NULL, 0);
+    if (error != 0) {
+        code = cli_fail(cli, CLI_CONNECT, "cannot connect to the admin socket %s: %s; is a broker running there, started by "
+                        "the same user?", cli->url, nng_strerror(error));
+    } else if ((error = nng_send(socket, (void *)(uintptr_t)request, size, 0)) != 0 ||
+               (error = nng_recv(socket, &answer, &answer_size, NNG_FLAG_ALLOC)) != 0) {
+        code = cli_fail(cli, error == NNG_ETIMEDOUT ? CLI_TIMEOUT : CLI_CONNECT, "no answer from %s: %s", cli->url,
+                        nng_strerror(error));
+    } else {
+        code = answer_print(cli, command->name, view_of(answer, answer_size));
+        nng_free(answer, answer_size);
+    }
+    nng_close(socket);
+    return code;
+}
+
+int admin_main(int argc, char **argv)
+{
+    struct cli cli;
+    uint8_t request[2048];
+    int option = 0, code = -1;
+    cli_init(&cli, "admin");
+    while ((option = getopt_long(argc, argv, "+s:", options, NULL)) != -1) {
+        if (cli_option(&cli, option, help, &code) && code >= 0)
+            return code;
+    }
+    /* Options may also stand behind the command. */
+    char *words[8];
+    int count = 0;
+    while (optind < argc && count < 8) {
+        words[count++] = argv[optind++];
+        while ((option = getopt_long(argc, argv, "+s:", options, NULL)) != -1) {
+            if (cli_option(&cli, option, help, &code) && code >= 0)
+                return code;
+        }
+    }
+    const struct command *command = count > 0 && optind == argc ? command_find(count, words) : NULL;
+    if (command == NULL) {
+        fputs(count == 0 ? help : "weir admin: no such command, or wrong arguments; see weir admin --help\n", stderr);
+        return CLI_USAGE;
+    }
+    const char *fallback = getenv("WEIR_ADMIN");
+    if (cli.url == NULL)
+        cli.url = fallback != NULL && *fallback != '\0' ? fallback : config_admin_default();
+    size_t size = request_make(command, count, words, request, sizeof request);
+    if (size == 0)
+        return cli_fail(&cli, CLI_USAGE, "the arguments are too long");
+    return ask(&cli, command, request, size);
+}
