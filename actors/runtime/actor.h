@@ -18,7 +18,7 @@ struct turn; /* one actor running on one worker; valid only inside the callbacks
 
 /* What happened to an actor, as MESSAGE_EVENT tells it. */
 enum actor_event {
-    ACTOR_EVENT_EXITED,  /* it ended; cause WEIR_OK: in order */
+    ACTOR_EVENT_EXITED,  /* it ended (or never started); cause WEIR_OK: in order */
     ACTOR_EVENT_FAILED,  /* its turn failed; it is suspended with its mailbox until actor_restart or actor_stop */
     ACTOR_EVENT_READY,   /* its on_start returned WEIR_OK */
 };
@@ -27,7 +27,8 @@ struct behaviour {
     const char *name;  /* for people; lives as long as the program */
     size_t state_size; /* bytes of state, zeroed before on_start; at most ACTOR_STATE_SIZE_MAX */
 
-    /* Optional. args is valid only for this call (copied at spawn, args_size bytes). A failure is a failed start. */
+    /* Optional. args is valid only for this call (copied at spawn, args_size bytes). A failure ends the
+     * actor with that cause; on_stop is not called then. */
     enum weir_error (*on_start)(struct turn *turn, void *state, const void *args);
 
     /* Handles one message. Anything but WEIR_OK fails the turn: the actor is suspended with its mailbox
@@ -51,7 +52,7 @@ struct behaviour {
 
 struct actor_options {
     uint32_t mailbox_max;      /* data messages; 0: the runtime's default (limits.h); at most 65,535 */
-    uint32_t attempts_max;     /* tries of one message before it is a dead letter; 0: 3 */
+    uint32_t attempts_max;     /* tries of one message before it is a dead letter; 0: 3; at most 255 */
     weir_actor supervisor;     /* told of start, failure and end; none: a failure ends the actor */
     struct budget *budget;     /* what its turn's allocations may be charged to; borrowed; may be NULL */
     const char *label;         /* for people: "topic a/b"; copied, cut at 63 bytes; NULL: none (costs memory when set) */
@@ -68,6 +69,8 @@ WEIR_MUST_USE enum weir_error actor_spawn(struct runtime *runtime, const struct 
 struct runtime *turn_runtime(struct turn *turn);
 struct arena *turn_arena(struct turn *turn);
 weir_actor turn_self(struct turn *turn);
+/* options.budget of its spawn; may be NULL. */
+struct budget *turn_budget(struct turn *turn);
 /* The runtime's clock, read once a turn unless simulated; monotonic nanoseconds. */
 uint64_t turn_now_ns(struct turn *turn);
 
@@ -75,15 +78,21 @@ uint64_t turn_now_ns(struct turn *turn);
  * receiver. On a refusal they are still the caller's: WEIR_FULL (see actor_await_room), WEIR_STALE (it ended). */
 WEIR_MUST_USE enum weir_error turn_send(struct turn *turn, weir_actor to, const struct message *message);
 
-/* The same on the control lane, which is handled before data and has its own bound of CONTROL_MAX messages. */
+/* The same on the control lane, which is handled before data and has its own bound of CONTROL_MAX messages, less a
+ * few kept for what the runtime itself has to tell. */
 WEIR_MUST_USE enum weir_error turn_control(struct turn *turn, weir_actor to, const struct message *message);
 
 /* Asks for one MESSAGE_ROOM (control lane) from `to` once its mailbox is at most half full; at once when it is
- * so already. Asking twice before it came gives one. When `to` has ended: WEIR_STALE, no message. */
+ * so already. Asking twice before it came gives one. When `to` has ended: WEIR_STALE, no message; when it ends
+ * later, the message comes, and the next send learns that it is stale. */
 WEIR_MUST_USE enum weir_error turn_await_room(struct turn *turn, weir_actor to);
 
 /* Ends the caller after this message; the rest of its mailbox is dropped (references too). */
 void turn_exit(struct turn *turn, enum weir_error cause);
+
+/* In on_message of MESSAGE_SHUTDOWN: the actor has more to do and will call turn_exit itself. Without this the
+ * actor ends in order when on_message returns, whatever it returns. */
+void turn_shutdown_defer(struct turn *turn);
 
 /* Ends this turn after this message; the rest of the mailbox waits for another turn. */
 void turn_yield(struct turn *turn);
@@ -101,10 +110,12 @@ WEIR_MUST_USE enum weir_error actor_restart(struct runtime *runtime, weir_actor 
 /* Ends an actor without its consent, after the message in hand at the latest (a suspended one at once). */
 WEIR_MUST_USE enum weir_error actor_stop(struct runtime *runtime, weir_actor actor, enum weir_error cause);
 
-/* watcher gets MESSAGE_EVENT when actor ends (at once when it has). One-way, as OTP's monitor. */
+/* watcher gets MESSAGE_EVENT when actor ends (at once when it has, with cause WEIR_STALE: nobody knows the true one
+ * any more). One-way, as OTP's monitor. WEIR_STALE: the watcher has ended. */
 WEIR_MUST_USE enum weir_error actor_monitor(struct runtime *runtime, weir_actor watcher, weir_actor actor);
 
-/* As OTP's link: when either ends with a cause other than WEIR_OK, the other is stopped with that cause. */
+/* As OTP's link: when either ends with a cause other than WEIR_OK, the other is stopped with that cause.
+ * WEIR_STALE: one of them has ended, and the other goes on unlinked. */
 WEIR_MUST_USE enum weir_error actor_link(struct runtime *runtime, weir_actor a, weir_actor b);
 
 struct actor_status {

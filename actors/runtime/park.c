@@ -1,0 +1,111 @@
+/* Parking. See park.h for the protocol. Called by workers that ran out of work, and by anyone who has some. */
+#include "actors/runtime/park.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "actors/base/clock.h"
+#include "actors/runtime/state.h"
+
+void park_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t deadline_ns)
+{
+    struct timespec at = {.tv_sec = (time_t)(deadline_ns / NS_PER_S), .tv_nsec = (long)(deadline_ns % NS_PER_S)};
+    /* WAIT_BITSET takes an absolute time of the monotonic clock. Errors are all reasons to look again. */
+    syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected, deadline_ns == UINT64_MAX ? NULL : &at, NULL,
+            FUTEX_BITSET_MATCH_ANY);
+}
+
+void park_futex_wake(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
+
+static uint64_t worker_bit(const struct worker *worker) { return UINT64_C(1) << worker->index; }
+
+/* The second look: everything that others queue without waking a worker that is not parked yet. */
+static bool has_work(struct worker *worker)
+{
+    struct runtime *runtime = worker->runtime;
+    if (atomic_load_explicit(&runtime->global.count, memory_order_seq_cst) > 0)
+        return true;
+    if (atomic_load_explicit(&runtime->is_closed, memory_order_seq_cst))
+        return true;
+    for (unsigned i = 0; i < runtime->config.workers; i++) {
+        if (i != worker->index && worker_is_worth_helping(&runtime->workers[i]))
+            return true;
+    }
+    return false;
+}
+
+static void token_take(struct worker *worker)
+{
+    /* Acquire: what the waker queued before. */
+    while (atomic_exchange_explicit(&worker->token, 0, memory_order_acquire) == 0)
+        park_futex_wait(&worker->token, 0, UINT64_MAX);
+}
+
+/* Sleeps until the token or the deadline comes. */
+static void token_wait(struct worker *worker, uint64_t deadline_ns)
+{
+    if (atomic_load_explicit(&worker->token, memory_order_acquire) == 0)
+        park_futex_wait(&worker->token, 0, deadline_ns);
+}
+
+void park_wait(struct worker *worker)
+{
+    struct runtime *runtime = worker->runtime;
+    uint64_t bit = worker_bit(worker);
+    atomic_fetch_or_explicit(&runtime->parked, bit, memory_order_seq_cst);
+    if (!has_work(worker)) {
+        uint32_t nobody = 0;
+        bool keeps_time = atomic_compare_exchange_strong_explicit(&runtime->timekeeper, &nobody, worker->index + 1,
+                                                                  memory_order_seq_cst, memory_order_relaxed);
+        /* Read after taking the office: a timer armed since then finds the keeper and wakes it. */
+        uint64_t deadline = keeps_time ? timers_next_ns(&runtime->timers) : UINT64_MAX;
+        token_wait(worker, deadline);
+        if (keeps_time)
+            atomic_store_explicit(&runtime->timekeeper, 0, memory_order_seq_cst);
+    }
+    uint64_t parked = atomic_fetch_and_explicit(&runtime->parked, ~bit, memory_order_seq_cst);
+    if (!(parked & bit))
+        token_take(worker);
+    counter_add(&worker->parks, 1);
+    watch_ensure(&runtime->watch);
+}
+
+static bool wake(struct runtime *runtime, unsigned index)
+{
+    uint64_t bit = UINT64_C(1) << index;
+    if (!(atomic_fetch_and_explicit(&runtime->parked, ~bit, memory_order_seq_cst) & bit))
+        return false;
+    struct worker *worker = &runtime->workers[index];
+    atomic_store_explicit(&worker->token, 1, memory_order_release);
+    park_futex_wake(&worker->token);
+    return true;
+}
+
+bool park_wake(struct runtime *runtime, unsigned preferred)
+{
+    uint64_t parked = atomic_load_explicit(&runtime->parked, memory_order_seq_cst);
+    if (parked == 0)
+        return false;
+    if (preferred < 64 && (parked & (UINT64_C(1) << preferred)) && wake(runtime, preferred))
+        return true;
+    while ((parked = atomic_load_explicit(&runtime->parked, memory_order_seq_cst)) != 0) {
+        if (wake(runtime, (unsigned)__builtin_ctzll(parked)))
+            return true;
+    }
+    return false;
+}
+
+void park_wake_all(struct runtime *runtime)
+{
+    while (park_wake(runtime, 0))
+        continue;
+}
+
+void park_timer_moved(struct runtime *runtime)
+{
+    uint32_t keeper = atomic_load_explicit(&runtime->timekeeper, memory_order_seq_cst);
+    if (keeper)
+        wake(runtime, keeper - 1);
+}

@@ -1,0 +1,38 @@
+/* Sleeping and waking of workers without lost wake-ups and without polling.
+ *
+ *   1. A worker that finds nothing sets its bit in runtime.parked, then looks once more at what others may
+ *      have queued for it, then sleeps on its token.
+ *   2. Whoever queues work where a sleeping worker must find it (the global list, the timers) makes it
+ *      visible first and reads runtime.parked after. All four steps are sequentially consistent: either the
+ *      worker sees the work or the other sees the bit.
+ *   3. Who clears a bit owes that worker a token; nobody else may give one. So tokens never pile up, and a
+ *      worker whose bit is gone when it wakes by itself waits for the token that is on its way.
+ *
+ * Work on a worker's own queue needs none of this: its owner is awake. Waking another one for it is a
+ * matter of speed (worker_is_worth_helping), and the watcher catches what that misses. */
+#ifndef ACTORS_RUNTIME_PARK_H
+#define ACTORS_RUNTIME_PARK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct runtime;
+struct worker;
+
+/* Sleeps until woken, until the next timer is due (if no other worker sleeps for that one), or not at all
+ * when work has come meanwhile. Worker threads. */
+void park_wait(struct worker *worker);
+
+/* Wakes one parked worker, the preferred one where it is parked; false when none was. Any thread. */
+bool park_wake(struct runtime *runtime, unsigned preferred);
+void park_wake_all(struct runtime *runtime);
+
+/* The next timer is now earlier than before: whoever sleeps for it must sleep less. Any thread. */
+void park_timer_moved(struct runtime *runtime);
+
+/* Futex wait while *word is expected, until deadline_ns on the monotonic clock (UINT64_MAX: for ever);
+ * may return early. And its wake-up of one waiter. */
+void park_futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t deadline_ns);
+void park_futex_wake(_Atomic uint32_t *word);
+
+#endif

@@ -1,0 +1,133 @@
+/* Run queues, after the one of the Go scheduler (runtime/proc.go, runqput and runqgrab): the owner pushes
+ * with a plain release store, everyone pops by swapping head. Called by workers, between turns. */
+#include "actors/runtime/run_queue.h"
+
+void actor_list_init(struct actor_list *list)
+{
+    pthread_mutex_init(&list->lock, NULL);
+    list->first = NULL;
+    list->last = NULL;
+    atomic_init(&list->count, 0);
+}
+
+void actor_list_fini(struct actor_list *list) { pthread_mutex_destroy(&list->lock); }
+
+void actor_list_push(struct actor_list *list, struct actor *actor)
+{
+    pthread_mutex_lock(&list->lock);
+    actor->run_next = NULL;
+    if (list->last)
+        list->last->run_next = actor;
+    else
+        list->first = actor;
+    list->last = actor;
+    /* Sequentially consistent: a parking worker sets its bit, then reads this; a sender adds to this, then
+     * reads the bits. One of the two sees the other (park.h). */
+    atomic_fetch_add_explicit(&list->count, 1, memory_order_seq_cst);
+    pthread_mutex_unlock(&list->lock);
+}
+
+uint32_t actor_list_take(struct actor_list *list, struct actor **out, uint32_t max)
+{
+    uint32_t taken = 0;
+    pthread_mutex_lock(&list->lock);
+    while (taken < max && list->first) {
+        struct actor *actor = list->first;
+        list->first = actor->run_next;
+        if (!list->first)
+            list->last = NULL;
+        out[taken++] = actor;
+    }
+    atomic_fetch_sub_explicit(&list->count, taken, memory_order_relaxed);
+    pthread_mutex_unlock(&list->lock);
+    return taken;
+}
+
+void run_queue_init(struct run_queue *queue)
+{
+    atomic_init(&queue->head, 0);
+    atomic_init(&queue->tail, 0);
+    for (uint32_t i = 0; i < RUN_RING_SIZE; i++)
+        atomic_init(&queue->ring[i], NULL);
+    actor_list_init(&queue->overflow);
+}
+
+void run_queue_fini(struct run_queue *queue) { actor_list_fini(&queue->overflow); }
+
+uint32_t run_queue_push(struct run_queue *queue, struct actor *actor)
+{
+    uint32_t tail = atomic_load_explicit(&queue->tail, memory_order_relaxed);
+    /* Acquire: the taker of the entry we overwrite has read it. */
+    uint32_t count = tail - atomic_load_explicit(&queue->head, memory_order_acquire);
+    /* Whoever comes after the overflow list has begun queues behind it, or order would be lost. */
+    if (count == RUN_RING_SIZE || atomic_load_explicit(&queue->overflow.count, memory_order_relaxed) > 0) {
+        actor_list_push(&queue->overflow, actor);
+        return count + 1;
+    }
+    atomic_store_explicit(&queue->ring[tail % RUN_RING_SIZE], actor, memory_order_relaxed);
+    atomic_store_explicit(&queue->tail, tail + 1, memory_order_release);
+    return count + 1;
+}
+
+static void ring_fill(struct run_queue *queue, struct actor *const *actors, uint32_t count)
+{
+    uint32_t tail = atomic_load_explicit(&queue->tail, memory_order_relaxed);
+    for (uint32_t i = 0; i < count; i++)
+        atomic_store_explicit(&queue->ring[(tail + i) % RUN_RING_SIZE], actors[i], memory_order_relaxed);
+    atomic_store_explicit(&queue->tail, tail + count, memory_order_release);
+}
+
+struct actor *run_queue_pop(struct run_queue *queue)
+{
+    uint32_t head = atomic_load_explicit(&queue->head, memory_order_relaxed);
+    uint32_t tail = atomic_load_explicit(&queue->tail, memory_order_relaxed);
+    while (head != tail) {
+        struct actor *actor = atomic_load_explicit(&queue->ring[head % RUN_RING_SIZE], memory_order_relaxed);
+        if (atomic_compare_exchange_weak_explicit(&queue->head, &head, head + 1, memory_order_acq_rel,
+                                                  memory_order_relaxed))
+            return actor;
+    }
+    if (atomic_load_explicit(&queue->overflow.count, memory_order_relaxed) == 0)
+        return NULL;
+    struct actor *batch[RUN_RING_SIZE / 2];
+    uint32_t count = actor_list_take(&queue->overflow, batch, COUNT_OF(batch));
+    if (count == 0)
+        return NULL;
+    ring_fill(queue, batch + 1, count - 1);
+    return batch[0];
+}
+
+uint32_t run_queue_steal(struct run_queue *thief, struct run_queue *victim)
+{
+    struct actor *batch[RUN_RING_SIZE / 2];
+    uint32_t count;
+    uint32_t head = atomic_load_explicit(&victim->head, memory_order_acquire);
+    do {
+        /* Acquire: the entries up to tail, and the actors' states behind them. */
+        uint32_t tail = atomic_load_explicit(&victim->tail, memory_order_acquire);
+        count = tail - head;
+        if (count > RUN_RING_SIZE) { /* head moved between the two reads */
+            head = atomic_load_explicit(&victim->head, memory_order_acquire);
+            continue;
+        }
+        count -= count / 2;
+        if (count == 0)
+            break;
+        for (uint32_t i = 0; i < count; i++)
+            batch[i] = atomic_load_explicit(&victim->ring[(head + i) % RUN_RING_SIZE], memory_order_relaxed);
+        if (atomic_compare_exchange_strong_explicit(&victim->head, &head, head + count, memory_order_acq_rel,
+                                                    memory_order_acquire))
+            break;
+    } while (true);
+    if (count == 0)
+        count = actor_list_take(&victim->overflow, batch, COUNT_OF(batch));
+    ring_fill(thief, batch, count);
+    return count;
+}
+
+uint32_t run_queue_count(const struct run_queue *queue)
+{
+    uint32_t head = atomic_load_explicit(&queue->head, memory_order_relaxed);
+    uint32_t count = atomic_load_explicit(&queue->tail, memory_order_relaxed) - head;
+    return (count > RUN_RING_SIZE ? 0 : count) + atomic_load_explicit(&queue->overflow.count, memory_order_relaxed);
+}

@@ -1,0 +1,70 @@
+/* The runtime's own state. Only actors/runtime includes this. */
+#ifndef ACTORS_RUNTIME_STATE_H
+#define ACTORS_RUNTIME_STATE_H
+
+#include <pthread.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "actors/base/limits.h"
+#include "actors/memory/slots.h"
+#include "actors/runtime/blocking.h"
+#include "actors/runtime/registry.h"
+#include "actors/runtime/runtime.h"
+#include "actors/runtime/simulate.h"
+#include "actors/runtime/timers.h"
+#include "actors/runtime/watch.h"
+#include "actors/runtime/worker.h"
+
+/* Threads that are no workers share these; a few, so that they seldom meet. */
+enum { CALLERS_FOREIGN = 8 };
+
+#define RUNTIME_MAGIC UINT32_C(0x77656972)
+
+struct runtime {
+    uint32_t magic;
+
+    /* Constant after runtime_create. */
+    struct runtime_config config; /* zeros replaced by the defaults */
+    struct slots *envelopes;
+    struct slots *labels;
+    struct slots *actors[ACTOR_CLASSES];
+    struct worker *workers;       /* config.workers of them; simulated: one */
+    struct caller foreign[CALLERS_FOREIGN];
+
+    /* Highest slot in use so far, each class; any spawner raises it (relaxed), runtime_stop reads it after
+     * is_stopping (both sequentially consistent there). */
+    _Atomic uint32_t slot_last[ACTOR_CLASSES];
+
+    struct actor_list global;     /* actors scheduled by threads that are no workers */
+
+    /* A bit for each parked worker. A worker sets its own, a waker clears it: who clears it owes the token. */
+    alignas(64) _Atomic uint64_t parked;
+    _Atomic uint32_t timekeeper;  /* 1 + the parked worker that sleeps until the next timer; 0 none */
+
+    _Atomic bool is_stopping;     /* runtime_stop began: no new actors */
+    _Atomic bool is_closed;       /* no actor is left: workers end */
+    bool is_started, is_stopped;  /* the owner's thread only */
+    pthread_mutex_t stop_lock;
+    pthread_cond_t stop_ended;    /* an actor ended while stopping */
+
+    struct timers timers;
+    struct blocking blocking;
+    struct registry registry;
+    struct watch watch;
+    struct simulation simulation;
+};
+
+static inline struct envelope *envelope_at(const struct runtime *runtime, uint32_t index)
+{
+    return slots_at(runtime->envelopes, index);
+}
+
+/* An actor has ended: runtime_stop may be waiting for it. Its worker. */
+void runtime_note_ended(struct runtime *runtime, struct caller *caller);
+
+/* Actors that were spawned and have not ended. Any thread; exact once nobody spawns or ends. */
+size_t runtime_actors(const struct runtime *runtime);
+
+#endif

@@ -1,0 +1,443 @@
+/* One turn of one actor: start it, handle messages up to a limit, suspend it where one fails, and leave it
+ * idle or queued again. Called by workers and by the simulation, between turns.
+ *
+ * Handing over: an actor belongs to the worker that runs it until the settle that leaves it idle, the swap
+ * that suspends it, or the push that queues it again. Nothing here touches it after that. */
+#include <string.h>
+
+#include "actors/base/log.h"
+#include "actors/runtime/orders.h"
+#include "actors/runtime/state.h"
+
+void turn_sort(struct runtime *runtime, struct actor *actor, uint32_t index)
+{
+    uint32_t first[2] = {0, 0};
+    uint32_t last[2] = {0, 0};
+    while (index) {
+        struct envelope *envelope = envelope_at(runtime, index);
+        uint32_t below = envelope->next;
+        int lane = (envelope->flags & ENVELOPE_CONTROL) != 0;
+        envelope->next = first[lane];
+        first[lane] = index;
+        if (!last[lane])
+            last[lane] = index;
+        index = below;
+    }
+    if (first[0]) {
+        if (actor->data_first)
+            envelope_at(runtime, actor->data_last)->next = first[0];
+        else
+            actor->data_first = first[0];
+        actor->data_last = last[0];
+    }
+    if (first[1]) {
+        if (actor->control_first)
+            envelope_at(runtime, actor->control_last)->next = first[1];
+        else
+            actor->control_first = first[1];
+        actor->control_last = last[1];
+    }
+}
+
+static inline void gather(struct turn *turn)
+{
+    uint32_t top = mailbox_take(&turn->actor->mailbox);
+    if (top)
+        turn_sort(turn->runtime, turn->actor, top);
+}
+
+static void put_back(struct turn *turn, uint32_t index, bool is_control)
+{
+    struct actor *actor = turn->actor;
+    uint32_t *first = is_control ? &actor->control_first : &actor->data_first;
+    envelope_at(turn->runtime, index)->next = *first;
+    if (!*first)
+        *(is_control ? &actor->control_last : &actor->data_last) = index;
+    *first = index;
+}
+
+/* Takes the oldest control message, else the oldest data message; 0 for none. */
+static inline uint32_t pop_taken(struct turn *turn, bool *is_control)
+{
+    struct actor *actor = turn->actor;
+    uint32_t index = actor->control_first;
+    *is_control = index != 0;
+    if (index) {
+        actor->control_first = envelope_at(turn->runtime, index)->next;
+        return index;
+    }
+    index = actor->data_first;
+    if (index)
+        actor->data_first = envelope_at(turn->runtime, index)->next;
+    return index;
+}
+
+void turn_discard(struct turn *turn, uint32_t index)
+{
+    struct runtime *runtime = turn->runtime;
+    struct message *message = &envelope_at(runtime, index)->message;
+    for (int i = 0; i < MESSAGE_HOLDS; i++) {
+        if (!msg_is_none(message->hold[i]))
+            arena_drop(runtime->config.arena, message->hold[i]);
+    }
+    slots_free(runtime->envelopes, &turn->worker->caller.caches.envelopes, index);
+}
+
+/* Tells the supervisor what it is owed. False: it could not be told now. */
+static bool tell_supervisor(struct turn *turn, uint32_t attempts)
+{
+    struct actor *actor = turn->actor;
+    enum actor_event event = (enum actor_event)(actor->owed - 1);
+    enum weir_error cause = WEIR_OK;
+    if (event == ACTOR_EVENT_FAILED)
+        cause = (enum weir_error)atomic_load_explicit(&actor->last_cause, memory_order_relaxed);
+    enum weir_error error = caller_post_event(turn->runtime, &turn->worker->caller, turn->self, actor->supervisor,
+                                              event, cause, attempts);
+    if (error == WEIR_FULL || error == WEIR_NO_MEMORY)
+        return false;
+    actor->owed = 0;
+    if (error) /* it has ended: nobody will order this actor on */
+        actor->supervisor = WEIR_ACTOR_NONE;
+    return true;
+}
+
+static void queue_again(struct turn *turn)
+{
+    caller_schedule(turn->runtime, &turn->worker->caller, turn->actor);
+}
+
+static void failure_note(struct turn *turn, enum weir_error cause)
+{
+    struct actor *actor = turn->actor;
+    uint32_t failures = atomic_load_explicit(&actor->failures, memory_order_relaxed);
+    atomic_store_explicit(&actor->failures, failures + 1, memory_order_relaxed);
+    atomic_store_explicit(&actor->last_cause, (uint8_t)cause, memory_order_relaxed);
+    counter_add(&turn->worker->caller.counters.failures, 1);
+    phase_set(actor, PHASE_FAILED);
+    actor->owed = 1 + ACTOR_EVENT_FAILED;
+    orders_begin_incident(actor);
+}
+
+/* The failed message has had its tries. True: it is done with. False: on_dead_letter mended it. */
+static bool dead_letter(struct turn *turn, struct message *message, uint32_t attempts)
+{
+    const struct runtime_config *config = &turn->runtime->config;
+    enum weir_error cause =
+        (enum weir_error)atomic_load_explicit(&turn->actor->last_cause, memory_order_relaxed);
+    counter_add(&turn->worker->caller.counters.dead_letters, 1);
+    if (config->on_dead_letter)
+        return config->on_dead_letter(turn, message, cause, attempts, config->context);
+    log_warning("message.dead", "actor=%s tag=%u cause=%s attempts=%u", behaviour_of(turn->actor)->name,
+                message->tag, weir_error_code(cause), attempts);
+    return true;
+}
+
+/* The message that failed: where its envelope is, at the head of its lane; 0 when it is no longer there. */
+static uint32_t failed_message(const struct actor *actor)
+{
+    return actor->failed_lane ? actor->control_first : actor->data_first;
+}
+
+/* Takes the failed message out where it has had its tries. */
+static void quarantine(struct turn *turn)
+{
+    struct actor *actor = turn->actor;
+    uint32_t index = failed_message(actor);
+    struct envelope *envelope = envelope_at(turn->runtime, index);
+    uint32_t attempts = envelope_attempts(envelope->flags);
+    bool is_control = actor->failed_lane;
+    if (attempts < actor->attempts_max)
+        return;
+    if (!dead_letter(turn, &envelope->message, attempts)) {
+        envelope->flags &= ~(ENVELOPE_ATTEMPTS_MAX * ENVELOPE_ATTEMPT);
+        return;
+    }
+    *(is_control ? &actor->control_first : &actor->data_first) = envelope->next;
+    turn_discard(turn, index);
+    turn->control += is_control;
+    turn->data += !is_control;
+}
+
+/* Ordered on after a failure. False: the restart failed too, or the actor has ended. */
+static bool restart(struct turn *turn)
+{
+    struct actor *actor = turn->actor;
+    const struct behaviour *behaviour = behaviour_of(actor);
+    atomic_fetch_and_explicit(&actor->orders, ~ORDER_RESTART, memory_order_relaxed);
+    counter_add(&turn->worker->caller.counters.restarts, 1);
+    if (behaviour->on_restart) {
+        enum weir_error cause = (enum weir_error)atomic_load_explicit(&actor->last_cause, memory_order_relaxed);
+        enum weir_error error = behaviour->on_restart(turn, actor->state, cause);
+        if (error) {
+            failure_note(turn, error);
+            return false;
+        }
+    }
+    phase_set(actor, PHASE_READY);
+    quarantine(turn);
+    return true;
+}
+
+/* Tells the supervisor of the failure, then suspends, or goes on as ordered. True: the actor runs on. */
+static bool resume_failed(struct turn *turn)
+{
+    struct actor *actor = turn->actor;
+    for (;;) {
+        uint32_t attempts = envelope_attempts(envelope_at(turn->runtime, failed_message(actor))->flags);
+        if (actor->owed && !tell_supervisor(turn, attempts)) {
+            queue_again(turn);
+            return false;
+        }
+        uint64_t orders = atomic_load_explicit(&actor->orders, memory_order_acquire);
+        if (orders & ORDER_STOP) {
+            turn_end_actor(turn, orders_cause(orders));
+            return false;
+        }
+        if (actor_is_none(actor->supervisor)) {
+            turn_end_actor(turn, (enum weir_error)atomic_load_explicit(&actor->last_cause, memory_order_relaxed));
+            return false;
+        }
+        if (!(orders & ORDER_RESTART)) {
+            if (orders_suspend(actor))
+                return false;
+            continue;
+        }
+        if (restart(turn))
+            return true;
+    }
+}
+
+static bool start(struct turn *turn)
+{
+    struct actor *actor = turn->actor;
+    const struct behaviour *behaviour = behaviour_of(actor);
+    unsigned char args[ACTOR_ARGS_SIZE_MAX];
+    memcpy(args, actor->state, actor->args_size);
+    memset(actor->state, 0, behaviour->state_size > actor->args_size ? behaviour->state_size : actor->args_size);
+    enum weir_error error = WEIR_OK;
+    if (behaviour->on_start)
+        error = behaviour->on_start(turn, actor->state, args);
+    if (error) {
+        turn_end_actor(turn, error);
+        return false;
+    }
+    actor->is_started = true;
+    phase_set(actor, PHASE_READY);
+    if (!actor_is_none(actor->supervisor))
+        actor->owed = 1 + ACTOR_EVENT_READY;
+    return true;
+}
+
+/* Whatever comes before messages. True: they may be handled. */
+static bool resume(struct turn *turn)
+{
+    struct actor *actor = turn->actor;
+    enum actor_phase phase = phase_of(actor);
+    if (phase == PHASE_ENDING) {
+        turn_continue_ending(turn);
+        return false;
+    }
+    uint64_t orders = atomic_load_explicit(&actor->orders, memory_order_acquire);
+    if (orders & ORDER_STOP) {
+        turn_end_actor(turn, orders_cause(orders));
+        return false;
+    }
+    if (phase == PHASE_STARTING && !start(turn))
+        return false;
+    if (phase == PHASE_FAILED && !resume_failed(turn))
+        return false;
+    if (turn->exits) {
+        turn_end_actor(turn, turn->cause);
+        return false;
+    }
+    if (actor->owed && !tell_supervisor(turn, 0)) {
+        queue_again(turn);
+        return false;
+    }
+    return true;
+}
+
+/* A message with one of the runtime's tags: false when it is not to be handled after all. */
+static bool admit(struct turn *turn, const struct message *message)
+{
+    if (message->tag == MESSAGE_TIMER)
+        return timers_claim(&turn->runtime->timers, turn->actor, message->word[1]);
+    if (message->tag == MESSAGE_ROOM)
+        turn_forget_awaited(turn, message->from);
+    return true;
+}
+
+/* Handles one message. False: it failed and is back at the head of its lane. */
+static inline bool handle(struct turn *turn, const struct behaviour *behaviour, uint32_t index, bool is_control)
+{
+    struct runtime *runtime = turn->runtime;
+    struct actor *actor = turn->actor;
+    struct envelope *envelope = envelope_at(runtime, index);
+    struct message *message = &envelope->message;
+    uint32_t generation = (uint32_t)(turn->self.bits >> 32) & ENVELOPE_GENERATION_MASK;
+    turn->control += is_control;
+    turn->data += !is_control;
+    if (__builtin_expect(envelope->flags & ENVELOPE_COMMAND, 0)) {
+        turn_command(turn, index);
+        return true;
+    }
+    if (__builtin_expect((envelope->flags & ENVELOPE_GENERATION_MASK) != generation, 0) ||
+        (message->tag >= MESSAGE_TAG_RUNTIME && !admit(turn, message))) {
+        turn_discard(turn, index);
+        return true;
+    }
+    enum weir_error error = behaviour->on_message(turn, actor->state, message);
+    if (__builtin_expect(message->tag == MESSAGE_SHUTDOWN, 0) && !turn->keeps)
+        turn->exits = true; /* in order (cause is WEIR_OK) unless it called turn_exit itself */
+    if (__builtin_expect(error, 0) && !turn->exits) {
+        turn->control -= is_control;
+        turn->data -= !is_control;
+        if (envelope_attempts(envelope->flags) < ENVELOPE_ATTEMPTS_MAX)
+            envelope->flags += ENVELOPE_ATTEMPT;
+        actor->failed_lane = is_control;
+        put_back(turn, index, is_control);
+        failure_note(turn, error);
+        return false;
+    }
+    turn->messages++;
+    if (message->hold[0].bits | message->hold[1].bits)
+        turn_discard(turn, index);
+    else
+        slots_free(runtime->envelopes, &turn->worker->caller.caches.envelopes, index);
+    return true;
+}
+
+/* Handles messages until there are none, the limit is reached, or the actor ends or fails. */
+static void handle_messages(struct turn *turn)
+{
+    struct actor *actor = turn->actor;
+    const struct behaviour *behaviour = behaviour_of(actor);
+    gather(turn);
+    for (uint32_t left = turn->limit; left > 0 && !turn->exits && !turn->yields; left--) {
+        uint64_t orders = atomic_load_explicit(&actor->orders, memory_order_acquire);
+        if (__builtin_expect(orders & (ORDER_STOP | ORDER_ATTENTION), 0)) {
+            if (orders & ORDER_STOP) {
+                turn->exits = true;
+                turn->cause = orders_cause(orders);
+                return;
+            }
+            orders_attend(actor);
+            gather(turn);
+        }
+        bool is_control;
+        uint32_t index = pop_taken(turn, &is_control);
+        if (!index) {
+            gather(turn);
+            index = pop_taken(turn, &is_control);
+            if (!index)
+                return;
+        }
+        if (!handle(turn, behaviour, index, is_control))
+            return;
+    }
+}
+
+static bool has_taken(const struct actor *actor) { return actor->control_first || actor->data_first; }
+
+/* Tells those who wait for room, if there is any. The depth counts only after a settle, and after a settle
+ * the actor may be idle: so this leaves a token in the mailbox. False: somebody could not be told now. */
+static bool offer_room(struct turn *turn)
+{
+    struct actor *actor = turn->actor;
+    uint64_t handled = turn->data * MAILBOX_DATA_ONE + turn->control * MAILBOX_CONTROL_ONE;
+    uint64_t change = MAILBOX_CONTROL_ONE - handled;
+    uint64_t word = atomic_fetch_add_explicit(&actor->mailbox, change, memory_order_acq_rel) + change;
+    turn->data = 0;
+    turn->control = 1;
+    if (mailbox_data(word) > atomic_load_explicit(&actor->mailbox_max, memory_order_relaxed) / 2)
+        return true;
+    return turn_tell_waiters(turn);
+}
+
+/* Takes the handled messages off the mailbox's counts, and leaves the actor idle, queued, or ended. */
+static void settle(struct turn *turn)
+{
+    struct actor *actor = turn->actor;
+    bool has_more = has_taken(actor);
+    uint64_t word = mailbox_settle(&actor->mailbox, turn->data, turn->control);
+    if ((word & MAILBOX_COUNTS) == 0)
+        return;
+    while (!has_more && mailbox_top(word) == 0) {
+        /* Only tokens. One may have come with a stop, whose flag was set before it. */
+        uint64_t orders = atomic_load_explicit(&actor->orders, memory_order_seq_cst);
+        if (orders & ORDER_STOP) {
+            turn_end_actor(turn, orders_cause(orders));
+            return;
+        }
+        if (mailbox_clear_tokens(&actor->mailbox, &word))
+            return;
+    }
+    queue_again(turn);
+}
+
+/* The turn's bookkeeping and its last callback. */
+static void close_turn(struct turn *turn)
+{
+    const struct behaviour *behaviour = behaviour_of(turn->actor);
+    counter_add(&turn->actor->handled, turn->messages);
+    counter_add(&turn->worker->caller.counters.messages, turn->messages);
+    if (behaviour->on_turn_end)
+        behaviour->on_turn_end(turn, turn->actor->state);
+}
+
+/* The failed message stays counted, so the actor does not go idle in the first settle. */
+static void finish_failed(struct turn *turn)
+{
+    mailbox_settle(&turn->actor->mailbox, turn->data, turn->control);
+    turn->data = 0;
+    turn->control = 0;
+    if (!resume_failed(turn))
+        return;
+    if (turn->exits)
+        turn_end_actor(turn, turn->cause);
+    else
+        settle(turn);
+}
+
+static void finish(struct turn *turn)
+{
+    struct actor *actor = turn->actor;
+    if (turn->messages)
+        close_turn(turn);
+    if (__builtin_expect(turn->exits, 0))
+        turn_end_actor(turn, turn->cause);
+    else if (__builtin_expect(phase_of(actor) == PHASE_FAILED, 0))
+        finish_failed(turn);
+    else if (__builtin_expect(actor->waiters, 0) && !offer_room(turn))
+        queue_again(turn);
+    else
+        settle(turn);
+}
+
+void turn_run(struct worker *worker, struct actor *actor, uint32_t limit)
+{
+    struct turn *turn = &worker->turn;
+    turn->actor = actor;
+    turn->self = actor_handle(actor);
+    turn->now_ns = 0;
+    turn->limit = limit;
+    turn->data = 0;
+    turn->control = 0;
+    turn->messages = 0;
+    turn->exits = turn->yields = turn->keeps = false;
+    turn->cause = WEIR_OK;
+    atomic_store_explicit(&worker->running, actor, memory_order_relaxed);
+    atomic_store_explicit(&actor->worker_last, worker->index, memory_order_relaxed);
+    if (phase_of(actor) == PHASE_READY && !actor->owed) {
+        handle_messages(turn);
+        finish(turn);
+    } else {
+        if (phase_of(actor) == PHASE_STARTING)
+            turn->control = 1; /* the token it was spawned with */
+        if (resume(turn)) {
+            handle_messages(turn);
+            finish(turn);
+        }
+    }
+    counter_add(&worker->turns, 1);
+}

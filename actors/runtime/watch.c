@@ -1,0 +1,126 @@
+/* The watcher thread. See watch.h. It looks at the workers' published counters once in an interval and
+ * remembers what it saw; a worker that is in the same turn as before has been in it at least that long. */
+#include "actors/runtime/watch.h"
+
+#include "actors/base/clock.h"
+#include "actors/base/log.h"
+#include "actors/runtime/park.h"
+#include "actors/runtime/state.h"
+#include "actors/runtime/status.h"
+
+/* Some 0.3 % of a processor while anything runs, and nobody waits much longer behind a stuck turn. */
+#define WATCH_INTERVAL_NS NS_PER_MS
+/* A single worker has nobody to be helped by: only reports depend on it. */
+#define WATCH_INTERVAL_ALONE_NS (10 * NS_PER_MS)
+
+struct sighting {
+    uint64_t turns;
+    uint64_t since_ns; /* when that turn was first seen */
+    bool is_reported;
+};
+
+static bool all_parked(struct runtime *runtime)
+{
+    unsigned workers = runtime->config.workers;
+    uint64_t all = workers == 64 ? UINT64_MAX : (UINT64_C(1) << workers) - 1;
+    return atomic_load_explicit(&runtime->parked, memory_order_seq_cst) == all;
+}
+
+static void report(struct runtime *runtime, const struct worker *worker, uint64_t duration_ns)
+{
+    char name[STATUS_NAME_SIZE];
+    char quoted[2 * STATUS_NAME_SIZE];
+    size_t size = status_running_name(runtime, worker, name);
+    if (size == 0)
+        return;
+    log_warning("turn.stuck", "worker=%u actor=%s ms=%llu", worker->index,
+                log_quote(quoted, sizeof quoted, name, size), (unsigned long long)(duration_ns / NS_PER_MS));
+}
+
+static void look_at(struct runtime *runtime, struct worker *worker, struct sighting *seen, uint64_t now)
+{
+    uint64_t turns = atomic_load_explicit(&worker->turns, memory_order_relaxed);
+    bool is_running = atomic_load_explicit(&worker->running, memory_order_relaxed) != NULL;
+    if (!is_running || turns != seen->turns) {
+        *seen = (struct sighting){.turns = turns, .since_ns = now};
+        return;
+    }
+    if (run_queue_count(&worker->queue) > 0)
+        park_wake(runtime, UINT32_MAX);
+    if (!seen->is_reported && now - seen->since_ns >= runtime->config.turn_warn_ns) {
+        seen->is_reported = true;
+        report(runtime, worker, now - seen->since_ns);
+    }
+}
+
+/* Sleeps until a worker wakes, unless one is awake by now. */
+static void sleep_until_needed(struct watch *watch)
+{
+    atomic_store_explicit(&watch->is_awake, 0, memory_order_seq_cst);
+    while (all_parked(watch->runtime) && !atomic_load_explicit(&watch->is_closed, memory_order_seq_cst) &&
+           atomic_load_explicit(&watch->is_awake, memory_order_seq_cst) == 0)
+        park_futex_wait(&watch->is_awake, 0, UINT64_MAX);
+    atomic_store_explicit(&watch->is_awake, 1, memory_order_seq_cst);
+}
+
+static uint64_t parks_total(struct runtime *runtime)
+{
+    uint64_t parks = 0;
+    for (unsigned i = 0; i < runtime->config.workers; i++)
+        parks += atomic_load_explicit(&runtime->workers[i].parks, memory_order_relaxed);
+    return parks;
+}
+
+static void *watch_main(void *argument)
+{
+    struct watch *watch = argument;
+    struct runtime *runtime = watch->runtime;
+    struct sighting seen[WORKERS_MAX] = {0};
+    uint64_t interval = runtime->config.workers > 1 ? WATCH_INTERVAL_NS : WATCH_INTERVAL_ALONE_NS;
+    uint64_t parks = UINT64_MAX;
+    if (interval > runtime->config.turn_warn_ns)
+        interval = runtime->config.turn_warn_ns;
+    while (!atomic_load_explicit(&watch->is_closed, memory_order_seq_cst)) {
+        /* Nothing ran since the last look: there is nothing to watch. */
+        uint64_t parks_now = parks_total(runtime);
+        if (all_parked(runtime) && parks_now == parks)
+            sleep_until_needed(watch);
+        parks = parks_now;
+        uint64_t now = clock_now_ns();
+        for (unsigned i = 0; i < runtime->config.workers; i++)
+            look_at(runtime, &runtime->workers[i], &seen[i], now);
+        if (timers_next_ns(&runtime->timers) <= now - NS_PER_MS)
+            park_wake(runtime, UINT32_MAX);
+        park_futex_wait(&watch->is_awake, 1, now + interval);
+    }
+    return NULL;
+}
+
+void watch_ensure(struct watch *watch)
+{
+    if (__builtin_expect(atomic_load_explicit(&watch->is_awake, memory_order_seq_cst) != 0, 1))
+        return;
+    if (watch->is_running && atomic_exchange_explicit(&watch->is_awake, 1, memory_order_seq_cst) == 0)
+        park_futex_wake(&watch->is_awake);
+}
+
+enum weir_error watch_start(struct watch *watch, struct runtime *runtime)
+{
+    watch->runtime = runtime;
+    atomic_store(&watch->is_awake, 1);
+    atomic_store(&watch->is_closed, false);
+    watch->is_running = pthread_create(&watch->thread, NULL, watch_main, watch) == 0;
+    return watch->is_running ? WEIR_OK : WEIR_NO_MEMORY;
+}
+
+void watch_stop(struct watch *watch)
+{
+    if (!watch->is_running)
+        return;
+    atomic_store_explicit(&watch->is_closed, true, memory_order_seq_cst);
+    /* Whichever value it waits on, this ends the wait. */
+    atomic_store_explicit(&watch->is_awake, 2, memory_order_seq_cst);
+    park_futex_wake(&watch->is_awake);
+    pthread_join(watch->thread, NULL);
+    watch->is_running = false;
+}
