@@ -174,7 +174,8 @@ def compare(what, got, wanted):
     if not isinstance(got, dict):
         raise Difference(f"{what}: got {str(got)[:200]}, wanted {str(wanted)[:200]}")
     wrong = [key for key in wanted.keys() | got.keys() if got.get(key) != wanted.get(key)]
-    lines = [f"  {key}: got {str(got.get(key))[:200]}, wanted {str(wanted.get(key))[:200]}" for key in sorted(wrong)[:5]]
+    lines = [f"  {key}: got {str(got.get(key))[:200]}, wanted {str(wanted.get(key))[:200]}"
+             for key in sorted(wrong)[:5]]
     raise Difference("\n".join([f"{what}: {len(wrong)} keys differ", *lines]))
 
 
@@ -236,10 +237,11 @@ def demonstrate_log(broker, directory):
     for topic, state in expected.items():
         answer = json.loads(broker.weir("get", topic, "--json").stdout)
         compare(f"weir get {topic}", answer["state"], state)
-    agreed = data.check_against_dpkg(json.loads(broker.weir("get", "dpkg/status", "--json").stdout)["state"], installed)
-    if agreed:
-        raise Difference("dpkg-query says otherwise:\n" + "\n".join(f"  {line}" for line in agreed[:10]))
-    say(f"    {len(expected['dpkg/status']):,} packages; weir get agrees, and so does dpkg-query ({timer.seconds:.1f} s)")
+    wrong = data.check_against_dpkg(json.loads(broker.weir("get", "dpkg/status", "--json").stdout)["state"], installed)
+    if wrong:
+        raise Difference("dpkg-query says otherwise:\n" + "\n".join(f"  {line}" for line in wrong[:10]))
+    count = len(expected["dpkg/status"])
+    say(f"    {count:,} packages; weir get agrees, and so does dpkg-query ({timer.seconds:.1f} s)")
 
 
 def main():

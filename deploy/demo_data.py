@@ -92,13 +92,13 @@ def log_lines(files):
 def make_log(directory):
     """A log of our own: a tiny package installed and removed again, unless it was there before."""
     log = directory / "dpkg.log"
-    option = ("-q", "-y", "-o", f"Dpkg::Options::=--log={log}")
+    option = ("-q", "-y", "--no-install-recommends", "-o", f"Dpkg::Options::=--log={log}")
     name = next((name for name in TINY_PACKAGES if subprocess.run(
         ["dpkg-query", "-W", name], capture_output=True, check=False).returncode != 0), None)
     if name is None:
         raise Missing(f"no dpkg log, and all of {', '.join(TINY_PACKAGES)} are installed already")
-    run(*as_root("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", *option, "--no-install-recommends", name))
-    run(*as_root("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "purge", *option, name))
+    for action in ("install", "purge"):
+        run(*as_root("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", action, *option, name))
     return [log]
 
 
@@ -148,7 +148,8 @@ def check_against_dpkg(state, installed):
     """What the log's last word on each package and dpkg-query disagree on, a line each.
 
     Packages that the log never spoke of are not looked at: they came before it began."""
-    moved = {key.partition(":")[0]: key for key in installed}  # the log does not say when a package changed architecture
+    # The log does not say when a package changed its architecture.
+    moved = {key.partition(":")[0]: key for key in installed}
     wrong = []
     for key, value in state.items():
         truth = installed.get(key)

@@ -247,7 +247,15 @@ def cli(*arguments, url=None, expect=EXIT_OK, input=None, timeout=WAIT):
     done = subprocess.run([BINARY, verb, *(["-s", url] if url else []), *rest], input=input, capture_output=True,
                           text=True, timeout=timeout, stdin=subprocess.DEVNULL if input is None else None)
     assert expect is None or done.returncode == expect, \
-        f"weir {verb} {' '.join(rest)} ended with {done.returncode}, not {expect}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        f"weir {verb} {' '.join(rest)} ended with {done.returncode}, not {expect}:\n{(done.stdout + done.stderr)[-2000:]}"
+    return done
+
+
+def nngcat(*arguments, timeout=WAIT, check=True):
+    """Runs nngcat, a stock nng peer of libnng's own; returns the finished process."""
+    done = subprocess.run(["nngcat", *map(str, arguments)], capture_output=True, timeout=timeout,
+                          stdin=subprocess.DEVNULL)
+    assert not check or done.returncode == 0, f"nngcat ended with {done.returncode}: {done.stderr}"
     return done
 
 
@@ -335,6 +343,6 @@ class Follower:
             thread.join(WAIT)
 
 
-__all__ = ["BINARY", "EXIT_CONNECT", "EXIT_OK", "EXIT_REFUSED", "EXIT_TIMEOUT", "EXIT_USAGE", "PATIENCE", "ROOT", "WAIT",
-           "Broker", "Closed", "Feed", "Follower", "Op", "Peer", "Push", "Refused", "Request", "Session",
-           "cli", "deadline", "free_port", "sanitized", "wait_until"]
+__all__ = ["BINARY", "EXIT_CONNECT", "EXIT_OK", "EXIT_REFUSED", "EXIT_TIMEOUT", "EXIT_USAGE", "PATIENCE", "ROOT",
+           "WAIT", "Broker", "Closed", "Feed", "Follower", "Op", "Peer", "Push", "Refused", "Request", "Session",
+           "cli", "deadline", "free_port", "nngcat", "sanitized", "wait_until"]

@@ -69,7 +69,7 @@ class Session(Peer):
         frame = unpack(body)
         frame[0] = op = Op(frame[0])
         if op in DATA:
-            assert self.taken < self.granted, f"{op.name} started after {self.taken} bytes with credit for {self.granted}"
+            assert self.taken < self.granted, f"{op.name} started after {self.taken} bytes, credit was {self.granted}"
             self.taken += len(body)
             if self.auto_credit and self.granted - self.taken < self.window // 2:
                 self.grant(self.window)
