@@ -247,7 +247,8 @@ def cli(*arguments, url=None, expect=EXIT_OK, input=None, timeout=WAIT):
     done = subprocess.run([BINARY, verb, *(["-s", url] if url else []), *rest], input=input, capture_output=True,
                           text=True, timeout=timeout, stdin=subprocess.DEVNULL if input is None else None)
     assert expect is None or done.returncode == expect, \
-        f"weir {verb} {' '.join(rest)} ended with {done.returncode}, not {expect}:\n{(done.stdout + done.stderr)[-2000:]}"
+        f"weir {verb} {' '.join(rest)} ended with {done.returncode}, not {expect}:\n" \
+        f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
     return done
 
 
