@@ -122,31 +122,64 @@ static int answer_print(const struct cli *cli, const char *command, struct view 
     return CLI_OK;
 }
 
-static int ask(const struct cli *cli, const struct command *command, const uint8_t *request, size_t size)
+/* One request and its answer, which the caller frees with nng_free. An nng error. */
+static int exchange(const char *url, uint64_t timeout_ms, const uint8_t *request, size_t size, void **answer,
+                    size_t *answer_size)
 {
     nng_socket socket;
+    int error = nng_req0_open(&socket);
+    if (error != 0)
+        return error;
+    nng_socket_set_ms(socket, NNG_OPT_SENDTIMEO, (nng_duration)timeout_ms);
+    nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, (nng_duration)timeout_ms);
+    nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, MESSAGE_SIZE_MAX);
+    error = nng_dial(socket, url, NULL, 0);
+    if (error == 0)
+        error = nng_send(socket, (void *)(uintptr_t)request, size, 0);
+    if (error == 0)
+        error = nng_recv(socket, answer, answer_size, NNG_FLAG_ALLOC);
+    nng_close(socket);
+    return error;
+}
+
+static int ask(const struct cli *cli, const struct command *command, const uint8_t *request, size_t size)
+{
     void *answer = NULL;
     size_t answer_size = 0;
-    int code = CLI_OK;
-    if (nng_req0_open(&socket) != 0)
-        return cli_fail(cli, CLI_CONNECT, "no memory for a socket");
-    nng_socket_set_ms(socket, NNG_OPT_SENDTIMEO, (nng_duration)cli->timeout_ms);
-    nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, (nng_duration)cli->timeout_ms);
-    nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, MESSAGE_SIZE_MAX);
-    int error = nng_dial(socket, cli->url, NULL, 0);
-    if (error != 0) {
-        code = cli_fail(cli, CLI_CONNECT, "cannot connect to the admin socket %s: %s; is a broker running there, started by "
-                        "the same user?", cli->url, nng_strerror(error));
-    } else if ((error = nng_send(socket, (void *)(uintptr_t)request, size, 0)) != 0 ||
-               (error = nng_recv(socket, &answer, &answer_size, NNG_FLAG_ALLOC)) != 0) {
-        code = cli_fail(cli, error == NNG_ETIMEDOUT ? CLI_TIMEOUT : CLI_CONNECT, "no answer from %s: %s", cli->url,
-                        nng_strerror(error));
-    } else {
-        code = answer_print(cli, command->name, view_of(answer, answer_size));
-        nng_free(answer, answer_size);
-    }
-    nng_close(socket);
+    int error = exchange(cli->url, cli->timeout_ms, request, size, &answer, &answer_size);
+    if (error == NNG_ETIMEDOUT)
+        return cli_fail(cli, CLI_TIMEOUT, "no answer from %s in time", cli->url);
+    if (error != 0)
+        return cli_fail(cli, CLI_CONNECT,
+                        "cannot reach the admin socket %s: %s; is a broker running there, started by the same user?",
+                        cli->url, nng_strerror(error));
+    int code = answer_print(cli, command->name, view_of(answer, answer_size));
+    nng_free(answer, answer_size);
     return code;
+}
+
+const char *cli_admin_url(const struct cli *cli)
+{
+    const char *fallback = getenv("WEIR_ADMIN");
+    if (cli->url != NULL)
+        return cli->url;
+    return fallback != NULL && *fallback != '\0' ? fallback : config_admin_default();
+}
+
+bool cli_admin_number(const char *url, const char *key, uint64_t *out)
+{
+    uint8_t request[64];
+    void *answer = NULL;
+    size_t answer_size = 0;
+    struct reply reply;
+    char *words[] = {(char[]){"status"}};
+    size_t size = request_make(&commands[0], 1, words, request, sizeof request);
+    if (exchange(url, 1000, request, size, &answer, &answer_size) != 0)
+        return false;
+    bool is_found = reply_read(view_of(answer, answer_size), 64, &reply) == WEIR_OK && reply.ok &&
+                    args_find_uint(reply.result, key, out) == WEIR_OK;
+    nng_free(answer, answer_size);
+    return is_found;
 }
 
 int admin_main(int argc, char **argv)
@@ -174,9 +207,7 @@ int admin_main(int argc, char **argv)
         fputs(count == 0 ? help : "weir admin: no such command, or wrong arguments; see weir admin --help\n", stderr);
         return CLI_USAGE;
     }
-    const char *fallback = getenv("WEIR_ADMIN");
-    if (cli.url == NULL)
-        cli.url = fallback != NULL && *fallback != '\0' ? fallback : config_admin_default();
+    cli.url = cli_admin_url(&cli);
     size_t size = request_make(command, count, words, request, sizeof request);
     if (size == 0)
         return cli_fail(&cli, CLI_USAGE, "the arguments are too long");

@@ -53,6 +53,11 @@ void cli_print_string(FILE *out, const void *text, size_t size);
 /* An encoded map for people: scalars as "key: value" lines, arrays of maps as tables with a head; or as JSON. */
 void cli_print_result(const struct cli *cli, FILE *out, struct view result);
 
+/* The admin socket's URL: --server, $WEIR_ADMIN or where weir serve puts it. */
+const char *cli_admin_url(const struct cli *cli);
+/* A number of the broker's status; false when it cannot be had. */
+bool cli_admin_number(const char *url, const char *key, uint64_t *out);
+
 /* The verbs: argv[0] is the verb; the exit code is returned. */
 int pub_main(int argc, char **argv);
 int sub_main(int argc, char **argv);
