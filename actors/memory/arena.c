@@ -57,17 +57,20 @@ void arena_destroy(struct arena **arena_pointer)
     free(arena);
 }
 
-/* Owner-only counters: a plain addition, atomic only for the reader. */
-static void cache_count(struct cache *cache, int64_t blocks, int64_t bytes)
+/* Adds to a figure that only this thread writes: a plain addition, atomic only for whoever reads it. */
+static inline void figure_add(_Atomic int64_t *figure, int64_t value)
 {
-    int64_t blocks_live = atomic_load_explicit(&cache->blocks_live, memory_order_relaxed);
-    int64_t bytes_live = atomic_load_explicit(&cache->bytes_live, memory_order_relaxed);
-    atomic_store_explicit(&cache->blocks_live, blocks_live + blocks, memory_order_relaxed);
-    atomic_store_explicit(&cache->bytes_live, bytes_live + bytes, memory_order_relaxed);
+    atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + value, memory_order_relaxed);
+}
+
+static void large_count(struct cache *cache, int64_t blocks, int64_t bytes)
+{
+    figure_add(&cache->large_blocks, blocks);
+    figure_add(&cache->large_bytes, bytes);
 }
 
 /* Opens a new generation in a free slot; the caller's is the one reference. */
-static weir_msg block_open(struct block *block, size_t size, struct budget *owner)
+static inline weir_msg block_open(struct block *block, size_t size, struct budget *owner)
 {
     uint32_t generation = word_generation(atomic_load_explicit(&block->word, memory_order_relaxed)) + 1;
     block->budget = owner;
@@ -106,14 +109,16 @@ static enum weir_error large_alloc(struct arena *arena, struct cache *cache, siz
     *out = block_open(block, size, owner);
     /* Only the first slab has a shape, with one slot as large as itself: handles to the others are refused. */
     atomic_store_explicit(&arena->shapes[number], shape_of(SLAB_SIZE, SLAB_SIZE), memory_order_release);
-    cache_count(cache, 1, (int64_t)charge);
+    large_count(cache, 1, (int64_t)charge);
     return WEIR_OK;
 }
 
-static void large_free(struct arena *arena, struct block *block, uint32_t generation)
+static void large_free(struct arena *arena, struct cache *cache, struct block *block, uint32_t generation)
 {
     uint32_t number = block->index >> SLOT_BITS;
     uint32_t count = block->link;
+    if (cache)
+        large_count(cache, -1, -((int64_t)count << SLAB_SHIFT));
     atomic_store_explicit(&arena->shapes[number], 0, memory_order_release);
     arena->slabs[number].generation_base = generation;
     if (generation == UINT32_MAX) {
@@ -125,38 +130,54 @@ static void large_free(struct arena *arena, struct block *block, uint32_t genera
         runs_give(arena, number, count);
 }
 
-enum weir_error arena_alloc(struct arena *arena, size_t size, struct budget *owner, weir_msg *out)
+static inline uint32_t class_of(const struct arena *arena, size_t size)
+{
+    return arena->class_of[(size + sizeof(struct block) + SLOT_SIZE_UNIT - 1) / SLOT_SIZE_UNIT];
+}
+
+/* What arena_alloc does not do itself: large blocks, budgets, empty magazines, a thread's first block. */
+static __attribute__((noinline)) enum weir_error block_alloc(struct arena *arena, size_t size, struct budget *owner,
+                                                             weir_msg *out)
 {
     REQUIRE(arena->magic == ARENA_MAGIC && size > 0);
     if (size > ARENA_BLOCK_SIZE_MAX)
         return WEIR_TOO_BIG;
     struct cache *cache = cache_find(arena);
-    if (__builtin_expect(!cache, 0))
+    if (!cache)
         return WEIR_NO_MEMORY;
-    size_t total = size + sizeof(struct block);
-    if (__builtin_expect(total > SLOT_SIZE_MAX, 0))
+    if (size > SLOT_SIZE_MAX - sizeof(struct block))
         return large_alloc(arena, cache, size, owner, out);
-    uint32_t class_index = arena->class_of[(total + SLOT_SIZE_UNIT - 1) / SLOT_SIZE_UNIT];
-    uint32_t slot_size = arena->classes[class_index].slot_size;
+    uint32_t class_index = class_of(arena, size);
+    struct magazine *magazine = &cache->magazines[class_index];
     if (owner) {
-        enum weir_error error = budget_block_charge(owner, slot_size);
+        enum weir_error error = budget_block_charge(owner, magazine->slot_size);
         if (error)
             return error;
     }
-    struct magazine *magazine = &cache->magazines[class_index];
-    struct block *block;
-    if (__builtin_expect(magazine->count > 0, 1))
-        block = magazine->blocks[--magazine->count];
-    else
-        block = cache_refill(arena, cache, class_index);
-    if (__builtin_expect(!block, 0)) {
+    struct block *block = magazine->count > 0 ? magazine->blocks[--magazine->count]
+                                              : cache_refill(arena, cache, class_index);
+    if (!block) {
         atomic_fetch_add_explicit(&arena->refusals, 1, memory_order_relaxed);
         if (owner)
-            budget_block_release(owner, slot_size);
+            budget_block_release(owner, magazine->slot_size);
         return WEIR_NO_MEMORY;
     }
+    figure_add(&magazine->live, 1);
     *out = block_open(block, size, owner);
-    cache_count(cache, 1, slot_size);
+    return WEIR_OK;
+}
+
+enum weir_error arena_alloc(struct arena *arena, size_t size, struct budget *owner, weir_msg *out)
+{
+    /* size - 1, so that 0 is among the sizes that block_alloc judges. */
+    if (owner || size - 1 >= SLOT_SIZE_MAX - sizeof(struct block) || last_cache.arena_id != arena->id)
+        return block_alloc(arena, size, owner, out);
+    struct magazine *magazine = &last_cache.cache->magazines[class_of(arena, size)];
+    if (__builtin_expect(magazine->count == 0, 0))
+        return block_alloc(arena, size, owner, out);
+    struct block *block = magazine->blocks[--magazine->count];
+    figure_add(&magazine->live, 1);
+    *out = block_open(block, size, NULL);
     return WEIR_OK;
 }
 
@@ -230,38 +251,33 @@ static void block_close(struct arena *arena, struct block *block, uint32_t gener
 {
     struct cache *cache = cache_find(arena);
     uint32_t class_index = block->class_index;
-    size_t slot_size = block_slot_size(arena, block);
     if (block->budget)
-        budget_block_release(block->budget, slot_size);
+        budget_block_release(block->budget, block_slot_size(arena, block));
     atomic_store_explicit(&block->word, generation, memory_order_release);
-    /* Without a cache for want of memory the figures cannot be kept; the block goes back all the same. */
-    if (__builtin_expect(cache != NULL, 1))
-        cache_count(cache, -1, -(int64_t)slot_size);
-    if (__builtin_expect(class_index == CLASS_LARGE, 0)) {
-        large_free(arena, block, generation);
+    if (class_index == CLASS_LARGE) {
+        large_free(arena, cache, block, generation);
         return;
     }
+    /* Without a cache for want of memory the figures cannot be kept; the block goes back all the same. */
+    struct magazine *magazine = cache ? &cache->magazines[class_index] : NULL;
+    if (magazine)
+        figure_add(&magazine->live, -1);
     /* A slot without a generation left is never used again: 2^32 blocks lived in it. */
-    if (__builtin_expect(generation == UINT32_MAX, 0))
+    if (generation == UINT32_MAX)
         return;
-    if (__builtin_expect(!cache, 0)) {
+    if (!magazine) {
         class_give(arena, class_index, &block, 1);
         return;
     }
-    struct magazine *magazine = &cache->magazines[class_index];
-    if (__builtin_expect(magazine->count == 2 * arena->classes[class_index].batch, 0))
+    if (magazine->count == magazine->limit)
         cache_spill(arena, cache, class_index);
     magazine->blocks[magazine->count++] = block;
 }
 
-void arena_drop(struct arena *arena, weir_msg msg)
+/* What arena_drop does not do itself: shared, large and charged blocks, full magazines. word is what the
+ * head said when the handle was found good. */
+static __attribute__((noinline)) void block_drop(struct arena *arena, struct block *block, uint64_t word)
 {
-    if (msg_is_none(msg))
-        return;
-    uint64_t word;
-    struct block *block = block_find(arena, msg, &word);
-    if (!block)
-        return;
     uint32_t generation = word_generation(word);
     /* The only holder needs no atomic exchange: nobody else may change the word. */
     while (word_references(word) > 1) {
@@ -276,11 +292,48 @@ void arena_drop(struct arena *arena, weir_msg msg)
     block_close(arena, block, generation);
 }
 
+void arena_drop(struct arena *arena, weir_msg msg)
+{
+    if (msg_is_none(msg))
+        return;
+    uint64_t word;
+    struct block *block = block_find(arena, msg, &word);
+    if (__builtin_expect(!block, 0))
+        return;
+    uint32_t generation = word_generation(word);
+    uint32_t class_index = block->class_index;
+    bool is_plain = word_references(word) == 1 && !block->budget && class_index != CLASS_LARGE &&
+                    generation != UINT32_MAX && last_cache.arena_id == arena->id;
+    if (!is_plain) {
+        block_drop(arena, block, word);
+        return;
+    }
+    struct magazine *magazine = &last_cache.cache->magazines[class_index];
+    if (__builtin_expect(magazine->count == magazine->limit, 0)) {
+        block_drop(arena, block, word);
+        return;
+    }
+    figure_add(&magazine->live, -1);
+    atomic_store_explicit(&block->word, generation, memory_order_release);
+    magazine->blocks[magazine->count++] = block;
+}
+
 bool arena_is_unshared(struct arena *arena, weir_msg msg)
 {
     uint64_t word;
     struct block *block = block_find(arena, msg, &word);
     return block && word_references(word) == 1;
+}
+
+static void cache_sum(const struct cache *cache, int64_t *blocks, int64_t *bytes)
+{
+    *blocks += atomic_load_explicit(&cache->large_blocks, memory_order_relaxed);
+    *bytes += atomic_load_explicit(&cache->large_bytes, memory_order_relaxed);
+    for (uint32_t i = 0; i < CLASS_COUNT; i++) {
+        int64_t live = atomic_load_explicit(&cache->magazines[i].live, memory_order_relaxed);
+        *blocks += live;
+        *bytes += live * (int64_t)cache->magazines[i].slot_size;
+    }
 }
 
 void arena_usage(struct arena *arena, struct arena_usage *out)
@@ -289,10 +342,8 @@ void arena_usage(struct arena *arena, struct arena_usage *out)
     int64_t blocks = 0;
     int64_t bytes = 0;
     pthread_mutex_lock(&arena->caches_lock);
-    for (const struct cache *cache = arena->caches; cache; cache = cache->next) {
-        blocks += atomic_load_explicit(&cache->blocks_live, memory_order_relaxed);
-        bytes += atomic_load_explicit(&cache->bytes_live, memory_order_relaxed);
-    }
+    for (const struct cache *cache = arena->caches; cache; cache = cache->next)
+        cache_sum(cache, &blocks, &bytes);
     pthread_mutex_unlock(&arena->caches_lock);
     /* Read while others work, a drop may be seen before its alloc. */
     *out = (struct arena_usage){

@@ -84,6 +84,10 @@ struct size_class {
 
 struct magazine {
     uint32_t count;
+    uint32_t limit;     /* the three below: constant copies of the class's, on the line that alloc and drop use */
+    uint32_t batch;
+    uint32_t slot_size;
+    _Atomic int64_t live; /* blocks allocated less dropped by this thread; may be negative */
     struct block *blocks[MAGAZINE_MAX];
 };
 
@@ -92,8 +96,8 @@ struct magazine {
 struct cache {
     uint64_t thread;    /* 0: nobody's; under the caches' lock */
     struct cache *next; /* under the caches' lock */
-    _Atomic int64_t blocks_live; /* allocated less dropped by this thread; may be negative */
-    _Atomic int64_t bytes_live;
+    _Atomic int64_t large_blocks; /* as live above, for blocks with slabs of their own */
+    _Atomic int64_t large_bytes;
     struct magazine magazines[CLASS_COUNT];
 };
 
@@ -151,6 +155,14 @@ uint32_t class_take(struct arena *arena, uint32_t class_index, struct block **ou
 void class_give(struct arena *arena, uint32_t class_index, struct block *const *blocks, uint32_t count);
 /* Gives back every slab that is wholly free. */
 void classes_trim(struct arena *arena);
+
+/* The last arena a thread used and its cache there. Initial-exec, because a call to find a thread-local would
+ * cost as much as the rest of an allocation. */
+struct last_cache {
+    uint64_t arena_id;
+    struct cache *cache;
+};
+extern _Thread_local __attribute__((tls_model("initial-exec"))) struct last_cache last_cache;
 
 /* cache.c. The calling thread's cache, made when there is none; NULL when the machine has no memory. */
 struct cache *cache_find(struct arena *arena);

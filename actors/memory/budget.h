@@ -29,8 +29,8 @@ struct budget_usage {
 WEIR_MUST_USE enum weir_error budget_create(struct budget *parent, const char *owner, size_t bytes_max,
                                             struct budget **out);
 
-/* What was charged with budget_charge must have been released. Gives up the caller's hold and nulls *budget; the memory goes once the last block charged to it
- * (and the last child) is gone. NULL is fine. */
+/* Gives up the caller's hold and nulls *budget; the memory goes once the last block charged to it (and the
+ * last child) is gone. What was charged with budget_charge must have been released. NULL is fine. */
 void budget_destroy(struct budget **budget);
 
 void budget_limit_set(struct budget *budget, size_t bytes_max);

@@ -10,12 +10,7 @@
 static _Atomic uint64_t threads_numbered; /* relaxed: only uniqueness matters */
 static _Thread_local uint64_t thread_number;
 
-/* The last arena this thread used and its cache there. Read before each use of the cache; initial-exec,
- * because a call to find a thread-local would cost as much as the rest of an allocation. */
-static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
-    uint64_t arena_id;
-    struct cache *cache;
-} last_cache;
+_Thread_local __attribute__((tls_model("initial-exec"))) struct last_cache last_cache;
 
 static struct cache *cache_lookup(const struct arena *arena, uint64_t thread)
 {
@@ -23,6 +18,15 @@ static struct cache *cache_lookup(const struct arena *arena, uint64_t thread)
     while (cache && cache->thread != thread)
         cache = cache->next;
     return cache;
+}
+
+static void magazines_init(const struct arena *arena, struct cache *cache)
+{
+    for (uint32_t i = 0; i < CLASS_COUNT; i++) {
+        cache->magazines[i].batch = arena->classes[i].batch;
+        cache->magazines[i].limit = 2 * arena->classes[i].batch;
+        cache->magazines[i].slot_size = arena->classes[i].slot_size;
+    }
 }
 
 /* This thread's cache, or one that a thread gave up, or a new one. Under the caches' lock. */
@@ -35,6 +39,7 @@ static struct cache *cache_ensure(struct arena *arena)
         cache = calloc(1, sizeof *cache);
         if (!cache)
             return NULL;
+        magazines_init(arena, cache);
         cache->next = arena->caches;
         arena->caches = cache;
     }
@@ -66,7 +71,7 @@ struct cache *cache_find(struct arena *arena)
 struct block *cache_refill(struct arena *arena, struct cache *cache, uint32_t class_index)
 {
     struct magazine *magazine = &cache->magazines[class_index];
-    uint32_t batch = arena->classes[class_index].batch;
+    uint32_t batch = magazine->batch;
     uint32_t count = class_take(arena, class_index, magazine->blocks, batch);
     if (count == 0) {
         /* At the ceiling: what this thread and the classes keep free may make room. */
@@ -84,7 +89,7 @@ struct block *cache_refill(struct arena *arena, struct cache *cache, uint32_t cl
 void cache_spill(struct arena *arena, struct cache *cache, uint32_t class_index)
 {
     struct magazine *magazine = &cache->magazines[class_index];
-    uint32_t batch = arena->classes[class_index].batch;
+    uint32_t batch = magazine->batch;
     class_give(arena, class_index, magazine->blocks, batch);
     magazine->count -= batch;
     for (uint32_t i = 0; i < magazine->count; i++)
