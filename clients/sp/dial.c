@@ -1,5 +1,5 @@
-/* Dialing: connection and handshake before one deadline, blocking. Called by clients on a thread of their own, never from
- * a handler. */
+/* Dialing: connection and handshake before one deadline, blocking. Called by clients on a thread of their own, never
+ * from a handler. */
 #include "clients/sp/pipe.h"
 
 #include "clients/sp/stream.h"
@@ -155,8 +155,8 @@ static enum weir_error pipe_dial(const char *url, enum sp_transport transport, n
 enum weir_error sp_dial(const char *url, enum sp_protocol own, enum sp_protocol peer, uint64_t timeout_ms,
                         struct sp_pipe **out, const char **reason)
 {
-    REQUIRE(timeout_ms > 0 && timeout_ms <= INT32_MAX);
-    uint64_t deadline_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
+    uint64_t bounded_ms = timeout_ms < INT32_MAX ? timeout_ms : INT32_MAX;
+    uint64_t deadline_ns = clock_now_ns() + bounded_ms * NS_PER_MS;
     enum sp_transport transport;
     enum weir_error error = sp_url_transport(url, &transport, reason);
     if (error)

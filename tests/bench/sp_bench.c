@@ -1,7 +1,8 @@
 /* What SP pipes cost: an echo round trip and a one-way stream, over tcp and ipc, with the plain calls (each completion
  * comes through nng's task threads) and with the _now calls (done in the caller's thread when they can be).
  *
- * sp_bench [rounds] [stream_mebibytes]. Each run has a server process of its own, forked before any nng call. */
+ * sp_bench [rounds] [stream_mebibytes] [name]: name picks one run. Each run has a server process of its own, forked
+ * before any nng call. */
 #include "clients/sp/inbox.h"
 #include "clients/sp/pipe.h"
 
@@ -363,7 +364,7 @@ int main(int argc, char **argv)
     char ipc[URL_SIZE];
     char lock[URL_SIZE];
     if (!mkdtemp(directory) || rounds == 0 || mebibytes == 0)
-        fail("usage", "sp_bench [rounds] [stream_mebibytes]");
+        fail("usage", "sp_bench [rounds] [stream_mebibytes] [name]");
     (void)snprintf(ipc, sizeof ipc, "ipc://%s/s", directory);
     (void)snprintf(lock, sizeof lock, "%s/s.lock", directory);
     const char *tcp = "tcp://127.0.0.1:0";
@@ -371,8 +372,10 @@ int main(int argc, char **argv)
                                {"ipc echo", ipc, false, false},        {"ipc echo, now", ipc, false, true},
                                {"tcp stream 128 B", tcp, true, false}, {"tcp stream 128 B, now", tcp, true, true},
                                {"ipc stream 128 B", ipc, true, false}, {"ipc stream 128 B, now", ipc, true, true}};
-    for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++)
-        run_start(&runs[i], rounds, mebibytes);
+    for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++) {
+        if (argc < 4 || strcmp(argv[3], runs[i].name) == 0)
+            run_start(&runs[i], rounds, mebibytes);
+    }
     (void)unlink(lock);
     (void)rmdir(directory);
     return 0;

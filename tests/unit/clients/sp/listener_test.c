@@ -93,10 +93,29 @@ static void ready_drain(struct server *server)
     }
 }
 
+static unsigned descriptors_count(void)
+{
+    unsigned count = 0;
+    for (int i = 0; i < 1024; i++)
+        count += fcntl(i, F_GETFD) >= 0;
+    return count;
+}
+
+/* nng closes descriptors on a thread of its own, a moment after the stream is freed. */
+static void descriptors_check(unsigned expected)
+{
+    uint64_t deadline = clock_now_ns() + WAIT_S * NS_PER_S;
+    while (descriptors_count() != expected && clock_now_ns() < deadline)
+        sched_yield();
+    assert_int_equal(descriptors_count(), expected);
+}
+
 static void aborted_handshakes(const char *url)
 {
     struct server server;
     server_init(&server, url, 5000);
+    unsigned descriptors = descriptors_count();
+    legitimate_connect_check(&server, 0);
     for (unsigned i = 1; i <= ABORTED_COUNT; i++) {
         handshake_abort(sp_listener_url(server.listener), i % 4);
         if (i % 16 == 0)
@@ -107,6 +126,7 @@ static void aborted_handshakes(const char *url)
     ready_drain(&server);
     MONITOR_WAIT(&server.monitor, server.accept_count == server.ready_count + server.refused_count);
     assert_int_equal(sp_listener_accept_failures(server.listener), 0);
+    descriptors_check(descriptors);
     print_message("%s: %u accepted, %u ready, %u refused\n", is_ipc_url(url) ? "ipc" : "tcp", server.accept_count,
                   server.ready_count, server.refused_count);
     server_fini(&server);
