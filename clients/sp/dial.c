@@ -52,8 +52,8 @@ static int stream_dial(const char *url, enum sp_transport transport, nng_aio *ai
     }
 }
 
-/* nng tries only the first address of a name, and for "localhost" that may be ::1 where the broker listens on 127.0.0.1.
- * So a name that refuses is tried once for each family. */
+/* nng tries only the first address of a name, and for "localhost" that may be ::1 where the broker listens on
+ * 127.0.0.1. So a name that refuses is tried once for each family. */
 static int stream_dial_families(const char *url, enum sp_transport transport, nng_aio *aio, uint64_t deadline_ns,
                                 nng_stream **out)
 {

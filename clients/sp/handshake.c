@@ -1,8 +1,8 @@
-/* Handshakes under way on accepted connections. Started by the listener's accept callback and moved on by nng's threads,
- * each slot by one at a time.
+/* Handshakes under way on accepted connections. Started by the listener's accept callback and moved on by nng's
+ * threads, each slot by one at a time.
  *
- * A slot's aio lives as long as the pool, because an aio may not be freed from its own callback; a slot is given back as
- * the last act of that callback, and nng itself lets an aio begin again while its callback returns. */
+ * A slot's aio lives as long as the pool, because an aio may not be freed from its own callback; a slot is given back
+ * as the last act of that callback, and nng itself lets an aio begin again while its callback returns. */
 #include "clients/sp/handshake.h"
 
 #include "actors/base/assert.h"
@@ -158,8 +158,8 @@ static void slot_moved(void *argument)
 {
     struct slot *slot = argument;
     int code = nng_aio_result(slot->aio);
-    /* slot_step looks at the clock itself: nng's expiry thread, when it has many to do, can hit an aio that has ended and
-     * begun anew meanwhile. */
+    /* slot_step looks at the clock itself: nng's expiry thread, when it has many to do, can hit an aio that has ended
+     * and begun anew meanwhile. */
     if (code == NNG_ETIMEDOUT) {
         slot_step(slot);
         return;

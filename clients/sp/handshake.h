@@ -1,6 +1,6 @@
 /* Handshakes under way on accepted connections: the peer's 8 bytes are read, ours are sent, both before one deadline.
- * Private to clients/sp: used by the listener; callbacks run on nng's threads. The number of slots bounds what strangers
- * can make us hold. */
+ * Private to clients/sp: used by the listener; callbacks run on nng's threads. The number of slots bounds what
+ * strangers can make us hold. */
 #ifndef CLIENTS_SP_HANDSHAKE_H
 #define CLIENTS_SP_HANDSHAKE_H
 

@@ -145,8 +145,8 @@ static void hold_drop_in_callback(struct sp_pipe *pipe)
         pipe->handlers.on_closed(pipe->owner);
 }
 
-/* The same from a close. Handlers never run inside a call of the owner's, so when nothing was under way the receive aio,
- * idle for ever, carries on_closed to one of nng's threads. */
+/* The same from a close. Handlers never run inside a call of the owner's, so when nothing was under way the receive
+ * aio, idle for ever, carries on_closed to one of nng's threads. */
 static void hold_drop_in_close(struct sp_pipe *pipe)
 {
     if (atomic_fetch_sub_explicit(&pipe->holds, 1, memory_order_acq_rel) != 1)
