@@ -52,7 +52,7 @@ bool runs_init(struct arena *arena)
     size_t slabs = arena->bytes_max / SLAB_SIZE;
     slabs = slabs < SLABS_MAX / RANGE_FACTOR ? slabs * RANGE_FACTOR : SLABS_MAX;
     arena->slab_count = slabs < SLABS_MIN ? SLABS_MIN : (uint32_t)slabs;
-    size_t kept = arena->bytes_max / SLAB_SIZE / ARENA_SLABS_KEPT_PART;
+    size_t kept = arena->bytes_max / SLAB_SIZE / ARENA_SLABS_KEPT_CEILING_PART;
     arena->slabs_kept = kept < ARENA_SLABS_KEPT ? (uint32_t)kept : ARENA_SLABS_KEPT;
     if (pthread_mutex_init(&arena->runs_lock, NULL))
         return false;
@@ -219,7 +219,9 @@ void runs_give(struct arena *arena, uint32_t slab, uint32_t count)
     arena->slabs_used -= count;
     if (slab < arena->slabs_low)
         arena->slabs_low = slab;
-    uint32_t keep = arena->slabs_kept + arena->slabs_used / ARENA_SLABS_KEPT_PART;
+    uint32_t keep = arena->slabs_used / ARENA_SLABS_KEPT_USED_PART;
+    if (keep < arena->slabs_kept)
+        keep = arena->slabs_kept;
     if (arena->dirty_count > keep)
         dirty_trim(arena, keep);
     pthread_mutex_unlock(&arena->runs_lock);

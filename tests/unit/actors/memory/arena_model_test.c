@@ -110,8 +110,19 @@ static void model_check_dead(struct model *model, struct model_block *block)
     arena_drop(arena, block->msg);
 }
 
+/* No block gets to so large a generation here, so that whatever index this names, it must be refused. */
+static void model_check_garbage(struct model *model)
+{
+    weir_msg garbage = {random_next(model) << 16 | random_next(model) % 65536 | UINT64_C(1) << 63};
+    if (arena_data(arena, garbage) || arena_size(arena, garbage) || arena_hold(arena, garbage) == WEIR_OK)
+        model_fail(model, "a garbage handle was taken");
+    arena_drop(arena, garbage);
+}
+
 static void model_step(struct model *model)
 {
+    if (random_next(model) % 16 == 0)
+        model_check_garbage(model);
     struct model_block *block = &model->blocks[random_next(model) % MODEL_BLOCKS];
     unsigned action = (unsigned)(random_next(model) % 8);
     if (block->references == 0) {
