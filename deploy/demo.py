@@ -21,6 +21,8 @@ import demo_data as data
 
 WEIR = os.environ["WEIR_BINARY"]
 WAIT_SECONDS = 120
+# Not fork: a child that inherits the publisher's stdin would keep it open.
+PROCESSES = multiprocessing.get_context("spawn")
 SAMPLED_KEYS = 25
 CHUNK_RECORDS = 2000
 # The whole index is kept as one topic's state: more than the default bound on one topic.
@@ -85,7 +87,8 @@ class Publisher:
     """`weir pub --records`, fed in parts; finish() returns once the broker has folded everything."""
 
     def __init__(self, broker):
-        self.process = subprocess.Popen([WEIR, "pub", "-s", broker.url, "--records"], text=True,
+        command = [WEIR, "pub", "-s", broker.url, "--records", "--timeout", str(WAIT_SECONDS * 1000)]
+        self.process = subprocess.Popen(command, text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.errors = []
         self.reader = threading.Thread(target=lambda: self.errors.extend(self.process.stderr), daemon=True)
@@ -138,8 +141,8 @@ def follow(url, pattern, final, pipe):
 class Subscriber:
     def __init__(self, name, broker, pattern, final):
         self.name = name
-        self.pipe, inner = multiprocessing.Pipe()
-        self.process = multiprocessing.Process(target=follow, args=(broker.url, pattern, final, inner), daemon=True)
+        self.pipe, inner = PROCESSES.Pipe()
+        self.process = PROCESSES.Process(target=follow, args=(broker.url, pattern, final, inner), daemon=True)
         self.process.start()
         inner.close()
 
@@ -257,7 +260,7 @@ def main():
             stopping = Timer()
             broker.stop()
             say(f"broker stopped cleanly ({stopping.seconds:.1f} s)")
-        except (Difference, data.Missing) as error:
+        except (Difference, data.Missing, subprocess.TimeoutExpired) as error:
             say(f"DIFFERENCE: {error}")
             return 1
         finally:
