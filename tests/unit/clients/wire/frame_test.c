@@ -181,9 +181,9 @@ static void unknown_options_are_ignored(void **state)
 {
     (void)state;
     struct frame frame;
-    assert_int_equal(read_exact(BYTES(0x93, 0, 1, 0x82, 0xa1, 'x', 0x91, 0x80, 0xa6, 'c', 'r', 'e', 'd', 'i', 't', 9),
-                                &frame),
-                     WEIR_OK);
+    assert_int_equal(
+        read_exact(BYTES(0x93, 0, 1, 0x82, 0xa1, 'x', 0x91, 0x80, 0xa6, 'c', 'r', 'e', 'd', 'i', 't', 9), &frame),
+        WEIR_OK);
     assert_int_equal(frame.as.hello.credit, 9);
     assert_int_equal(read_exact(BYTES(0x95, 23, 1, 2, 3, 0x81, 0xa1, 'x', 0xc4, 1, 0xff), &frame), WEIR_OK);
     assert_int_equal(read_exact(BYTES(0x95, 23, 1, 2, 3, 0x81, 5, 5), &frame), WEIR_BAD_REQUEST);
@@ -194,15 +194,15 @@ static void subscribe_checks_policy_and_cursors(void **state)
     (void)state;
     struct frame frame;
     struct cursor cursor;
-    assert_int_equal(read_exact(BYTES(0x94, 10, 1, 0xa1, 'a', 0x81, 0xa6, 'p', 'o', 'l', 'i', 'c', 'y', 0xa1, 'x'),
+    assert_int_equal(
+        read_exact(BYTES(0x94, 10, 1, 0xa1, 'a', 0x81, 0xa6, 'p', 'o', 'l', 'i', 'c', 'y', 0xa1, 'x'), &frame),
+        WEIR_BAD_REQUEST);
+    assert_int_equal(read_exact(BYTES(0x94, 10, 1, 0xa1, 'a', 0x81, 0xa7, 'c', 'u', 'r', 's', 'o', 'r', 's', 0x91, 0x92,
+                                      0xa1, 'a', 1),
                                 &frame),
                      WEIR_BAD_REQUEST);
-    assert_int_equal(read_exact(BYTES(0x94, 10, 1, 0xa1, 'a', 0x81, 0xa7, 'c', 'u', 'r', 's', 'o', 'r', 's', 0x91,
-                                      0x92, 0xa1, 'a', 1),
-                                &frame),
-                     WEIR_BAD_REQUEST);
-    assert_int_equal(read_exact(BYTES(0x94, 10, 1, 0xa1, 'a', 0x81, 0xa7, 'c', 'u', 'r', 's', 'o', 'r', 's', 0x92,
-                                      0x93, 0xa1, 'a', 1, 2, 0x93, 0xa1, 'b', 3, 4),
+    assert_int_equal(read_exact(BYTES(0x94, 10, 1, 0xa1, 'a', 0x81, 0xa7, 'c', 'u', 'r', 's', 'o', 'r', 's', 0x92, 0x93,
+                                      0xa1, 'a', 1, 2, 0x93, 0xa1, 'b', 3, 4),
                                 &frame),
                      WEIR_OK);
     struct view cursors = frame.as.subscribe.cursors;

@@ -169,12 +169,9 @@ static void live_messages_come_back_as_written(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(records_come_one_behind_the_other),
-        cmocka_unit_test(other_shapes_are_refused),
-        cmocka_unit_test(topics_are_checked_as_names),
-        cmocka_unit_test(values_deeper_than_allowed_are_refused),
-        cmocka_unit_test(every_prefix_of_a_record_is_refused),
-        cmocka_unit_test(what_reads_writes_and_reads_the_same),
+        cmocka_unit_test(records_come_one_behind_the_other),   cmocka_unit_test(other_shapes_are_refused),
+        cmocka_unit_test(topics_are_checked_as_names),         cmocka_unit_test(values_deeper_than_allowed_are_refused),
+        cmocka_unit_test(every_prefix_of_a_record_is_refused), cmocka_unit_test(what_reads_writes_and_reads_the_same),
         cmocka_unit_test(live_messages_come_back_as_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -110,8 +110,8 @@ static void records_are_handed_on_with_their_own_depth(void **state)
 /* ["publish", {"records": [["t", VALUE]]}] with a value of that many arrays. */
 static size_t deep_request(uint8_t *out, unsigned depth)
 {
-    static const uint8_t head[] = {0x92, 0xa7, 'p', 'u', 'b', 'l', 'i', 's', 'h', 0x81, 0xa7, 'r',
-                                   'e',  'c',  'o', 'r', 'd', 's', 0x91, 0x92, 0xa1, 't'};
+    static const uint8_t head[] = {0x92, 0xa7, 'p', 'u', 'b', 'l', 'i', 's',  'h',  0x81, 0xa7,
+                                   'r',  'e',  'c', 'o', 'r', 'd', 's', 0x91, 0x92, 0xa1, 't'};
     memcpy(out, head, sizeof head);
     memset(out + sizeof head, 0x91, depth);
     out[sizeof head + depth] = 1;

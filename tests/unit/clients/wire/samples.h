@@ -5,11 +5,14 @@
 #include "clients/wire/frame.h"
 
 /* A view of the bytes of a string literal, without its NUL. */
-#define RAW(literal) {(const uint8_t *)(literal), sizeof(literal) - 1}
+#define RAW(literal)                                    \
+    {                                                   \
+        (const uint8_t *)(literal), sizeof(literal) - 1 \
+    }
 
-#define VALUE_ADA "\x81\xa5since\xcd\x06\xa4" /* {"since": 1700} */
-#define VALUE_EVE "\x81\xa5since\xcd\x06\xb0" /* {"since": 1712} */
-#define VALUE_BOB "\x81\xa5since\xcd\x06\xb8" /* {"since": 1720} */
+#define VALUE_ADA "\x81\xa5since\xcd\x06\xa4"   /* {"since": 1700} */
+#define VALUE_EVE "\x81\xa5since\xcd\x06\xb0"   /* {"since": 1712} */
+#define VALUE_BOB "\x81\xa5since\xcd\x06\xb8"   /* {"since": 1720} */
 #define VALUE_OVEN "\xcb\x40\x35\x80\0\0\0\0\0" /* 21.5 */
 
 struct sample {
@@ -20,11 +23,8 @@ struct sample {
 static const struct sample samples[] = {
     {"hello-client",
      {FRAME_HELLO,
-      {.hello = {.version = 1,
-                 .credit = 1048576,
-                 .message_max = 1048576,
-                 .heartbeat_ms = 5000,
-                 .peer = RAW("dashboard")}}}},
+      {.hello =
+           {.version = 1, .credit = 1048576, .message_max = 1048576, .heartbeat_ms = 5000, .peer = RAW("dashboard")}}}},
     {"hello-server",
      {FRAME_HELLO,
       {.hello = {.version = 1,
@@ -52,14 +52,12 @@ static const struct sample samples[] = {
                    .number = 1003,
                    .ack = ACK_NONE,
                    .count = 1,
-                   .items = RAW("\xa3" "ada" VALUE_ADA)}}}},
+                   .items = RAW("\xa3"
+                                "ada" VALUE_ADA)}}}},
     {"subscribe",
      {FRAME_SUBSCRIBE,
-      {.subscribe = {.sub = 1,
-                     .pattern = RAW("sensors/#"),
-                     .policy = POLICY_RESYNC,
-                     .snapshot = true,
-                     .updates = true}}}},
+      {.subscribe =
+           {.sub = 1, .pattern = RAW("sensors/#"), .policy = POLICY_RESYNC, .snapshot = true, .updates = true}}}},
     {"subscribe-resume",
      {FRAME_SUBSCRIBE,
       {.subscribe = {.sub = 2,
@@ -69,8 +67,7 @@ static const struct sample samples[] = {
                      .cursor_count = 1,
                      .cursors = RAW("\x93\xa8presence\x07\x29")}}}},
     {"unsubscribe", {FRAME_UNSUBSCRIBE, {.unsubscribe = {.sub = 1}}}},
-    {"request",
-     {FRAME_REQUEST, {.request = {.id = 9, .verb = RAW("list"), .args = RAW("\x81\xa7pattern\xa1#")}}}},
+    {"request", {FRAME_REQUEST, {.request = {.id = 9, .verb = RAW("list"), .args = RAW("\x81\xa7pattern\xa1#")}}}},
     {"ack", {FRAME_ACK, {.ack = {.number = 1001, .count = 2, .epoch = 7, .seq = 41}}}},
     {"refused",
      {FRAME_REFUSED,
@@ -104,11 +101,22 @@ static const struct sample samples[] = {
                  .resumed = true}}}},
     {"entries",
      {FRAME_ENTRIES,
-      {.entries = {.feed = 77, .count = 2, .items = RAW("\xa3" "ada" VALUE_ADA "\xa3" "eve" VALUE_EVE)}}}},
+      {.entries = {.feed = 77,
+                   .count = 2,
+                   .items = RAW("\xa3"
+                                "ada" VALUE_ADA "\xa3"
+                                "eve" VALUE_EVE)}}}},
     {"end", {FRAME_END, {.end = {.feed = 77, .epoch = 7, .seq = 42}}}},
     {"updates",
      {FRAME_UPDATES,
-      {.updates = {.feed = 77, .seq = 43, .count = 2, .items = RAW("\xa3" "eve" "\xc0" "\xa3" "bob" VALUE_BOB)}}}},
+      {.updates = {.feed = 77,
+                   .seq = 43,
+                   .count = 2,
+                   .items = RAW("\xa3"
+                                "eve"
+                                "\xc0"
+                                "\xa3"
+                                "bob" VALUE_BOB)}}}},
     {"gap", {FRAME_GAP, {.gap = {.feed = 77, .from = 45, .to = 60, .cause = RAW("overflow")}}}},
     {"conflated", {FRAME_CONFLATED, {.conflated = {.feed = 77, .from = 61, .to = 64, .cause = RAW("overflow")}}}},
     {"reset", {FRAME_RESET, {.reset = {.feed = 77, .epoch = 8, .cause = RAW("cleared")}}}},
