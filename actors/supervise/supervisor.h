@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "actors/base/limits.h"
 #include "actors/runtime/actor.h"
 #include "actors/runtime/runtime.h"
 #include "weir_error.h"

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "actors/base/assert.h"
 #include "actors/base/clock.h"
 #include "actors/base/log.h"
 #include "actors/supervise/supervisor.h"
@@ -201,6 +202,14 @@ static inline void world_run(struct world *world)
         assert_true(steps < 10000000);
 }
 
+static enum weir_error waiter_on_message(struct turn *turn, void *state, struct message *message)
+{
+    (void)turn;
+    (void)state;
+    (void)message;
+    return WEIR_OK;
+}
+
 /* Moves the clock by that much, running everything that falls due. */
 static inline void world_wait_ms(struct world *world, uint64_t ms)
 {
@@ -208,7 +217,7 @@ static inline void world_wait_ms(struct world *world, uint64_t ms)
     world_run(world);
     weir_timer timer;
     weir_actor nobody;
-    static const struct behaviour waiter = {.name = "waiter", .state_size = 8};
+    static const struct behaviour waiter = {.name = "waiter", .on_message = waiter_on_message};
     assert_int_equal(actor_spawn(world->runtime, &waiter, NULL, 0, NULL, &nobody), WEIR_OK);
     assert_int_equal(timer_start(world->runtime, nobody, ms * NS_PER_MS, 0, 0, &timer), WEIR_OK);
     while (runtime_now_ns(world->runtime) < until_ns) {
