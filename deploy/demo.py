@@ -4,6 +4,7 @@ Talks to the broker only through the `weir` command line. Each subscriber is a p
 `weir sub --json` into its own copy; what must come out is computed here from the source files alone.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -119,6 +120,8 @@ class Publisher:
 
 def follow(url, pattern, final, pipe):
     """The body of a subscriber's process: follows until every topic of `final` stands at its last seq."""
+    # When another part failed the parent ends this process; `weir sub` must not be left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     process = subprocess.Popen([WEIR, "sub", "-s", url, "--json", pattern], text=True, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE)
     copies, counts, timer = {}, {"snapshots": 0, "entries": 0, "updates": 0}, Timer()
@@ -131,8 +134,9 @@ def follow(url, pattern, final, pipe):
             if seq is not None and all(name in copies and copies[name]["seq"] == last for name, last in final.items()):
                 break
         pipe.send(({name: copy["state"] for name, copy in copies.items()}, counts, timer.seconds))
-    except Exception as error:  # whatever it was: the parent prints it
-        pipe.send(error)
+    except Exception as error:  # whatever it was: the parent prints it, if it is still there
+        with contextlib.suppress(OSError):
+            pipe.send(error)
     finally:
         process.kill()
         process.wait()

@@ -120,16 +120,18 @@ def run_ctest(log, preset, choice, environment=None, prefix=()):
     return counts
 
 
+def ctest_entries(log, preset):
+    _, listing = log.run(["ctest", "--test-dir", ROOT / "build" / preset, "--show-only"])
+    return set(re.findall(r"^ *Test +#\d+: (\S+)", listing, re.M))
+
+
 def unit_is_complete(log, preset):
     """Every tests/unit/**/NAME_test.c must be a ctest entry; a glob that missed one would pass silently."""
     sources = {str(path.relative_to(ROOT / "tests"))[:-2] for path in (ROOT / "tests/unit").rglob("*_test.c")}
-    _, listing = log.run(["ctest", "--test-dir", ROOT / "build" / preset, "--show-only"])
-    missing = sorted(source for source in sources if not re.search(rf": {re.escape(source)}$", listing, re.M))
     if not sources:
         return log.complain("there is no tests/unit/**/*_test.c")
-    if missing:
-        return log.complain(f"not run by ctest: {', '.join(missing)}")
-    return 0, 0
+    missing = sorted(sources - ctest_entries(log, preset))
+    return log.complain(f"not run by ctest: {', '.join(missing)}") if missing else (0, 0)
 
 
 # -------------------------------------------------------------------------------------------- stages
@@ -159,15 +161,20 @@ def stage_unit(log):
 
 # Folders whose programs register themselves with ctest as FOLDER/NAME.
 PROGRAM_FOLDERS = ("simulate", "history", "fault")
+RUN_PREFIXES = tuple(folder + "/" for folder in PROGRAM_FOLDERS)
 
 
 def stage_programs(log):
     """Simulator seeds, history checks and fault tests: every folder with C files must have entries."""
-    counts = build(log, "release") or (0, 0)
+    failure = build(log, "release")
+    if failure:
+        return failure
+    counts = (0, 0)
     for folder in PROGRAM_FOLDERS:
         if any((ROOT / "tests" / folder).glob("*.c")):
             counts = add(counts, run_ctest(log, "release", ["-R", f"^{folder}/"]))
-    return counts
+    strays = sorted(name for name in ctest_entries(log, "release") if not name.startswith(("unit/", *RUN_PREFIXES)))
+    return add(counts, log.complain(f"ctest entries that no stage runs: {', '.join(strays)}")) if strays else counts
 
 
 def stage_scenario(log):

@@ -28,6 +28,7 @@ from session import Op, Session
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BINARY = Path(os.environ.get("WEIR_BINARY", ROOT / "build/release/weir")).resolve()
+STOCK = BINARY.parent / "stock"  # programs on libnng's own sockets, built with the binary
 
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_CONNECT, EXIT_TIMEOUT = range(5)
 
@@ -344,6 +345,6 @@ class Follower:
             thread.join(WAIT)
 
 
-__all__ = ["BINARY", "EXIT_CONNECT", "EXIT_OK", "EXIT_REFUSED", "EXIT_TIMEOUT", "EXIT_USAGE", "PATIENCE", "ROOT",
+__all__ = ["BINARY", "EXIT_CONNECT", "EXIT_OK", "EXIT_REFUSED", "EXIT_TIMEOUT", "EXIT_USAGE", "PATIENCE", "ROOT", "STOCK",
            "WAIT", "Broker", "Closed", "Feed", "Follower", "Op", "Peer", "Push", "Refused", "Request", "Session",
            "cli", "deadline", "free_port", "nngcat", "sanitized", "wait_until"]
