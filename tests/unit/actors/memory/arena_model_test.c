@@ -217,7 +217,7 @@ static void many_threads_agree_with_their_models(void **state)
 static void many_threads_agree_with_their_models_at_the_ceiling(void **state)
 {
     (void)state;
-    assert_true(models_run(THREADS, (size_t)40 << 20) > 0);
+    assert_true(models_run(THREADS, (size_t)16 << 20) > 0);
 }
 
 enum { SHARED_PLACES = 64 };

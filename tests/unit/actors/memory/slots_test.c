@@ -136,6 +136,7 @@ struct crossing {
     _Atomic uint32_t handed; /* one slot on its way between threads; 0: none. Exchanged, acquire and release */
     _Atomic uint32_t *owners; /* by index: 1 while somebody has the slot */
     _Atomic bool is_broken;
+    _Atomic unsigned seed; /* each thread takes the next */
 };
 
 static void slot_own(struct crossing *crossing, uint32_t index, uint32_t from, uint32_t to)
@@ -149,7 +150,7 @@ static void *crossing_run(void *argument)
     struct crossing *crossing = argument;
     struct slots_cache cache = {0};
     uint32_t held[HELD] = {0};
-    unsigned seed = (unsigned)(uintptr_t)&cache;
+    unsigned seed = ++crossing->seed;
     for (int i = 0; i < STEPS; i++) {
         uint32_t *place = &held[(unsigned)rand_r(&seed) % HELD];
         if (*place) {
