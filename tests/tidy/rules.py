@@ -186,7 +186,7 @@ def rule_headers_alone(tree):
     """Each header compiles alone; the public ones in C++ too."""
     headers = [source for source in tree.c_files() if source.name.endswith(".h")]
     options = ["-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-D_GNU_SOURCE=1",
-               "-I", tree.root, "-I", tree.root / FLAT_FOLDER]
+               "-I", tree.root, "-iquote", tree.root / FLAT_FOLDER]
 
     def compile_alone(source):
         commands = [["gcc", "-std=c11", "-x", "c", *options]]
