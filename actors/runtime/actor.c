@@ -171,6 +171,15 @@ void turn_exit(struct turn *turn, enum weir_error cause)
 
 void turn_yield(struct turn *turn) { turn->yields = true; }
 
+void turn_mute(struct turn *turn, bool is_muted)
+{
+    _Atomic uint32_t *mailbox_max = &turn->actor->mailbox_max;
+    if (is_muted)
+        atomic_fetch_or_explicit(mailbox_max, MAILBOX_MUTED, memory_order_relaxed);
+    else
+        atomic_fetch_and_explicit(mailbox_max, ~MAILBOX_MUTED, memory_order_relaxed);
+}
+
 void turn_shutdown_defer(struct turn *turn) { turn->keeps = true; }
 
 enum weir_error actor_send(struct runtime *runtime, weir_actor from, weir_actor to, const struct message *message)

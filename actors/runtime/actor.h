@@ -97,6 +97,10 @@ void turn_shutdown_defer(struct turn *turn);
 /* Ends this turn after this message; the rest of the mailbox waits for another turn. */
 void turn_yield(struct turn *turn);
 
+/* Mutes the caller's mailbox: no more data messages are taken in (WEIR_FULL), and nobody is told of room, until it is unmuted.
+ * Those taken in already still come, and so does control. Senders that looked just before may yet push one each. */
+void turn_mute(struct turn *turn, bool is_muted);
+
 /* ----------------------------------------------------------------------- from anywhere, turns included */
 
 /* As turn_send and turn_control, with from given (may be none). For threads that are no workers. */

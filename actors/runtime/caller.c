@@ -92,7 +92,7 @@ enum weir_error caller_post(struct runtime *runtime, struct caller *caller, weir
         return WEIR_STALE;
     uint32_t lane_max = control_max;
     if (!(flags & ENVELOPE_CONTROL))
-        lane_max = atomic_load_explicit(&actor->mailbox_max, memory_order_relaxed);
+        lane_max = mailbox_bound(atomic_load_explicit(&actor->mailbox_max, memory_order_relaxed));
     /* A look before the work; the push decides. */
     uint64_t word = atomic_load_explicit(&actor->mailbox, memory_order_relaxed);
     enum weir_error error = mailbox_refusal(word, flags & ENVELOPE_CONTROL, lane_max);

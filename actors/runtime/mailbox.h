@@ -57,6 +57,11 @@ static inline uint32_t envelope_attempts(uint32_t flags) { return (flags >> 22) 
 #define MAILBOX_CONTROL_USERS_MAX (CONTROL_MAX - 1023)
 #define MAILBOX_CONTROL_RUNTIME_MAX (CONTROL_MAX - 15)
 
+/* A flag beside a mailbox's bound: while it is set no data message is taken in. */
+#define MAILBOX_MUTED (UINT32_C(1) << 31)
+
+static inline uint32_t mailbox_bound(uint32_t mailbox_max) { return mailbox_max & MAILBOX_MUTED ? 0 : mailbox_max; }
+
 static inline uint32_t mailbox_top(uint64_t word) { return (uint32_t)(word >> 32); }
 static inline uint32_t mailbox_data(uint64_t word) { return (uint32_t)(word & 0xffff); }
 static inline uint32_t mailbox_control(uint64_t word) { return (uint32_t)(word >> 16) & 0xffff; }

@@ -67,7 +67,7 @@ enum weir_error actor_status(struct runtime *runtime, weir_actor handle, struct 
     label_copy(runtime, actor, out->label);
     out->state = state_name(runtime, actor, word);
     out->depth = mailbox_is_closed(word) ? 0 : mailbox_data(word);
-    out->depth_max = atomic_load_explicit(&actor->mailbox_max, memory_order_relaxed);
+    out->depth_max = atomic_load_explicit(&actor->mailbox_max, memory_order_relaxed) & ~MAILBOX_MUTED;
     out->handled = atomic_load_explicit(&actor->handled, memory_order_relaxed);
     out->refused = atomic_load_explicit(&actor->refused, memory_order_relaxed);
     out->failures = atomic_load_explicit(&actor->failures, memory_order_relaxed);

@@ -349,7 +349,8 @@ static bool offer_room(struct turn *turn)
     uint64_t word = atomic_fetch_add_explicit(&actor->mailbox, change, memory_order_acq_rel) + change;
     turn->data = 0;
     turn->control = 1;
-    if (mailbox_data(word) > atomic_load_explicit(&actor->mailbox_max, memory_order_relaxed) / 2)
+    uint32_t mailbox_max = atomic_load_explicit(&actor->mailbox_max, memory_order_relaxed);
+    if (mailbox_max & MAILBOX_MUTED || mailbox_data(word) > mailbox_max / 2)
         return true;
     return turn_tell_waiters(turn);
 }
