@@ -9,6 +9,7 @@
 #include "actors/base/clock.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #define HANDSHAKES_MAGIC 0x48534b53u
@@ -17,11 +18,13 @@ struct slot {
     struct sp_handshakes *pool;
     nng_aio *aio;       /* NULL until the slot is first used */
     nng_stream *stream; /* NULL while the slot is free */
-    struct slot *next_free;
+    struct slot *next;  /* under the pool's lock: in the free list, or the next younger handshake */
+    struct slot *older; /* under the pool's lock */
     uint64_t deadline_ns;
     size_t done; /* bytes of the header received or sent */
     uint16_t peer_protocol;
     bool is_answering;
+    atomic_bool is_evicted; /* relaxed: read after the cancel that follows it, or else a little late, which is fine */
     uint8_t header[SP_HEADER_SIZE];
     struct sp_peer peer;
 };
@@ -31,18 +34,26 @@ struct sp_handshakes {
     uint64_t timeout_ns;
     struct sp_handshake_handlers handlers;
     void *owner;
-    size_t slots_max;
-    pthread_mutex_t lock;
-    struct slot *free; /* under lock */
+    size_t handshaking_max;
+    size_t slots_count;
+    pthread_mutex_t lock; /* guards what follows */
+    size_t handshaking_count;
+    struct slot *free;
+    struct slot *oldest;
+    struct slot *youngest;
     struct slot slots[];
 };
 
-enum weir_error sp_handshakes_create(size_t slots_max, uint64_t timeout_ms,
+/* Evicted handshakes end on another thread, a moment later: until then they hold a slot beyond the bound. */
+static size_t slots_spare(size_t handshaking_max) { return handshaking_max / 8 + 1; }
+
+enum weir_error sp_handshakes_create(size_t handshaking_max, uint64_t timeout_ms,
                                      const struct sp_handshake_handlers *handlers, void *owner,
                                      struct sp_handshakes **out)
 {
-    REQUIRE(slots_max > 0 && timeout_ms > 0);
-    struct sp_handshakes *pool = calloc(1, sizeof *pool + slots_max * sizeof pool->slots[0]);
+    REQUIRE(handshaking_max > 0 && timeout_ms > 0);
+    size_t slots_count = handshaking_max + slots_spare(handshaking_max);
+    struct sp_handshakes *pool = calloc(1, sizeof *pool + slots_count * sizeof pool->slots[0]);
     if (!pool)
         return WEIR_NO_MEMORY;
     if (pthread_mutex_init(&pool->lock, NULL) != 0) {
@@ -53,10 +64,12 @@ enum weir_error sp_handshakes_create(size_t slots_max, uint64_t timeout_ms,
     pool->timeout_ns = timeout_ms * NS_PER_MS;
     pool->handlers = *handlers;
     pool->owner = owner;
-    pool->slots_max = slots_max;
-    for (size_t i = slots_max; i-- > 0;) {
+    pool->handshaking_max = handshaking_max;
+    pool->slots_count = slots_count;
+    for (size_t i = slots_count; i-- > 0;) {
         pool->slots[i].pool = pool;
-        pool->slots[i].next_free = pool->free;
+        atomic_init(&pool->slots[i].is_evicted, false);
+        pool->slots[i].next = pool->free;
         pool->free = &pool->slots[i];
     }
     *out = pool;
@@ -70,7 +83,7 @@ void sp_handshakes_destroy(struct sp_handshakes **pool_pointer)
         return;
     MAGIC_CHECK(pool, HANDSHAKES_MAGIC);
     *pool_pointer = NULL;
-    for (size_t i = 0; i < pool->slots_max; i++) {
+    for (size_t i = 0; i < pool->slots_count; i++) {
         REQUIRE(pool->slots[i].stream == NULL);
         nng_aio_free(pool->slots[i].aio);
     }
@@ -79,12 +92,36 @@ void sp_handshakes_destroy(struct sp_handshakes **pool_pointer)
     free(pool);
 }
 
+/* The handshake that has taken longest is the likeliest to be an idler's, so it makes room: strangers that only connect
+ * cannot keep newcomers out. Under the lock; canceling only queues the callback. */
+static void oldest_evict(struct sp_handshakes *pool)
+{
+    struct slot *slot = pool->oldest;
+    while (slot && atomic_load_explicit(&slot->is_evicted, memory_order_relaxed))
+        slot = slot->next;
+    if (!slot || !slot->aio)
+        return;
+    atomic_store_explicit(&slot->is_evicted, true, memory_order_relaxed);
+    nng_aio_cancel(slot->aio);
+}
+
 static struct slot *slot_take(struct sp_handshakes *pool)
 {
     pthread_mutex_lock(&pool->lock);
     struct slot *slot = pool->free;
-    if (slot)
-        pool->free = slot->next_free;
+    if (pool->handshaking_count >= pool->handshaking_max)
+        oldest_evict(pool);
+    if (slot) {
+        pool->free = slot->next;
+        pool->handshaking_count++;
+        slot->next = NULL;
+        slot->older = pool->youngest;
+        if (slot->older)
+            slot->older->next = slot;
+        else
+            pool->oldest = slot;
+        pool->youngest = slot;
+    }
     pthread_mutex_unlock(&pool->lock);
     return slot;
 }
@@ -93,9 +130,19 @@ static struct slot *slot_take(struct sp_handshakes *pool)
 static void slot_give_back(struct slot *slot)
 {
     struct sp_handshakes *pool = slot->pool;
-    slot->stream = NULL;
     pthread_mutex_lock(&pool->lock);
-    slot->next_free = pool->free;
+    if (slot->older)
+        slot->older->next = slot->next;
+    else
+        pool->oldest = slot->next;
+    if (slot->next)
+        slot->next->older = slot->older;
+    else
+        pool->youngest = slot->older;
+    pool->handshaking_count--;
+    slot->stream = NULL;
+    atomic_store_explicit(&slot->is_evicted, false, memory_order_relaxed);
+    slot->next = pool->free;
     pool->free = slot;
     pthread_mutex_unlock(&pool->lock);
 }
@@ -122,6 +169,10 @@ static void slot_succeed(struct slot *slot)
  * handshake, so a peer that drips bytes gains nothing. */
 static void slot_step(struct slot *slot)
 {
+    if (atomic_load_explicit(&slot->is_evicted, memory_order_relaxed)) {
+        slot_fail(slot, WEIR_FULL, "too many connections are in the handshake");
+        return;
+    }
     nng_duration left_ms = sp_time_left_ms(slot->deadline_ns);
     if (left_ms == 0) {
         slot_fail(slot, WEIR_TIMEOUT, "the handshake took too long");
@@ -160,7 +211,8 @@ static void slot_moved(void *argument)
     int code = nng_aio_result(slot->aio);
     /* slot_step looks at the clock itself: nng's expiry thread, when it has many to do, can hit an aio that has ended
      * and begun anew meanwhile. */
-    if (code == NNG_ETIMEDOUT) {
+    bool is_evicted = atomic_load_explicit(&slot->is_evicted, memory_order_relaxed);
+    if (code == NNG_ETIMEDOUT || (code == NNG_ECANCELED && is_evicted)) {
         slot_step(slot);
         return;
     }
@@ -201,7 +253,7 @@ void sp_handshakes_start(struct sp_handshakes *pool, nng_stream *stream, const s
 void sp_handshakes_stop(struct sp_handshakes *pool)
 {
     MAGIC_CHECK(pool, HANDSHAKES_MAGIC);
-    for (size_t i = 0; i < pool->slots_max; i++) {
+    for (size_t i = 0; i < pool->slots_count; i++) {
         struct slot *slot = &pool->slots[i];
         if (!slot->aio)
             continue;

@@ -15,7 +15,7 @@ struct sp_handshake_handlers {
     void (*on_failed)(void *owner, const struct sp_peer *peer, enum weir_error error, const char *reason);
 };
 
-WEIR_MUST_USE enum weir_error sp_handshakes_create(size_t slots_max, uint64_t timeout_ms,
+WEIR_MUST_USE enum weir_error sp_handshakes_create(size_t handshaking_max, uint64_t timeout_ms,
                                                    const struct sp_handshake_handlers *handlers, void *owner,
                                                    struct sp_handshakes **out);
 

@@ -29,7 +29,7 @@ struct sp_pipe_handlers {
 
 struct sp_listen_options {
     uint64_t handshake_ms;  /* the peer's 8 bytes must be there within this time of accept, all of them */
-    size_t handshaking_max; /* connections in the handshake at once; beyond: refused at once (WEIR_FULL) */
+    size_t handshaking_max; /* handshakes at once; beyond, the oldest one is refused (WEIR_FULL) and makes room */
     unsigned ipc_mode;      /* permissions of an ipc socket, e.g. 0600; 0 leaves them to the umask */
 };
 
