@@ -6,6 +6,7 @@
 #include "actors/memory/slots.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,6 +82,8 @@ static void *cross_consume(void *unused)
     (void)unused;
     for (size_t i = 0; i < CROSS_BLOCKS;) {
         size_t end = atomic_load_explicit(&ring.pushed, memory_order_acquire);
+        if (end == i)
+            sched_yield();
         for (; i < end; i++)
             arena_drop(arena, ring.messages[i % RING_SIZE]);
         atomic_store_explicit(&ring.popped, i, memory_order_release);
@@ -98,8 +101,8 @@ static uint64_t cross_thread(size_t size)
         exit(1);
     uint64_t start = clock_now_ns();
     for (size_t i = 0; i < CROSS_BLOCKS; i++) {
-        while (i - atomic_load_explicit(&ring.popped, memory_order_acquire) >= RING_SIZE) {
-        }
+        while (i - atomic_load_explicit(&ring.popped, memory_order_acquire) >= RING_SIZE)
+            sched_yield();
         ring.messages[i % RING_SIZE] = alloc(size, NULL);
         if (i % 16 == 15 || i + 1 == CROSS_BLOCKS)
             atomic_store_explicit(&ring.pushed, i + 1, memory_order_release);
