@@ -1,0 +1,447 @@
+/* The actor of a connection: what its messages mean, its pauses, and its end. Its turns run on whichever worker has it; the
+ * three handlers at the end run on nng's threads and only send it messages. */
+#include "broker/gateway/connection.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "actors/base/assert.h"
+#include "actors/base/clock.h"
+#include "broker/gateway/parked.h"
+#include "broker/gateway/roster.h"
+
+enum {
+    RETRY_MS = 1000,       /* when an answer is missing: topics and directory are late by microseconds, if at all */
+    MEMORY_RETRY_MS = 20,  /* memory comes back as topics drop records */
+    FINISH_MS = 1000,      /* to send what there is to a peer that is told the end */
+    LINGER_MS = 100,       /* for the peer to read it before the socket closes over unread bytes */
+    GONE_MS = 10000,       /* for topics to take what a peer sent before it left */
+};
+
+struct connection_actor {
+    struct connection *connection;
+};
+
+/* ------------------------------------------------------------------------------------------ small things */
+
+void connection_pause(struct connection *connection, enum pause reason)
+{
+    connection->paused |= reason;
+}
+
+void connection_resume(struct connection *connection, enum pause reason)
+{
+    if ((connection->paused & reason) == 0)
+        return;
+    connection->paused &= ~(unsigned)reason;
+    if (connection->paused == 0)
+        connection->is_resumed = true;
+}
+
+void connection_parked_changed(struct connection *connection)
+{
+    if (connection->publisher.parked_count > connection->ops->parked_max)
+        connection_pause(connection, PAUSE_PARKED);
+    else
+        connection_resume(connection, PAUSE_PARKED);
+}
+
+void connection_timer(struct connection *connection, enum connection_timer timer, uint64_t delay_ms, bool is_periodic)
+{
+    weir_timer handle;
+    uint64_t delay_ns = delay_ms * NS_PER_MS;
+    if (timer_start(connection->runtime, connection->actor, delay_ns, is_periodic ? delay_ns : 0, timer, &handle) !=
+        WEIR_OK) {
+        gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
+        connection_close(connection);
+    }
+}
+
+void connection_wake(struct connection *connection)
+{
+    /* With a full control lane there are turns to come anyway. */
+    (void)!turn_control(connection->turn, connection->actor, &(struct message){.tag = CONNECTION_WAKE});
+}
+
+void connection_retry(struct connection *connection)
+{
+    if (connection->is_retry_armed)
+        return;
+    connection->is_retry_armed = true;
+    bool is_memory = (connection->paused & PAUSE_MEMORY) != 0;
+    connection_timer(connection, TIMER_RETRY, is_memory ? MEMORY_RETRY_MS : RETRY_MS, false);
+}
+
+void connection_name_set(struct connection *connection, struct view client)
+{
+    size_t size = client.size < CONNECTION_CLIENT_MAX ? client.size : CONNECTION_CLIENT_MAX - 1;
+    pthread_mutex_lock(&connection->lock);
+    memcpy(connection->client, client.data, size);
+    connection->client[size] = '\0';
+    pthread_mutex_unlock(&connection->lock);
+}
+
+void connection_blocked_set(struct connection *connection, struct view topic)
+{
+    REQUIRE(topic.size <= TOPIC_NAME_SIZE_MAX);
+    pthread_mutex_lock(&connection->lock);
+    if (topic.size > 0)
+        memcpy(connection->blocked_on, topic.data, topic.size);
+    connection->blocked_on[topic.size] = '\0';
+    pthread_mutex_unlock(&connection->lock);
+}
+
+/* ------------------------------------------------------------------------------------------------ orders */
+
+static void orders_send(struct connection *connection)
+{
+    weir_actor directory = directory_actor(connection->gateway->directory);
+    struct queue *orders = &connection->orders;
+    while (orders->count > 0) {
+        struct message *order = queue_first(orders);
+        enum weir_error error = turn_send(connection->turn, directory, order);
+        if (error == WEIR_FULL && turn_await_room(connection->turn, directory) == WEIR_OK)
+            return;
+        if (error == WEIR_OK)
+            order->hold[0] = order->hold[1] = WEIR_MSG_NONE;
+        queue_drop_first(connection, orders); /* the directory is gone for good: so is what it was to do */
+    }
+    connection_resume(connection, PAUSE_ORDERS);
+}
+
+void connection_order(struct connection *connection, const struct message *message)
+{
+    if (queue_push(connection, &connection->orders, message) != WEIR_OK) {
+        for (int i = 0; i < MESSAGE_HOLDS; i++)
+            arena_drop(connection->arena, message->hold[i]);
+        gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
+        connection_close(connection);
+        return;
+    }
+    if (connection->orders.count == 1)
+        orders_send(connection);
+    if (connection->orders.count > 0)
+        connection_pause(connection, PAUSE_ORDERS);
+}
+
+/* ----------------------------------------------------------------------------------------------- the end */
+
+void connection_close(struct connection *connection)
+{
+    connection->is_forced = true;
+    if (connection->is_closing)
+        return;
+    connection->is_closing = true;
+    sp_pipe_close(connection->pipe);
+}
+
+void connection_finish(struct connection *connection)
+{
+    if (connection->is_finishing || connection->is_closing)
+        return;
+    connection->is_finishing = true;
+    connection->is_resumed = true; /* to discard what still comes */
+    connection_timer(connection, TIMER_LINGER, FINISH_MS, false);
+}
+
+void connection_refuse(struct connection *connection, enum refusal refusal, enum weir_error error, const char *text)
+{
+    if (connection->is_closing || connection->is_finishing)
+        return;
+    gateway_count(connection->gateway, refusal, 1);
+    gateway_log(connection->gateway, "connection.refused", connection->address, connection->peer, refusal, text);
+    if (connection->ops->on_refused == NULL) {
+        connection_close(connection);
+        return;
+    }
+    connection->ops->on_refused(connection, error, text);
+    connection_finish(connection);
+}
+
+/* Nothing more can come of it. */
+static bool connection_is_over(const struct connection *connection)
+{
+    if (!connection->is_gone)
+        return false;
+    const struct publisher *publisher = &connection->publisher;
+    return connection->is_forced || (publisher->parked_count == 0 && (connection->paused & PAUSE_DIRECTORY) == 0);
+}
+
+static void connection_on_gone(struct connection *connection)
+{
+    connection->is_gone = true;
+    connection->is_closing = connection->is_closing || connection->is_finishing;
+    connection->intake.posted = 0;
+    output_clear(connection);
+    output_sent(connection);
+    connection_resume(connection, PAUSE_URGENT);
+    connection_resume(connection, PAUSE_REQUESTS);
+    if (!connection_is_over(connection))
+        connection_timer(connection, TIMER_LINGER, GONE_MS, false);
+}
+
+static void connection_drain(struct connection *connection, enum weir_error error)
+{
+    if (connection->is_closing || connection->is_finishing)
+        return;
+    connection->is_draining = true;
+    if (connection->ops->on_drain != NULL)
+        connection->ops->on_drain(connection, error);
+}
+
+/* What the turn left to be done about an end that was asked for. */
+static void connection_settle(struct connection *connection)
+{
+    bool is_waiting = connection->publisher.parked_count > 0 || connection->requests.used > 0 ||
+                      (connection->paused & PAUSE_DIRECTORY) != 0;
+    if (connection->is_draining && !is_waiting)
+        connection_finish(connection);
+    if (!connection->is_finishing || connection->is_lingering || connection->is_closing)
+        return;
+    if (!output_is_idle(&connection->output))
+        return;
+    connection->is_lingering = true;
+    connection_timer(connection, TIMER_LINGER, LINGER_MS, false);
+}
+
+/* --------------------------------------------------------------------------------------------- messages */
+
+static void connection_on_linger(struct connection *connection)
+{
+    /* Of an earlier end than the one that is waited for, perhaps; both are bounds. */
+    connection_close(connection);
+}
+
+static void connection_on_tick(struct connection *connection)
+{
+    uint64_t silent_ns = turn_now_ns(connection->turn) - connection->heard_ns;
+    bool is_pushed_back = connection->paused != 0;
+    if (connection->config.idle_ms > 0 && !is_pushed_back && silent_ns > connection->config.idle_ms * NS_PER_MS)
+        connection_refuse(connection, REFUSAL_IDLE, WEIR_TIMEOUT, "nothing was heard from the peer for too long");
+}
+
+static void connection_on_retry(struct connection *connection)
+{
+    connection->is_retry_armed = false;
+    connection_resume(connection, PAUSE_MEMORY);
+    orders_send(connection);
+    publisher_retry(connection);
+}
+
+static void connection_on_timer(struct connection *connection, enum connection_timer timer)
+{
+    switch (timer) {
+    case TIMER_LINGER:
+        connection_on_linger(connection);
+        return;
+    case TIMER_RETRY:
+        connection_on_retry(connection);
+        return;
+    case TIMER_REQUESTS:
+        requests_on_timer(connection);
+        return;
+    case TIMER_TICK:
+    case TIMER_HELLO:
+        if (connection->ops->on_timer != NULL)
+            connection->ops->on_timer(connection, timer);
+        else
+            connection_on_tick(connection);
+        return;
+    }
+}
+
+static void connection_on_room(struct connection *connection, weir_actor from)
+{
+    if (connection->orders.count > 0 && actor_is_same(from, directory_actor(connection->gateway->directory)))
+        orders_send(connection);
+    publisher_on_room(connection, from);
+}
+
+static void connection_on_other(struct connection *connection, struct message *message)
+{
+    if (connection->is_closing || connection->is_finishing || connection->is_gone)
+        return; /* its references go with the message */
+    if (requests_on_message(connection, message))
+        return;
+    if (connection->ops->on_message != NULL)
+        connection->ops->on_message(connection, message);
+}
+
+static void connection_dispatch(struct connection *connection, struct message *message)
+{
+    switch (message->tag) {
+    case CONNECTION_RECEIVED:
+        if (message->word[1] == WEIR_OK && !connection->is_closing) {
+            intake_received(connection, (size_t)message->word[0]);
+            intake_run(connection);
+        }
+        return;
+    case CONNECTION_SENT:
+        output_sent(connection);
+        return;
+    case CONNECTION_CLOSED:
+        connection_on_gone(connection);
+        return;
+    case CONNECTION_WAKE:
+        return;
+    case CONNECTION_DRAIN:
+        connection_drain(connection, (enum weir_error)message->detail);
+        return;
+    case MESSAGE_SHUTDOWN:
+        turn_shutdown_defer(connection->turn);
+        connection_drain(connection, WEIR_CLOSED);
+        return;
+    case MESSAGE_ROOM:
+        connection_on_room(connection, message->from);
+        return;
+    case MESSAGE_TIMER:
+        connection_on_timer(connection, (enum connection_timer)message->word[0]);
+        return;
+    case DIRECTORY_TOPIC:
+        publisher_on_topic(connection, message);
+        return;
+    default:
+        connection_on_other(connection, message);
+        return;
+    }
+}
+
+static enum weir_error connection_on_message(struct turn *turn, void *actor, struct message *message)
+{
+    struct connection *connection = ((struct connection_actor *)actor)->connection;
+    MAGIC_CHECK(connection, CONNECTION_MAGIC);
+    connection->turn = turn;
+    connection_dispatch(connection, message);
+    /* Going on with what was read may pause and resume once more; each round uses bytes up or waits for a message. */
+    while (connection->is_resumed && (connection->paused == 0 || connection->is_finishing)) {
+        connection->is_resumed = false;
+        if (!connection->is_closing)
+            intake_run(connection);
+    }
+    return WEIR_OK;
+}
+
+static void connection_counters_set(struct connection *connection)
+{
+    atomic_store_explicit(&connection->counters.outbox_bytes,
+                          connection->output.urgent_size + connection->output.data.count, memory_order_relaxed);
+}
+
+static void connection_on_turn_end(struct turn *turn, void *actor)
+{
+    struct connection *connection = ((struct connection_actor *)actor)->connection;
+    connection->turn = turn;
+    if (connection->is_gone) {
+        if (connection_is_over(connection))
+            turn_exit(turn, WEIR_OK);
+        return;
+    }
+    if (!connection->is_closing) {
+        if (connection->ops->on_turn_end != NULL)
+            connection->ops->on_turn_end(connection);
+        requests_on_turn_end(connection);
+        output_pump(connection);
+        connection_settle(connection);
+    }
+    connection_counters_set(connection);
+    /* A pump that took urgent bytes or replies may have ended a pause. */
+    if (connection->is_resumed && connection->paused == 0)
+        connection_wake(connection);
+    connection->turn = NULL;
+}
+
+/* ----------------------------------------------------------------------------------------- start and stop */
+
+static void on_received(void *owner, size_t size, enum weir_error error);
+static void on_sent(void *owner, enum weir_error error);
+static void on_closed(void *owner);
+
+static const struct sp_pipe_handlers pipe_handlers = {on_received, on_sent, on_closed};
+
+static enum weir_error connection_on_start(struct turn *turn, void *actor, const void *args)
+{
+    struct connection *connection = ((const struct connection_actor *)args)->connection;
+    MAGIC_CHECK(connection, CONNECTION_MAGIC);
+    ((struct connection_actor *)actor)->connection = connection;
+    connection->turn = turn;
+    connection->actor = turn_self(turn);
+    connection->heard_ns = turn_now_ns(turn);
+    roster_actor_started(connection);
+    sp_pipe_start(connection->pipe, &pipe_handlers, connection);
+    enum weir_error error = connection->ops->open != NULL ? connection->ops->open(connection) : WEIR_OK;
+    if (error != WEIR_OK)
+        connection_close(connection);
+    if (connection->config.idle_ms > 0 && connection->ops->on_timer == NULL)
+        connection_timer(connection, TIMER_TICK, connection->config.idle_ms / 2 + 1, true);
+    intake_start(connection);
+    output_pump(connection);
+    connection->turn = NULL;
+    return WEIR_OK;
+}
+
+/* Last of all, however the actor ended. What nng still uses stays until the pipe has closed. */
+static void connection_on_stop(struct turn *turn, void *actor, enum weir_error cause)
+{
+    (void)cause;
+    struct connection *connection = ((struct connection_actor *)actor)->connection;
+    connection->turn = turn;
+    connection_close(connection);
+    if (connection->ops->close != NULL)
+        connection->ops->close(connection);
+    publisher_fini(connection);
+    requests_fini(connection);
+    queue_clear(connection, &connection->orders);
+    output_clear(connection);
+    connection->turn = NULL;
+    roster_actor_ended(connection);
+}
+
+const struct behaviour connection_behaviour = {
+    .name = "connection",
+    .state_size = sizeof(struct connection_actor),
+    .on_start = connection_on_start,
+    .on_message = connection_on_message,
+    .on_turn_end = connection_on_turn_end,
+    .on_stop = connection_on_stop,
+};
+
+void connection_free(struct connection **connection_pointer)
+{
+    struct connection *connection = *connection_pointer;
+    MAGIC_CHECK(connection, CONNECTION_MAGIC);
+    *connection_pointer = NULL;
+    sp_pipe_destroy(&connection->pipe);
+    intake_fini(connection);
+    output_fini(connection);
+    budget_destroy(&connection->budget);
+    pthread_mutex_destroy(&connection->lock);
+    free(connection->state);
+    connection->magic = 0;
+    free(connection);
+}
+
+/* ---------------------------------------------------------------------------------------- nng's threads */
+
+/* The control lane has room for the three of each connection, whatever topics send; without memory for an envelope the
+ * connection would never hear, so it is stopped: what it has goes to the roster. */
+static void tell(struct connection *connection, const struct message *message)
+{
+    enum weir_error error = actor_control(connection->runtime, WEIR_ACTOR_NONE, connection->actor, message);
+    if (error != WEIR_OK && error != WEIR_STALE)
+        (void)!actor_stop(connection->runtime, connection->actor, error);
+}
+
+static void on_received(void *owner, size_t size, enum weir_error error)
+{
+    tell(owner, &(struct message){.tag = CONNECTION_RECEIVED, .word = {size, (uint64_t)error}});
+}
+
+static void on_sent(void *owner, enum weir_error error)
+{
+    tell(owner, &(struct message){.tag = CONNECTION_SENT, .word = {0, (uint64_t)error}});
+}
+
+static void on_closed(void *owner)
+{
+    roster_pipe_closed(owner);
+}

@@ -1,0 +1,207 @@
+/* Bytes from the socket into arena blocks, and SP messages out of them in place. In the connection's turns. */
+#include "broker/gateway/intake.h"
+
+#include "actors/base/assert.h"
+#include "broker/gateway/connection.h"
+
+enum {
+    RECEIVES_PER_RUN = 4, /* reads of one turn: a busy peer saves thread switches, others wait for one turn at most */
+    ROOM_MIN_PART = 4,    /* a block is read into while at least 1/4 of it is free */
+};
+
+/* Once all is parsed and nobody else has the block, it can be written from its start again. */
+static void intake_rewind(struct connection *connection)
+{
+    struct intake *intake = &connection->intake;
+    if (intake->start == intake->end && intake->end > 0 && !msg_is_none(intake->block) &&
+        arena_is_unshared(connection->arena, intake->block))
+        intake->start = intake->end = 0;
+}
+
+/* What the block that continues here should hold at least: all that is there of a message, twice. */
+static size_t intake_wish(const struct intake *intake)
+{
+    size_t tail = intake->end - intake->start;
+    size_t wish = intake->next_capacity;
+    if (intake->needed > wish) {
+        size_t grown = tail * 2 > INTAKE_BLOCK_MAX / 4 ? tail * 2 : INTAKE_BLOCK_MAX / 4;
+        wish = intake->needed < grown ? intake->needed : grown;
+    }
+    return wish > tail + INTAKE_BLOCK_MIN / 2 ? wish : tail + INTAKE_BLOCK_MIN / 2;
+}
+
+static bool intake_replace(struct connection *connection, size_t capacity)
+{
+    struct intake *intake = &connection->intake;
+    weir_msg block;
+    if (arena_alloc(connection->arena, capacity, connection->budget, &block) != WEIR_OK)
+        return false;
+    uint8_t *data = arena_data(connection->arena, block);
+    size_t tail = intake->end - intake->start;
+    if (tail > 0)
+        memcpy(data, intake->data + intake->start, tail);
+    arena_drop(connection->arena, intake->block);
+    intake->block = block;
+    intake->data = data;
+    intake->capacity = (uint32_t)capacity;
+    intake->start = 0;
+    intake->end = (uint32_t)tail;
+    return true;
+}
+
+/* Makes room to receive into; false: no memory, and the connection is paused for it. */
+static bool intake_room(struct connection *connection)
+{
+    struct intake *intake = &connection->intake;
+    intake_rewind(connection);
+    size_t tail = intake->end - intake->start, room = intake->capacity - intake->end;
+    bool is_growing = intake->capacity >= INTAKE_BLOCK_MAX / 4 && tail < intake->capacity / 2;
+    bool is_enough = !msg_is_none(intake->block) && room >= intake->capacity / ROOM_MIN_PART &&
+                     (intake->needed <= tail + room || is_growing);
+    bool is_sized = intake->start > 0 || tail > 0 || intake->capacity == intake->next_capacity;
+    if (is_enough && is_sized)
+        return true;
+    if (intake_replace(connection, intake_wish(intake)) ||
+        intake_replace(connection, tail + INTAKE_BLOCK_MIN))
+        return true;
+    if (room > 0 && !msg_is_none(intake->block))
+        return true;
+    gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
+    connection_pause(connection, PAUSE_MEMORY);
+    connection_retry(connection);
+    return false;
+}
+
+/* Reads fill it: double. They leave most of it empty: halve. */
+static void intake_adapt(struct intake *intake, size_t size, size_t posted)
+{
+    uint32_t capacity = intake->next_capacity;
+    if (size == posted && capacity < INTAKE_BLOCK_MAX)
+        capacity *= 2;
+    else if (size < capacity / 8 && capacity > INTAKE_BLOCK_MIN)
+        capacity /= 2;
+    intake->next_capacity = capacity;
+}
+
+static void intake_take(struct connection *connection, size_t size, size_t posted)
+{
+    struct intake *intake = &connection->intake;
+    ENSURE(size <= posted && size <= intake->capacity - intake->end);
+    intake->end += (uint32_t)size;
+    intake_adapt(intake, size, posted);
+    intake->is_full = size == posted;
+    connection->heard_ns = turn_now_ns(connection->turn);
+    counter_add(&connection->counters.bytes_in, size);
+}
+
+void intake_received(struct connection *connection, size_t size)
+{
+    size_t posted = connection->intake.posted;
+    connection->intake.posted = 0;
+    intake_take(connection, size, posted);
+}
+
+static bool intake_is_open(const struct connection *connection)
+{
+    return connection->paused == 0 && !connection->is_closing && !connection->is_finishing;
+}
+
+/* Parses one message; false when there is none whole, or the connection is paused or ends. */
+static bool intake_step(struct connection *connection)
+{
+    struct intake *intake = &connection->intake;
+    if (!intake_is_open(connection) || intake->start == intake->end)
+        return false;
+    size_t offset = 0, size = 0;
+    enum weir_error error = sp_message_find(intake->data + intake->start, intake->end - intake->start,
+                                            connection->is_ipc, intake->body_max, &offset, &size, &intake->needed);
+    if (error == WEIR_AGAIN)
+        return false;
+    if (error == WEIR_TOO_BIG) {
+        connection_refuse(connection, REFUSAL_MESSAGE_SIZE, error, "the message is longer than the broker takes");
+        return false;
+    }
+    if (error != WEIR_OK) {
+        connection_refuse(connection, REFUSAL_FRAMING, error, "the bytes are no message of the scalability protocols");
+        return false;
+    }
+    intake->needed = 0;
+    if (connection->ops->on_body(connection, view_of(intake->data + intake->start + offset, size)) == WEIR_AGAIN)
+        return false;
+    intake->start += (uint32_t)(offset + size);
+    counter_add(&connection->counters.messages_in, 1);
+    return true;
+}
+
+static void intake_parse(struct connection *connection)
+{
+    connection->intake.needed = 0;
+    while (intake_step(connection)) {
+    }
+    if (!connection->is_closing)
+        publisher_flush(connection);
+}
+
+/* True when bytes came at once, so that there is more to parse. */
+static bool intake_receive(struct connection *connection, bool is_now)
+{
+    struct intake *intake = &connection->intake;
+    if (!intake_room(connection))
+        return false;
+    size_t room = intake->capacity - intake->end, size = 0;
+    if (is_now) {
+        enum weir_error error = sp_pipe_receive_now(connection->pipe, intake->data + intake->end, room, &size);
+        if (error == WEIR_OK) {
+            intake_take(connection, size, room);
+            return true;
+        }
+        if (error != WEIR_AGAIN)
+            return false;
+    }
+    intake->posted = (uint32_t)room;
+    sp_pipe_receive(connection->pipe, intake->data + intake->end, room);
+    return false;
+}
+
+/* What a finishing connection still receives is thrown away, so that the peer can read what it was sent last: a socket
+ * closed with bytes unread answers with a reset, which takes what is under way with it. */
+static void intake_discard(struct connection *connection)
+{
+    struct intake *intake = &connection->intake;
+    intake->start = intake->end;
+    (void)intake_receive(connection, false);
+}
+
+void intake_run(struct connection *connection)
+{
+    struct intake *intake = &connection->intake;
+    for (int i = 0;; i++) {
+        intake_parse(connection);
+        if (intake->posted > 0 || connection->is_closing || connection->is_gone)
+            return;
+        if (connection->is_finishing) {
+            intake_discard(connection);
+            return;
+        }
+        if (connection->paused != 0)
+            return;
+        /* Only a read that filled its room promises more at once. */
+        bool is_now = intake->is_full && i < RECEIVES_PER_RUN;
+        if (!intake_receive(connection, is_now))
+            return;
+    }
+}
+
+void intake_start(struct connection *connection)
+{
+    connection->intake.next_capacity = INTAKE_BLOCK_MIN;
+    if (connection->intake.body_max == 0)
+        connection->intake.body_max = connection->config.message_size_max;
+    intake_run(connection);
+}
+
+void intake_fini(struct connection *connection)
+{
+    arena_drop(connection->arena, connection->intake.block);
+    connection->intake = (struct intake){.start = 0};
+}

@@ -1,0 +1,46 @@
+/* Bytes from the socket into arena blocks, and SP messages out of them in place. Records keep references to the block, so
+ * a block is only written behind what was parsed, or anew once nobody else has it. In the connection's turns.
+ *
+ * A block starts small (many connections are idle), doubles while reads fill it, and halves when they do not; a message
+ * longer than the block moves to one twice as large until it fits, so that a claimed length costs nothing until bytes
+ * come. */
+#ifndef BROKER_GATEWAY_INTAKE_H
+#define BROKER_GATEWAY_INTAKE_H
+
+#include <stdbool.h>
+
+#include "actors/memory/arena.h"
+#include "weir_error.h"
+
+struct connection;
+
+/* An idle connection's block: most costs of 10,000 of them. */
+#define INTAKE_BLOCK_MIN 1024
+/* Read at once under load: thousands of small records; more gave no measurable gain. */
+#define INTAKE_BLOCK_MAX (256 * 1024)
+
+struct intake {
+    weir_msg block;
+    uint8_t *data;
+    uint32_t capacity;      /* of block */
+    uint32_t start, end;    /* bytes not parsed yet */
+    uint32_t posted;        /* room that the receive under way was given; 0: none is under way */
+    uint32_t next_capacity; /* what the next block should have */
+    bool is_full;           /* the last read took all the room it had */
+    size_t needed;          /* bytes of the message at start, as far as is known */
+    size_t body_max;        /* of one message; sessions raise it after HELLO */
+};
+
+/* Begins receiving. */
+void intake_start(struct connection *connection);
+
+/* CONNECTION_RECEIVED: size bytes came. */
+void intake_received(struct connection *connection, size_t size);
+
+/* Parses what is there until it is used up or the connection is paused or ends, hands the gathered records over, and
+ * receives more when it may. Call after anything that may have ended a pause. */
+void intake_run(struct connection *connection);
+
+void intake_fini(struct connection *connection);
+
+#endif

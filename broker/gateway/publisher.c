@@ -1,0 +1,442 @@
+/* Records from a connection to topics: names to actors, records to batches. In the connection's turns. */
+#include "broker/gateway/publisher.h"
+
+#include "actors/base/assert.h"
+#include "broker/gateway/hash.h"
+#include "broker/gateway/parked.h"
+#include "broker/gateway/roster.h"
+
+enum {
+    NAME_INLINE_MAX = 63,
+    PROBE_MAX = 4,      /* entries looked at for one name */
+    SLICES_FIRST = 16,  /* of an index block; it grows fourfold up to TOPIC_BATCH_MAX */
+};
+
+/* A topic known by name, and the batch being gathered for it. */
+struct topic_entry {
+    uint64_t hash;
+    weir_actor topic;           /* none: it is parked, and looked up again there */
+    weir_msg name_block;        /* names longer than NAME_INLINE_MAX */
+    uint16_t name_size;         /* 0: the entry is free */
+    char name[NAME_INLINE_MAX];
+    /* The batch; count 0: none. */
+    uint32_t count, capacity;
+    weir_msg index;
+    struct record_slice *slices; /* in index */
+    struct record_slice only;    /* while count is 1 */
+    uint64_t number_word;
+    uint32_t owner;
+    uint32_t bytes;
+};
+
+static struct view entry_name(struct connection *connection, const struct topic_entry *entry)
+{
+    if (entry->name_size <= NAME_INLINE_MAX)
+        return view_of(entry->name, entry->name_size);
+    return view_of(arena_data(connection->arena, entry->name_block), entry->name_size);
+}
+
+enum refusal refusal_of(enum weir_error error)
+{
+    switch (error) {
+    case WEIR_BUSY:
+    case WEIR_TIMEOUT:
+        return REFUSAL_BUSY;
+    case WEIR_TOO_BIG:
+        return REFUSAL_RECORD_SIZE;
+    case WEIR_BAD_TOPIC:
+    case WEIR_FORBIDDEN:
+        return REFUSAL_TOPIC_NAME;
+    case WEIR_NO_MEMORY:
+        return REFUSAL_MEMORY;
+    case WEIR_CLOSED:
+        return REFUSAL_CONNECTION_ENDED;
+    case WEIR_BAD_REQUEST:
+        return REFUSAL_MALFORMED;
+    default:
+        return REFUSAL_NO_TOPIC;
+    }
+}
+
+void publisher_refuse(struct connection *connection, uint32_t count, enum refusal refusal)
+{
+    counter_add(&connection->counters.records_in, count);
+    counter_add(&connection->counters.refused, count);
+    gateway_count(connection->gateway, refusal, count);
+}
+
+/* --------------------------------------------------------------------------------------- open batches */
+
+static struct message entry_message(struct connection *connection, struct topic_entry *entry)
+{
+    struct message message = {.tag = TOPIC_PUBLISH, .detail = entry->count};
+    message.hold[0] = connection->intake.block;
+    enum weir_error error = arena_hold(connection->arena, message.hold[0]);
+    ENSURE(error == WEIR_OK);
+    message.word[2] = entry->number_word;
+    if (entry->count == 1) {
+        message.word[0] = TOPIC_WORD(entry->only.key_offset, entry->only.key_size);
+        message.word[1] = TOPIC_WORD(entry->only.value_offset, entry->only.value_size);
+    } else {
+        message.hold[1] = entry->index;
+        entry->index = WEIR_MSG_NONE;
+    }
+    return message;
+}
+
+/* Hands the entry's batch to its topic, or parks it. */
+static void entry_flush(struct connection *connection, struct topic_entry *entry)
+{
+    if (entry->count == 0)
+        return;
+    struct publisher *publisher = &connection->publisher;
+    struct view name = entry_name(connection, entry);
+    struct handed handed = {.owner = entry->owner,
+                            .count = entry->count,
+                            .number_word = entry->number_word,
+                            .bytes = entry->bytes,
+                            .topic = name};
+    struct message message = entry_message(connection, entry);
+    entry->count = 0;
+    arena_drop(connection->arena, entry->index);
+    entry->index = WEIR_MSG_NONE;
+    entry->slices = NULL;
+    entry->capacity = 0;
+    bool is_parked = publisher->parked_count > 0 && parked_find(publisher, name, entry->hash) != NULL;
+    enum weir_error error = WEIR_STALE;
+    if (!is_parked && !actor_is_none(entry->topic)) {
+        error = turn_send(connection->turn, entry->topic, &message);
+        if (error == WEIR_OK) {
+            handed_tell(connection, &handed, WEIR_OK);
+            return;
+        }
+    }
+    if (error == WEIR_STALE)
+        entry->topic = WEIR_ACTOR_NONE;
+    parked_add(connection, entry->topic, name, entry->hash, &message, &handed);
+}
+
+static void open_remove(struct publisher *publisher, uint32_t entry)
+{
+    for (uint32_t i = 0; i < publisher->open_count; i++) {
+        if (publisher->open[i] == entry) {
+            publisher->open_count--;
+            memmove(publisher->open + i, publisher->open + i + 1,
+                    (publisher->open_count - i) * sizeof publisher->open[0]);
+            return;
+        }
+    }
+}
+
+/* Room for one more slice; false without memory. */
+static bool entry_reserve(struct connection *connection, struct topic_entry *entry)
+{
+    if (entry->count == 0 || entry->count < entry->capacity)
+        return true;
+    uint32_t capacity = entry->capacity == 0 ? SLICES_FIRST : entry->capacity * 4;
+    if (capacity > TOPIC_BATCH_MAX)
+        capacity = TOPIC_BATCH_MAX;
+    weir_msg block;
+    if (arena_alloc(connection->arena, capacity * sizeof *entry->slices, connection->budget, &block) != WEIR_OK)
+        return false;
+    struct record_slice *slices = arena_data(connection->arena, block);
+    if (entry->count == 1)
+        slices[0] = entry->only;
+    else
+        memcpy(slices, entry->slices, entry->count * sizeof *slices);
+    arena_drop(connection->arena, entry->index);
+    entry->index = block;
+    entry->slices = slices;
+    entry->capacity = capacity;
+    return true;
+}
+
+/* Whether the record goes on where the entry's batch ends: same owner and ack level, next number. */
+static bool entry_continues(const struct topic_entry *entry, uint64_t number_word, uint32_t owner)
+{
+    if (entry->owner != owner || entry->count >= TOPIC_BATCH_MAX)
+        return false;
+    if (TOPIC_ACK_LEVEL(number_word) != TOPIC_ACK_LEVEL(entry->number_word))
+        return false;
+    return owner == 0 && TOPIC_ACK_LEVEL(number_word) == ACK_NONE && number_word == entry->number_word
+               ? true
+               : TOPIC_NUMBER(number_word) == TOPIC_NUMBER(entry->number_word) + entry->count;
+}
+
+enum weir_error publisher_add(struct connection *connection, struct topic_entry *entry, struct view key,
+                              struct view value, uint64_t number_word, uint32_t owner)
+{
+    struct publisher *publisher = &connection->publisher;
+    if (key.size + value.size + PUBLISHER_RECORD_OVERHEAD > connection->config.message_size_max)
+        return WEIR_TOO_BIG;
+    if (entry->count > 0 && !entry_continues(entry, number_word, owner)) {
+        open_remove(publisher, (uint32_t)(entry - publisher->entries));
+        entry_flush(connection, entry);
+    }
+    if (!entry_reserve(connection, entry))
+        return WEIR_NO_MEMORY;
+    const uint8_t *base = connection->intake.data;
+    struct record_slice slice = {.value_offset = (uint32_t)(value.data - base), .value_size = (uint32_t)value.size};
+    if (key.size > 0)
+        slice.key_offset = (uint32_t)(key.data - base), slice.key_size = (uint32_t)key.size;
+    if (entry->count == 0) {
+        entry->only = slice;
+        entry->number_word = number_word;
+        entry->owner = owner;
+        entry->bytes = 0;
+        publisher->open[publisher->open_count++] = (uint16_t)(entry - publisher->entries);
+    } else {
+        entry->slices[entry->count] = slice;
+    }
+    entry->count++;
+    entry->bytes += (uint32_t)(key.size + value.size);
+    counter_add(&connection->counters.records_in, 1);
+    counter_add(&connection->counters.waiting, 1);
+    return WEIR_OK;
+}
+
+/* ---------------------------------------------------------------------------------------- the table */
+
+static void entry_forget(struct connection *connection, struct topic_entry *entry)
+{
+    arena_drop(connection->arena, entry->name_block);
+    *entry = (struct topic_entry){.name_size = 0};
+}
+
+/* A table of that many entries, those of the old one taken over where they fit. No batch is open. */
+static bool table_resize(struct connection *connection, uint32_t count)
+{
+    struct publisher *publisher = &connection->publisher;
+    weir_msg block;
+    size_t size = count * sizeof(struct topic_entry);
+    if (arena_alloc(connection->arena, size, connection->budget, &block) != WEIR_OK)
+        return false;
+    struct topic_entry *entries = arena_data(connection->arena, block);
+    memset(entries, 0, size);
+    for (uint32_t i = 0; i < publisher->entry_count; i++) {
+        struct topic_entry *entry = &publisher->entries[i], *to = NULL;
+        for (uint32_t probe = 0; entry->name_size > 0 && to == NULL && probe < PROBE_MAX; probe++)
+            if (entries[(entry->hash + probe) % count].name_size == 0)
+                to = &entries[(entry->hash + probe) % count];
+        if (to != NULL)
+            *to = *entry;
+        else
+            entry_forget(connection, entry);
+    }
+    arena_drop(connection->arena, publisher->table);
+    publisher->table = block;
+    publisher->entries = entries;
+    publisher->entry_count = count;
+    publisher->evictions = 0;
+    return true;
+}
+
+/* The entry of that name or, when there is none, one that may be used for it (name_size 0). */
+static struct topic_entry *entry_find(struct connection *connection, struct view name, uint64_t hash)
+{
+    struct publisher *publisher = &connection->publisher;
+    struct topic_entry *vacant = NULL;
+    for (uint32_t probe = 0; probe < PROBE_MAX; probe++) {
+        struct topic_entry *entry = &publisher->entries[(hash + probe) % publisher->entry_count];
+        if (entry->name_size == name.size && entry->hash == hash && view_is_same(entry_name(connection, entry), name))
+            return entry;
+        if (entry->name_size == 0 && vacant == NULL)
+            vacant = entry;
+    }
+    if (vacant != NULL)
+        return vacant;
+    vacant = &publisher->entries[(hash + (publisher->evictions & (PROBE_MAX - 1))) % publisher->entry_count];
+    publisher->evictions++;
+    if (vacant->count > 0) {
+        open_remove(publisher, (uint32_t)(vacant - publisher->entries));
+        entry_flush(connection, vacant);
+    }
+    entry_forget(connection, vacant);
+    return vacant;
+}
+
+static enum weir_error entry_name_set(struct connection *connection, struct topic_entry *entry, struct view name,
+                                      uint64_t hash)
+{
+    if (name.size > NAME_INLINE_MAX) {
+        enum weir_error error = arena_alloc(connection->arena, name.size, connection->budget, &entry->name_block);
+        if (error)
+            return error;
+        memcpy(arena_data(connection->arena, entry->name_block), name.data, name.size);
+    } else {
+        memcpy(entry->name, name.data, name.size);
+    }
+    entry->hash = hash;
+    entry->name_size = (uint16_t)name.size;
+    return WEIR_OK;
+}
+
+/* ---------------------------------------------------------------------------------------- lookups */
+
+static bool lookup_is_for(struct connection *connection, struct view name)
+{
+    const struct publisher *publisher = &connection->publisher;
+    if (!publisher->is_lookup_done || msg_is_none(publisher->lookup_name))
+        return false;
+    return view_is_same(name, view_of(arena_data(connection->arena, publisher->lookup_name),
+                                      arena_size(connection->arena, publisher->lookup_name)));
+}
+
+static void lookup_clear(struct connection *connection)
+{
+    struct publisher *publisher = &connection->publisher;
+    arena_drop(connection->arena, publisher->lookup_name);
+    publisher->lookup_name = WEIR_MSG_NONE;
+    publisher->is_lookup_done = false;
+    publisher->is_lookup_sent = false;
+}
+
+static void lookup_send(struct connection *connection)
+{
+    struct publisher *publisher = &connection->publisher;
+    struct view name = view_of(arena_data(connection->arena, publisher->lookup_name),
+                               arena_size(connection->arena, publisher->lookup_name));
+    enum weir_error error = directory_ask(connection, name, publisher->lookup_token);
+    publisher->is_lookup_sent = error == WEIR_OK;
+    connection_retry(connection);
+}
+
+static enum weir_error lookup_begin(struct connection *connection, struct view name)
+{
+    struct publisher *publisher = &connection->publisher;
+    lookup_clear(connection);
+    enum weir_error error = arena_alloc(connection->arena, name.size, connection->budget, &publisher->lookup_name);
+    if (error)
+        return error;
+    memcpy(arena_data(connection->arena, publisher->lookup_name), name.data, name.size);
+    publisher->lookup_token = ++publisher->tokens << 1;
+    connection_pause(connection, PAUSE_DIRECTORY);
+    lookup_send(connection);
+    return WEIR_AGAIN;
+}
+
+/* The actor behind a name: parked ones wait for theirs elsewhere. */
+static enum weir_error topic_resolve(struct connection *connection, struct view name, uint64_t hash, weir_actor *out)
+{
+    struct publisher *publisher = &connection->publisher;
+    *out = WEIR_ACTOR_NONE;
+    if (publisher->parked_count > 0 && parked_find(publisher, name, hash) != NULL)
+        return WEIR_OK;
+    if (lookup_is_for(connection, name)) {
+        enum weir_error error = publisher->lookup_error;
+        *out = publisher->lookup_topic;
+        lookup_clear(connection);
+        return error;
+    }
+    if (directory_find(connection->gateway->directory, name, out) == WEIR_OK)
+        return WEIR_OK;
+    return lookup_begin(connection, name);
+}
+
+enum weir_error publisher_topic(struct connection *connection, struct view name, struct topic_entry **out)
+{
+    struct publisher *publisher = &connection->publisher;
+    if (publisher->entry_count == 0 && !table_resize(connection, PUBLISHER_ENTRIES_MIN))
+        return WEIR_NO_MEMORY;
+    REQUIRE(name.size > 0 && name.size <= TOPIC_NAME_SIZE_MAX);
+    uint64_t hash = hash_bytes(name.data, name.size);
+    struct topic_entry *entry = entry_find(connection, name, hash);
+    if (entry->name_size > 0 && !actor_is_none(entry->topic)) {
+        *out = entry;
+        return WEIR_OK;
+    }
+    if (name_is_reserved(name))
+        return WEIR_FORBIDDEN;
+    weir_actor topic;
+    enum weir_error error = topic_resolve(connection, name, hash, &topic);
+    if (error)
+        return error;
+    if (entry->name_size == 0) {
+        error = entry_name_set(connection, entry, name, hash);
+        if (error)
+            return error;
+    }
+    entry->topic = topic;
+    *out = entry;
+    return WEIR_OK;
+}
+
+void publisher_flush(struct connection *connection)
+{
+    struct publisher *publisher = &connection->publisher;
+    for (uint32_t i = 0; i < publisher->open_count; i++)
+        entry_flush(connection, &publisher->entries[publisher->open[i]]);
+    publisher->open_count = 0;
+    if (publisher->evictions > publisher->entry_count && publisher->entry_count < PUBLISHER_ENTRIES_MAX)
+        (void)table_resize(connection, publisher->entry_count * 4); /* without memory the small one serves on */
+}
+
+/* ---------------------------------------------------------------------------------------- answers */
+
+void publisher_on_room(struct connection *connection, weir_actor from)
+{
+    struct publisher *publisher = &connection->publisher;
+    if (actor_is_same(from, directory_actor(connection->gateway->directory))) {
+        if (!msg_is_none(publisher->lookup_name) && !publisher->is_lookup_sent && !publisher->is_lookup_done)
+            lookup_send(connection);
+        from = WEIR_ACTOR_NONE; /* and parked topics that look for theirs */
+    }
+    struct parked_topic *next = NULL;
+    for (struct parked_topic *parked = publisher->parked; parked != NULL; parked = next) {
+        next = parked->next;
+        if (!actor_is_same(parked->topic, from))
+            continue;
+        if (actor_is_none(from))
+            (void)!directory_ask(connection, view_of(parked->name, parked->name_size), parked->token);
+        else
+            parked_drain(connection, parked);
+    }
+}
+
+void publisher_on_topic(struct connection *connection, const struct message *message)
+{
+    struct publisher *publisher = &connection->publisher;
+    weir_actor topic = {.bits = message->word[1]};
+    enum weir_error error = (enum weir_error)message->word[2];
+    if ((message->word[0] & 1) != 0) {
+        parked_on_topic(connection, message->word[0], topic, error);
+        return;
+    }
+    if (msg_is_none(publisher->lookup_name) || message->word[0] != publisher->lookup_token)
+        return;
+    publisher->lookup_topic = topic;
+    publisher->lookup_error = error == WEIR_EXISTS ? WEIR_OK : error;
+    publisher->is_lookup_done = true;
+    connection_resume(connection, PAUSE_DIRECTORY);
+}
+
+void publisher_retry(struct connection *connection)
+{
+    struct publisher *publisher = &connection->publisher;
+    if (!msg_is_none(publisher->lookup_name) && !publisher->is_lookup_done)
+        lookup_send(connection);
+    parked_drain_all(connection);
+}
+
+void publisher_cancel(struct connection *connection, uint32_t owner, enum weir_error error, char topic[256])
+{
+    parked_refuse(connection, owner, error, topic);
+}
+
+void publisher_fini(struct connection *connection)
+{
+    struct publisher *publisher = &connection->publisher;
+    for (uint32_t i = 0; i < publisher->open_count; i++) {
+        struct topic_entry *entry = &publisher->entries[publisher->open[i]];
+        struct handed handed = {.count = entry->count, .owner = entry->owner};
+        handed_tell(connection, &handed, WEIR_CLOSED);
+        arena_drop(connection->arena, entry->index);
+    }
+    publisher->open_count = 0;
+    parked_refuse(connection, 0, WEIR_CLOSED, NULL);
+    lookup_clear(connection);
+    for (uint32_t i = 0; i < publisher->entry_count; i++)
+        entry_forget(connection, &publisher->entries[i]);
+    arena_drop(connection->arena, publisher->table);
+    *publisher = (struct publisher){.tokens = publisher->tokens};
+}

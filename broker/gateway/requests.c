@@ -1,0 +1,312 @@
+/* The outstanding requests of a connection: slots, deadlines, replies. In the connection's turns. */
+#include "broker/gateway/requests.h"
+
+#include "actors/base/assert.h"
+#include "actors/base/clock.h"
+#include "broker/gateway/connection.h"
+
+enum { SLOTS_FIRST = 2, REPLY_ERROR_MAX = 1024, ERROR_TEXT_MAX = 256 };
+
+/* ---------------------------------------------------------------------------------------------- slots */
+
+static bool slots_grow(struct connection *connection)
+{
+    struct requests *requests = &connection->requests;
+    uint32_t count = requests->slot_count == 0 ? SLOTS_FIRST : requests->slot_count * 2;
+    weir_msg block;
+    if (arena_alloc(connection->arena, count * sizeof *requests->slots, connection->budget, &block) != WEIR_OK)
+        return false;
+    struct request_slot *slots = arena_data(connection->arena, block);
+    memset(slots, 0, count * sizeof *slots);
+    if (requests->slot_count > 0)
+        memcpy(slots, requests->slots, requests->slot_count * sizeof *slots);
+    arena_drop(connection->arena, requests->block);
+    requests->block = block;
+    requests->slots = slots;
+    requests->slot_count = count;
+    return true;
+}
+
+struct request_slot *request_open(struct connection *connection, enum request_kind kind, uint64_t id, struct view hops)
+{
+    struct requests *requests = &connection->requests;
+    REQUIRE(hops.size <= REQUEST_HOPS_SIZE_MAX);
+    if (requests->used == requests->slot_count && !slots_grow(connection))
+        return NULL;
+    uint32_t index = 0;
+    while (requests->slots[index].token != 0)
+        index++;
+    struct request_slot *slot = &requests->slots[index];
+    requests->tokens = (requests->tokens + 1) & UINT32_C(0x7fffffff);
+    if (requests->tokens == 0)
+        requests->tokens = 1;
+    *slot = (struct request_slot){.token = requests->tokens, .kind = kind, .id = id, .hops_size = (uint8_t)hops.size};
+    if (hops.size > 0)
+        memcpy(slot->hops, hops.data, hops.size);
+    slot->deadline_ns = turn_now_ns(connection->turn) + connection->config.reply_deadline_ms * NS_PER_MS;
+    requests->used++;
+    requests_on_replied(connection);
+    return slot;
+}
+
+struct request_slot *request_find(struct connection *connection, uint32_t token)
+{
+    struct requests *requests = &connection->requests;
+    for (uint32_t i = 0; token != 0 && i < requests->slot_count; i++)
+        if (requests->slots[i].token == token)
+            return &requests->slots[i];
+    return NULL;
+}
+
+void request_close(struct connection *connection, struct request_slot *slot)
+{
+    struct requests *requests = &connection->requests;
+    REQUIRE(slot->token != 0);
+    arena_drop(connection->arena, slot->error_topic);
+    arena_drop(connection->arena, slot->result);
+    *slot = (struct request_slot){.token = 0};
+    requests->used--;
+    requests_on_replied(connection);
+}
+
+void request_error_set(struct connection *connection, struct request_slot *slot, enum weir_error error,
+                       struct view topic)
+{
+    if (slot->error != WEIR_OK)
+        return;
+    slot->error = error;
+    if (topic.size == 0 ||
+        arena_alloc(connection->arena, topic.size, connection->budget, &slot->error_topic) != WEIR_OK)
+        return; /* the reply then says everything but the name */
+    memcpy(arena_data(connection->arena, slot->error_topic), topic.data, topic.size);
+}
+
+/* A request counts until its reply is on the way, so that a peer that does not read cannot pile replies up. */
+void requests_on_replied(struct connection *connection)
+{
+    /* The one that is being read must be read to its end: what it is paused for may be its own answer. */
+    bool is_building = connection->requests.building != 0;
+    if (!is_building &&
+        connection->requests.used + connection->output.replies.count >= connection->config.requests_max)
+        connection_pause(connection, PAUSE_REQUESTS);
+    else
+        connection_resume(connection, PAUSE_REQUESTS);
+}
+
+/* -------------------------------------------------------------------------------------------- replies */
+
+/* Puts prefix and head in front of the map and queues the whole. */
+static void reply_send(struct connection *connection, const struct request_slot *slot, bool ok, weir_msg block,
+                       size_t size)
+{
+    uint8_t *data = arena_data(connection->arena, block);
+    size_t prefix = sp_prefix_size(connection->is_ipc);
+    size_t head = connection->ops->reply_head(connection, slot, ok, size - REPLY_HEAD_MAX, data, REPLY_HEAD_MAX);
+    REQUIRE(head >= prefix && head <= REPLY_HEAD_MAX);
+    sp_prefix_write(data + head - prefix, connection->is_ipc, size - head);
+    struct message item = {.tag = OUTPUT_RAW, .hold = {block}, .word = {head - prefix, size - head + prefix}};
+    if (queue_push(connection, &connection->output.replies, &item) != WEIR_OK) {
+        arena_drop(connection->arena, block);
+        gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
+        connection_close(connection);
+    }
+    requests_on_replied(connection);
+}
+
+void reply_error(struct connection *connection, const struct request_slot *slot, enum weir_error error,
+                 struct view text, struct view topic, struct view cause, uint64_t retry_ms)
+{
+    weir_msg block;
+    size_t capacity = REPLY_HEAD_MAX + REPLY_ERROR_MAX;
+    if (arena_alloc(connection->arena, capacity, connection->budget, &block) != WEIR_OK) {
+        gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
+        connection_close(connection);
+        return;
+    }
+    /* The wire code writes ["error", {...}]; what goes before the map is the protocol's to say. */
+    uint8_t whole[REPLY_ERROR_MAX];
+    struct value_writer writer;
+    value_writer_init(&writer, whole, sizeof whole);
+    if (text.size > ERROR_TEXT_MAX)
+        text.size = ERROR_TEXT_MAX;
+    reply_error_write(&writer, error, text, topic, cause, retry_ms);
+    ENSURE(!writer.is_full);
+    struct value_reader reader;
+    value_reader_init(&reader, view_of(whole, writer.size), 4);
+    (void)value_read_array(&reader);
+    (void)value_read_str(&reader);
+    struct view map = value_read_any(&reader);
+    ENSURE(reader.error == WEIR_OK);
+    memcpy((uint8_t *)arena_data(connection->arena, block) + REPLY_HEAD_MAX, map.data, map.size);
+    reply_send(connection, slot, false, block, REPLY_HEAD_MAX + map.size);
+}
+
+void reply_error_text(struct connection *connection, const struct request_slot *slot, enum weir_error error,
+                      const char *text)
+{
+    reply_error(connection, slot, error, view_text(text), view_of(NULL, 0), view_of(NULL, 0), 0);
+}
+
+void reply_ok(struct connection *connection, const struct request_slot *slot, weir_msg block, size_t size)
+{
+    if (size - REPLY_HEAD_MAX + REPLY_HEAD_MAX / 2 <= connection->config.message_size_max) {
+        reply_send(connection, slot, true, block, size);
+        return;
+    }
+    arena_drop(connection->arena, block);
+    reply_error_text(connection, slot, WEIR_TOO_BIG, "the reply is longer than a message may be");
+}
+
+void requests_refuse(struct connection *connection, uint64_t id, struct view hops, enum weir_error error,
+                     const char *text)
+{
+    struct request_slot slot = {.id = id, .hops_size = (uint8_t)hops.size};
+    memcpy(slot.hops, hops.data, hops.size);
+    reply_error_text(connection, &slot, error, text);
+}
+
+/* ------------------------------------------------------------------------------------------- requests */
+
+static bool verb_is(struct view verb, const char *name)
+{
+    return view_is_same(verb, view_text(name));
+}
+
+enum weir_error requests_take(struct connection *connection, const struct request *request, uint64_t id,
+                              struct view hops)
+{
+    if (verb_is(request->verb, "publish"))
+        return verb_publish(connection, request, id, hops);
+    if (verb_is(request->verb, "get"))
+        return verb_get(connection, request, id, hops);
+    if (verb_is(request->verb, "list"))
+        return verb_list(connection, request, id, hops);
+    gateway_count(connection->gateway, REFUSAL_MALFORMED, 1);
+    requests_refuse(connection, id, hops, WEIR_BAD_REQUEST, "the verb is none of publish, get, list");
+    return WEIR_OK;
+}
+
+void requests_on_handed(struct connection *connection, const struct handed *handed, enum weir_error error)
+{
+    struct request_slot *slot = request_find(connection, handed->owner);
+    if (slot == NULL)
+        return;
+    slot->waiting -= handed->count;
+    if (error == WEIR_OK) {
+        slot->handed += handed->count;
+    } else {
+        slot->refused += handed->count;
+        request_error_set(connection, slot, error, handed->topic);
+    }
+    verb_publish_check(connection, slot);
+}
+
+static bool requests_on_ack(struct connection *connection, const struct message *message)
+{
+    uint64_t number = message->word[0];
+    if ((number & REQUEST_NUMBER_BIT) == 0)
+        return false;
+    struct request_slot *slot = request_find(connection, (uint32_t)number);
+    if (slot == NULL)
+        return true;
+    slot->answered += message->detail;
+    if (message->tag == TOPIC_ACK) {
+        slot->epoch = message->word[1];
+        slot->seq = message->word[2];
+    } else {
+        slot->refused += message->detail;
+        request_error_set(connection, slot, (enum weir_error)message->word[1], view_of(NULL, 0));
+    }
+    verb_publish_check(connection, slot);
+    return true;
+}
+
+static struct request_slot *request_of_feed(struct connection *connection, const struct message *message)
+{
+    struct requests *requests = &connection->requests;
+    if (message->tag == TOPIC_BEGIN) {
+        const struct topic_begin *begin = arena_data(connection->arena, message->hold[0]);
+        return (begin->sub & REQUEST_SUB_BIT) != 0 ? request_find(connection, begin->sub & ~REQUEST_SUB_BIT) : NULL;
+    }
+    for (uint32_t i = 0; i < requests->slot_count; i++) {
+        struct request_slot *slot = &requests->slots[i];
+        if (slot->token != 0 && slot->kind == REQUEST_GET && slot->is_begun && slot->feed == message->detail)
+            return slot;
+    }
+    return NULL;
+}
+
+bool requests_on_message(struct connection *connection, struct message *message)
+{
+    switch (message->tag) {
+    case TOPIC_ACK:
+    case TOPIC_NACK:
+        return requests_on_ack(connection, message);
+    case DIRECTORY_SUBSCRIBED:
+    case DIRECTORY_UNSUBSCRIBED: {
+        if ((message->detail & REQUEST_SUB_BIT) == 0)
+            return false;
+        struct request_slot *slot = request_find(connection, message->detail & ~REQUEST_SUB_BIT);
+        if (slot != NULL && slot->kind == REQUEST_GET)
+            verb_get_message(connection, slot, message);
+        return true;
+    }
+    default: {
+        struct request_slot *slot = request_of_feed(connection, message);
+        if (slot != NULL)
+            verb_get_message(connection, slot, message);
+        return slot != NULL;
+    }
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ deadlines */
+
+static void request_expire(struct connection *connection, struct request_slot *slot, uint64_t now_ns)
+{
+    uint32_t token = slot->token;
+    if (slot->kind == REQUEST_PUBLISH && slot->waiting > 0) {
+        publisher_cancel(connection, token, WEIR_BUSY, NULL);
+        slot = request_find(connection, token);
+    }
+    if (slot == NULL)
+        return;
+    if (now_ns < slot->deadline_ns + REQUEST_ANSWER_MS * NS_PER_MS)
+        return;
+    reply_error_text(connection, slot, WEIR_CLOSED, "the topic ended before it answered");
+    if (slot->kind == REQUEST_GET)
+        verb_get_end(connection, slot);
+    else
+        request_close(connection, slot);
+}
+
+void requests_on_timer(struct connection *connection)
+{
+    struct requests *requests = &connection->requests;
+    uint64_t now_ns = turn_now_ns(connection->turn);
+    requests->is_timer_armed = false;
+    for (uint32_t i = 0; i < requests->slot_count && !connection->is_closing; i++) {
+        struct request_slot *slot = &requests->slots[i];
+        if (slot->token != 0 && now_ns >= slot->deadline_ns)
+            request_expire(connection, slot, now_ns);
+    }
+}
+
+void requests_on_turn_end(struct connection *connection)
+{
+    struct requests *requests = &connection->requests;
+    if (requests->used == 0 || requests->is_timer_armed)
+        return;
+    requests->is_timer_armed = true;
+    connection_timer(connection, TIMER_REQUESTS, connection->config.reply_deadline_ms, false);
+}
+
+void requests_fini(struct connection *connection)
+{
+    struct requests *requests = &connection->requests;
+    for (uint32_t i = 0; i < requests->slot_count; i++)
+        if (requests->slots[i].token != 0)
+            request_close(connection, &requests->slots[i]);
+    arena_drop(connection->arena, requests->block);
+    *requests = (struct requests){.tokens = requests->tokens};
+}
