@@ -39,7 +39,9 @@ struct admin_options {
 /* Makes the directory (0700), listens (socket 0600) and serves. On failure *reason is a sentence in static storage. */
 WEIR_MUST_USE enum weir_error admin_open(const struct admin_options *options, const char *url, struct admin **out,
                                          const char **reason);
-/* Stops answering and frees. Blocks until no handler runs. NULL is fine. */
-void admin_close(struct admin **admin);
+/* Stops answering. Blocks until no handler runs. NULL is fine. */
+void admin_close(struct admin *admin);
+/* After runtime_stop, since an order may still be with the admin actor. */
+void admin_destroy(struct admin **admin);
 
 #endif

@@ -14,7 +14,6 @@
 
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
-#include "actors/topic/dead.h"
 #include "broker/admin/admin.h"
 #include "broker/gateway/gateway.h"
 #include "broker/session/session.h"
@@ -164,8 +163,7 @@ static enum weir_error start_runtime(struct boot *boot)
         result = budget_create(NULL, "broker", boot->config.broker.memory_bytes_max, &boot->budget);
     struct runtime_config runtime = {.arena = boot->arena,
                                      .workers = (unsigned)boot->config.broker.workers,
-                                     .on_dead_letter = topic_dead_letter,
-                                     .context = boot};
+                                     .on_dead_letter = topic_dead_letter};
     if (result == WEIR_OK)
         result = runtime_create(&runtime, &boot->runtime);
     return result;
@@ -331,7 +329,7 @@ static void stop_service(struct boot *boot)
             log_warning("shutdown.drain", "cut=%zu after_ms=%llu", cut,
                         (unsigned long long)boot->config.broker.shutdown_ms);
     }
-    admin_close(&boot->admin);
+    admin_close(boot->admin);
     if (boot->supervision != NULL) {
         supervision_shutdown(boot->supervision);
         if (supervision_wait(boot->supervision, TREE_STOP_MS) != WEIR_OK)
@@ -348,6 +346,7 @@ enum weir_error boot_stop(struct boot **boot_in)
     stop_service(boot);
     if (boot->runtime != NULL)
         runtime_stop(boot->runtime);
+    admin_destroy(&boot->admin);
     gateway_destroy(&boot->gateway);
     supervision_destroy(&boot->supervision);
     runtime_destroy(&boot->runtime);
