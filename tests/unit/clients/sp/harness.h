@@ -7,13 +7,17 @@
 
 #include "actors/base/clock.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -246,6 +250,23 @@ static inline void directory_remove(const char *path)
     (void)snprintf(lock, sizeof lock, "%s/s.lock", path);
     (void)unlink(lock);
     assert_int_equal(rmdir(path), 0);
+}
+
+static inline bool is_ipc_url(const char *url) { return strncmp(url, "ipc://", 6) == 0; }
+
+/* A plain socket to the listener; no byte sent yet. */
+static inline int raw_connect(const char *url)
+{
+    struct sockaddr_un local = {.sun_family = AF_UNIX};
+    struct sockaddr_in host = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int raw = socket(is_ipc_url(url) ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(raw >= 0);
+    (void)snprintf(local.sun_path, sizeof local.sun_path, "%s", url + 6);
+    if (!is_ipc_url(url))
+        host.sin_port = htons((uint16_t)atoi(strrchr(url, ':') + 1));
+    const struct sockaddr *address = is_ipc_url(url) ? (const void *)&local : (const void *)&host;
+    assert_int_equal(connect(raw, address, is_ipc_url(url) ? sizeof local : sizeof host), 0);
+    return raw;
 }
 
 static inline void dial(struct end *end, const char *url)

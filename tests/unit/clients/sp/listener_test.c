@@ -1,34 +1,13 @@
 /* A listening address under strangers: aborted, slow and wrong handshakes, no descriptors, two brokers on one path. */
 #include "tests/unit/clients/sp/harness.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #define ABORTED_COUNT 10000
-
-static bool is_ipc_url(const char *url) { return strncmp(url, "ipc://", 6) == 0; }
-
-/* A plain socket to the listener; no byte sent yet. */
-static int raw_connect(const char *url)
-{
-    struct sockaddr_un local = {.sun_family = AF_UNIX};
-    struct sockaddr_in host = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int raw = socket(is_ipc_url(url) ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(raw >= 0);
-    (void)snprintf(local.sun_path, sizeof local.sun_path, "%s", url + 6);
-    if (!is_ipc_url(url))
-        host.sin_port = htons((uint16_t)atoi(strrchr(url, ':') + 1));
-    const struct sockaddr *address = is_ipc_url(url) ? (const void *)&local : (const void *)&host;
-    assert_int_equal(connect(raw, address, is_ipc_url(url) ? sizeof local : sizeof host), 0);
-    return raw;
-}
 
 /* True when the listener closes the connection, without a byte, before the deadline. */
 static bool is_hung_up_on(int raw, int timeout_ms)
@@ -113,9 +92,11 @@ static void descriptors_check(unsigned expected)
 static void aborted_handshakes(const char *url)
 {
     struct server server;
+    /* The first listener of all makes nng open descriptors of its own. */
     server_init(&server, url, 5000);
+    server_fini(&server);
     unsigned descriptors = descriptors_count();
-    legitimate_connect_check(&server, 0);
+    server_init(&server, url, 5000);
     for (unsigned i = 1; i <= ABORTED_COUNT; i++) {
         handshake_abort(sp_listener_url(server.listener), i % 4);
         if (i % 16 == 0)
@@ -126,10 +107,10 @@ static void aborted_handshakes(const char *url)
     ready_drain(&server);
     MONITOR_WAIT(&server.monitor, server.accept_count == server.ready_count + server.refused_count);
     assert_int_equal(sp_listener_accept_failures(server.listener), 0);
-    descriptors_check(descriptors);
     print_message("%s: %u accepted, %u ready, %u refused\n", is_ipc_url(url) ? "ipc" : "tcp", server.accept_count,
                   server.ready_count, server.refused_count);
     server_fini(&server);
+    descriptors_check(descriptors);
 }
 
 static void listener_survives_10000_aborted_handshakes(void **state)

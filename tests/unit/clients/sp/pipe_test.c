@@ -1,11 +1,6 @@
 /* One connection over real sockets: bytes arrive whole and in order, every end is told once, whoever closes when. */
 #include "tests/unit/clients/sp/harness.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-
 #define BIG_SIZE ((size_t)8 << 20)
 
 /* Runs a test over tcp (v4 and v6) and ipc. */
@@ -308,19 +303,11 @@ static void every_operation_that_began_is_ended_by_its_handler(void **state)
 }
 
 /* A plain socket that has done the handshake as pair0. */
-static int raw_connect(const char *url)
+static int raw_dial(const char *url)
 {
     const uint8_t header[SP_HEADER_SIZE] = {0, 'S', 'P', 0, 0, SP_PAIR0, 0, 0};
     uint8_t answer[SP_HEADER_SIZE];
-    struct sockaddr_un local = {.sun_family = AF_UNIX};
-    struct sockaddr_in host = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    bool is_ipc = strncmp(url, "ipc://", 6) == 0;
-    int raw = socket(is_ipc ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(raw >= 0);
-    (void)snprintf(local.sun_path, sizeof local.sun_path, "%s", url + 6);
-    host.sin_port = htons((uint16_t)atoi(strrchr(url, ':') + 1));
-    const struct sockaddr *address = is_ipc ? (const void *)&local : (const void *)&host;
-    assert_int_equal(connect(raw, address, is_ipc ? sizeof local : sizeof host), 0);
+    int raw = raw_connect(url);
     assert_int_equal(send(raw, header, sizeof header, 0), sizeof header);
     assert_int_equal(recv(raw, answer, sizeof answer, MSG_WAITALL), sizeof answer);
     return raw;
@@ -334,7 +321,7 @@ static void reset_after_data(const char *url)
     char data[4096] = {0};
     char copy[512];
     server_init(&server, url, 5000);
-    int raw = raw_connect(sp_listener_url(server.listener));
+    int raw = raw_dial(sp_listener_url(server.listener));
     end_init(&service, server_take(&server));
     sp_pipe_receive(service.pipe, copy, 1);
     assert_true(end_send(&service, "unread", 6));
