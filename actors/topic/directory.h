@@ -22,6 +22,7 @@ struct directory_config {
     size_t subscriptions_max;             /* in all */
     size_t feeds_max;                     /* topics under all subscriptions, in all */
     size_t retain_count_max_dead;         /* $dead/TOPIC logs */
+    uint64_t seed;                        /* of the hashes; 0: random. For simulations */
 };
 
 /* Creates the directory actor under `supervisor` (none: unsupervised). Rules without wildcards create their topics at once. */
@@ -67,8 +68,8 @@ struct directory_subscribe {
 
 struct directory_create {
     uint32_t name_size;
-    struct topic_rule rule;
-    bool has_rule;              /* false: by the rules */
+    bool has_kind;              /* false: kind too by the rules, as all the rest */
+    enum topic_kind kind;
     uint8_t name[];
 };
 
