@@ -1,8 +1,6 @@
 /* Takes msgpack apart one token at a time. Called by the readers, merge and JSON of this folder; any thread. */
 #include "clients/wire/token.h"
 
-#include <endian.h>
-
 const struct token_shape token_shapes[32] = {
     {CLASS_FIXED, 0, 0},  /* c0 nil */
     {CLASS_BAD, 0, 0},    /* c1 never used */
@@ -37,19 +35,6 @@ const struct token_shape token_shapes[32] = {
     {CLASS_MAP, 2, 0},    /* de map 16 */
     {CLASS_MAP, 4, 0},    /* df map 32 */
 };
-
-uint64_t token_load(const uint8_t *at, unsigned size)
-{
-    uint16_t two;
-    uint32_t four;
-    uint64_t eight;
-    switch (size) {
-    case 1: return at[0];
-    case 2: memcpy(&two, at, sizeof two); return be16toh(two);
-    case 4: memcpy(&four, at, sizeof four); return be32toh(four);
-    default: memcpy(&eight, at, sizeof eight); return be64toh(eight);
-    }
-}
 
 static void integer_set(struct token *out, uint64_t bits, bool is_negative)
 {

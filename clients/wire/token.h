@@ -6,6 +6,8 @@
 #include "clients/wire/view.h"
 #include "weir_error.h"
 
+#include <endian.h>
+
 enum token_type {
     TOKEN_NIL,
     TOKEN_BOOL,
@@ -37,7 +39,18 @@ struct token {
 WEIR_MUST_USE enum weir_error token_next(struct view *rest, struct token *out);
 
 /* The size bytes at `at` as a big-endian number; size is 1, 2, 4 or 8. */
-uint64_t token_load(const uint8_t *at, unsigned size);
+static inline uint64_t token_load(const uint8_t *at, unsigned size)
+{
+    uint16_t two;
+    uint32_t four;
+    uint64_t eight;
+    switch (size) {
+    case 1: return at[0];
+    case 2: memcpy(&two, at, sizeof two); return be16toh(two);
+    case 4: memcpy(&four, at, sizeof four); return be32toh(four);
+    default: memcpy(&eight, at, sizeof eight); return be64toh(eight);
+    }
+}
 
 /* What the first bytes 0xc0 to 0xdf announce: `length_size` bytes of length, then `fixed` bytes and what the length
  * says. */

@@ -31,7 +31,14 @@ bool utf8_check_long(const uint8_t *text, size_t size)
 {
     size_t at = 0;
     while (at < size) {
-        uint64_t word;
+        uint64_t word, four[4];
+        if (size - at >= sizeof four) {
+            memcpy(four, text + at, sizeof four);
+            if (((four[0] | four[1] | four[2] | four[3]) & UTF8_HIGH_BITS_8) == 0) {
+                at += sizeof four;
+                continue;
+            }
+        }
         if (size - at >= sizeof word) {
             memcpy(&word, text + at, sizeof word);
             if ((word & UTF8_HIGH_BITS_8) == 0) {
@@ -39,14 +46,15 @@ bool utf8_check_long(const uint8_t *text, size_t size)
                 continue;
             }
         }
-        if (text[at] < 0x80) {
+        if (text[at] < 0x80)
             at++;
-            continue;
+        /* Characters of one script come together: no ASCII is looked for between them. */
+        while (at < size && text[at] >= 0x80) {
+            size_t step = character_size(text + at, size - at);
+            if (step == 0)
+                return false;
+            at += step;
         }
-        size_t step = character_size(text + at, size - at);
-        if (step == 0)
-            return false;
-        at += step;
     }
     return true;
 }

@@ -44,10 +44,24 @@ bool value_read_bool(struct value_reader *reader)
     return reader_take(reader, TOKEN_BOOL, &token) && token.as.boolean;
 }
 
+/* Most str are short, and then their head is one byte: these skip the token. */
+static bool short_str_take(struct value_reader *reader, struct token *out)
+{
+    struct view rest = reader->rest;
+    if (reader->error != WEIR_OK || rest.size == 0 || (rest.data[0] & 0xe0) != 0xa0)
+        return false;
+    size_t length = rest.data[0] & 0x1f;
+    if (rest.size - 1 < length)
+        return false;
+    out->bytes = view_of(rest.data + 1, length);
+    reader->rest = view_of(rest.data + 1 + length, rest.size - 1 - length);
+    return true;
+}
+
 struct view value_read_str(struct value_reader *reader)
 {
     struct token token;
-    if (!reader_take(reader, TOKEN_STR, &token))
+    if (!short_str_take(reader, &token) && !reader_take(reader, TOKEN_STR, &token))
         return view_of(NULL, 0);
     if (!utf8_is_valid(token.bytes.data, token.bytes.size)) {
         reader_fail(reader);
@@ -59,6 +73,11 @@ struct view value_read_str(struct value_reader *reader)
 uint32_t value_read_array(struct value_reader *reader)
 {
     struct token token;
+    struct view rest = reader->rest;
+    if (reader->error == WEIR_OK && rest.size > 15 && (rest.data[0] & 0xf0) == 0x90) {
+        reader->rest = view_of(rest.data + 1, rest.size - 1);
+        return rest.data[0] & 0x0f;
+    }
     if (!reader_take(reader, TOKEN_ARRAY, &token))
         return 0;
     if (token.as.count > reader->rest.size) {

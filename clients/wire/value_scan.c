@@ -7,33 +7,93 @@
 
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
 
+/* Steps over the str at `at`, whose head is behind us. */
+static inline enum weir_error str_step(const uint8_t **at, const uint8_t *end, uint64_t length)
+{
+    if ((uint64_t)(end - *at) < length)
+        return WEIR_AGAIN;
+    if (!utf8_is_valid(*at, length))
+        return WEIR_BAD_REQUEST;
+    *at += length;
+    return WEIR_OK;
+}
+
 /* Steps over a value that starts with 0xc0 to 0xdf, or over the head of an array or map, which sets *children. */
 static enum weir_error sized_step(const uint8_t **at, const uint8_t *end, uint64_t *children, bool *is_container)
 {
     const struct token_shape *shape = &token_shapes[**at - 0xc0];
     size_t left = (size_t)(end - *at);
     size_t head = 1u + shape->length_size + shape->fixed;
-    if (shape->class == CLASS_BAD)
-        return WEIR_BAD_REQUEST;
     if (left < head)
         return WEIR_AGAIN;
-    if (shape->class == CLASS_FIXED) {
+    if (shape->length_size == 0) {
         *at += head;
-        return WEIR_OK;
+        return shape->class == CLASS_BAD ? WEIR_BAD_REQUEST : WEIR_OK;
     }
     uint64_t length = token_load(*at + 1, shape->length_size);
     *at += head;
-    if (shape->class == CLASS_ARRAY || shape->class == CLASS_MAP) {
+    if (shape->class == CLASS_STR)
+        return str_step(at, end, length);
+    if (shape->class != CLASS_BLOB) {
         *children = shape->class == CLASS_MAP ? 2 * length : length;
         *is_container = true;
         return WEIR_OK;
     }
     if (left - head < length)
         return WEIR_AGAIN;
-    if (shape->class == CLASS_STR && !utf8_is_valid(*at, length))
-        return WEIR_BAD_REQUEST;
     *at += length;
     return WEIR_OK;
+}
+
+/* Steps over a scalar, or the head of an array or map. */
+static inline enum weir_error step(const uint8_t **at, const uint8_t *end, uint64_t *children, bool *is_container)
+{
+    uint8_t first = **at;
+    if (first <= 0x7f || first >= 0xe0) {
+        *at += 1;
+        return WEIR_OK;
+    }
+    if (LIKELY(first >= 0xa0 && first <= 0xbf)) {
+        *at += 1;
+        return str_step(at, end, first & 0x1f);
+    }
+    if (first >= 0xc0)
+        return sized_step(at, end, children, is_container);
+    *children = first >= 0x90 ? first & 0x0fu : 2u * (first & 0x0fu);
+    *is_container = true;
+    *at += 1;
+    return WEIR_OK;
+}
+
+/* Walks through the children of an array or map whose head is behind us. Each takes a byte or more, so a claim beyond
+ * what is there is found out without a walk. */
+static enum weir_error children_scan(const uint8_t **at, const uint8_t *end, uint64_t left, unsigned depth_max)
+{
+    uint64_t waiting[VALUE_DEPTH_LIMIT]; /* values still to come on each level around the present one */
+    unsigned depth = 1;
+    if (depth_max == 0)
+        return WEIR_BAD_REQUEST;
+    for (;;) {
+        while (left == 0) {
+            if (--depth == 0)
+                return WEIR_OK;
+            left = waiting[depth];
+        }
+        if (left > (uint64_t)(end - *at))
+            return WEIR_AGAIN;
+        uint64_t children = 0;
+        bool is_container = false;
+        enum weir_error error = step(at, end, &children, &is_container);
+        if (error != WEIR_OK)
+            return error;
+        left--;
+        if (is_container) {
+            if (depth == depth_max)
+                return WEIR_BAD_REQUEST;
+            waiting[depth++] = left;
+            left = children;
+        }
+    }
 }
 
 enum weir_error value_scan(struct view data, unsigned depth_max, size_t *size_out)
@@ -41,52 +101,14 @@ enum weir_error value_scan(struct view data, unsigned depth_max, size_t *size_ou
     if (data.size == 0)
         return WEIR_AGAIN;
     const uint8_t *at = data.data, *end = data.data + data.size;
-    uint64_t waiting[VALUE_DEPTH_LIMIT]; /* values still to come on each level around the present one */
-    uint64_t left = 1;                   /* and on the present one */
-    unsigned depth = 0;
+    uint64_t children = 0;
+    bool is_container = false;
     if (depth_max > VALUE_DEPTH_LIMIT)
         depth_max = VALUE_DEPTH_LIMIT;
-    for (;;) {
-        if (at == end)
-            return WEIR_AGAIN;
-        uint8_t first = *at;
-        uint64_t children = 0;
-        bool is_container = false;
-        left--;
-        if (first <= 0x7f || first >= 0xe0) {
-            at++;
-        } else if (LIKELY(first >= 0xa0 && first <= 0xbf)) {
-            size_t length = first & 0x1f;
-            at++;
-            if ((size_t)(end - at) < length)
-                return WEIR_AGAIN;
-            if (!utf8_is_valid(at, length))
-                return WEIR_BAD_REQUEST;
-            at += length;
-        } else if (first <= 0x9f) {
-            children = first >= 0x90 ? first & 0x0fu : 2u * (first & 0x0fu);
-            is_container = true;
-            at++;
-        } else {
-            enum weir_error error = sized_step(&at, end, &children, &is_container);
-            if (error != WEIR_OK)
-                return error;
-        }
-        if (is_container) {
-            if (depth == depth_max)
-                return WEIR_BAD_REQUEST;
-            /* Each child takes a byte or more: a claim beyond what is there needs no walk to be found out. */
-            if (children > (size_t)(end - at))
-                return WEIR_AGAIN;
-            waiting[depth++] = left;
-            left = children;
-        }
-        while (left == 0) {
-            if (depth == 0) {
-                *size_out = (size_t)(at - data.data);
-                return WEIR_OK;
-            }
-            left = waiting[--depth];
-        }
-    }
+    enum weir_error error = step(&at, end, &children, &is_container);
+    if (error == WEIR_OK && is_container)
+        error = children_scan(&at, end, children, depth_max);
+    if (error == WEIR_OK)
+        *size_out = (size_t)(at - data.data);
+    return error;
 }
