@@ -33,14 +33,15 @@ struct behaviour {
 
     /* Handles one message. Anything but WEIR_OK fails the turn: the actor is suspended with its mailbox
      * kept, the message in hand included, and its supervisor is told. The behaviour must then have left
-     * its state as it was before the message (or mend it in on_restart). Messages it sent stay sent. What it changed in
-     * *message stays changed for the next attempt: a batch can note how far it came. */
+     * its state as it was before the message (or mend it in on_restart). Messages it sent stay sent. What it
+     * changed in *message stays changed for the next attempt: a batch can note how far it came. */
     enum weir_error (*on_message)(struct turn *turn, void *state, struct message *message);
 
     /* Optional: once at the end of each turn that handled a message, e.g. to pass on what was gathered. */
     void (*on_turn_end)(struct turn *turn, void *state);
 
-    /* Optional: before the message that failed is tried again; state is the last good one. A failure fails the restart. */
+    /* Optional: before the message that failed is tried again; state is the last good one. A failure fails
+     * the restart: it counts as one more failure, and the supervisor is told. */
     enum weir_error (*on_restart)(struct turn *turn, void *state, enum weir_error cause);
 
     /* Optional: the actor ends; releases what the state holds. May send, cannot refuse. */
@@ -55,7 +56,7 @@ struct actor_options {
     uint32_t attempts_max;     /* tries of one message before it is a dead letter; 0: 3; at most 255 */
     weir_actor supervisor;     /* told of start, failure and end; none: a failure ends the actor */
     struct budget *budget;     /* what its turn's allocations may be charged to; borrowed; may be NULL */
-    const char *label;         /* for people: "topic a/b"; copied, cut at 63 bytes; NULL: none (costs memory when set) */
+    const char *label;         /* for people: "topic a/b"; copied, cut at 63 bytes (costs 128 bytes); NULL: none */
 };
 
 /* Spawns an actor; it starts on a worker in its first turn, before any message. options may be NULL.
@@ -97,18 +98,21 @@ void turn_shutdown_defer(struct turn *turn);
 /* Ends this turn after this message; the rest of the mailbox waits for another turn. */
 void turn_yield(struct turn *turn);
 
-/* Mutes the caller's mailbox: no more data messages are taken in (WEIR_FULL), and nobody is told of room, until it is unmuted.
- * Those taken in already still come, and so does control. Senders that looked just before may yet push one each. */
+/* Mutes the caller's mailbox: no more data messages are taken in (WEIR_FULL), and nobody is told of room, until it is
+ * unmuted. Those taken in already still come, and so does control. Senders that looked just before may yet push one
+ * each. */
 void turn_mute(struct turn *turn, bool is_muted);
 
 /* ----------------------------------------------------------------------- from anywhere, turns included */
 
 /* As turn_send and turn_control, with from given (may be none). For threads that are no workers. */
-WEIR_MUST_USE enum weir_error actor_send(struct runtime *runtime, weir_actor from, weir_actor to, const struct message *message);
-WEIR_MUST_USE enum weir_error actor_control(struct runtime *runtime, weir_actor from, weir_actor to, const struct message *message);
+WEIR_MUST_USE enum weir_error actor_send(struct runtime *runtime, weir_actor from, weir_actor to,
+                                         const struct message *message);
+WEIR_MUST_USE enum weir_error actor_control(struct runtime *runtime, weir_actor from, weir_actor to,
+                                            const struct message *message);
 
-/* Runs a suspended actor on: on_restart, then the message that failed again, unless that has had attempts_max tries, in
- * which case it goes to the runtime's on_dead_letter. delay_ns: not before then (backoff). WEIR_STALE. */
+/* Runs a suspended actor on: on_restart, then the message that failed again, unless that has had attempts_max tries,
+ * in which case it goes to the runtime's on_dead_letter. delay_ns: not before then (backoff). WEIR_STALE. */
 WEIR_MUST_USE enum weir_error actor_restart(struct runtime *runtime, weir_actor actor, uint64_t delay_ns);
 
 /* Ends an actor without its consent, after the message in hand at the latest (a suspended one at once). */

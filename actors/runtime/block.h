@@ -32,8 +32,8 @@ struct actor {
      * (relaxed: a late reader is caught by the envelope's generation). */
     _Atomic uint32_t generation;
     _Atomic uint64_t mailbox;      /* mailbox.h */
-    _Atomic uint32_t mailbox_max;  /* data messages, and MAILBOX_MUTED; written at spawn and by its worker, read by senders:
-                                      relaxed, as nothing but the bound hangs on it */
+    _Atomic uint32_t mailbox_max;  /* data messages, and MAILBOX_MUTED; written at spawn and by its worker, read by
+                                      senders: relaxed, as nothing but the bound hangs on it */
     _Atomic uint32_t refused;      /* any sender adds; relaxed, a statistic */
     _Atomic uint32_t timers;       /* first timer; written under the timers' lock, read at the end (see timers.c) */
     uint32_t index;                /* class and slot; the same for the slot's life, written at spawn */

@@ -4,6 +4,7 @@
 #include "actors/base/clock.h"
 #include "actors/runtime/park.h"
 #include "actors/runtime/state.h"
+#include "actors/runtime/threads.h"
 
 /* How long a pool thread waits before it offers a result again to an actor whose control lane is full. */
 #define OFFER_AGAIN_NS NS_PER_MS
@@ -75,9 +76,10 @@ static enum weir_error pool_grow(struct blocking *blocking)
 {
     if (blocking->count < blocking->threads_idle + 1 || blocking->threads_count == blocking->threads_max)
         return WEIR_OK;
-    int error = pthread_create(&blocking->threads[blocking->threads_count], NULL, pool_main, blocking);
+    enum weir_error error =
+        thread_start(&blocking->threads[blocking->threads_count], "weir-blocking", pool_main, blocking);
     if (error)
-        return blocking->threads_count ? WEIR_OK : WEIR_NO_MEMORY;
+        return blocking->threads_count ? WEIR_OK : error;
     blocking->threads_count++;
     return WEIR_OK;
 }

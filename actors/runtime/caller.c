@@ -44,10 +44,13 @@ struct actor *actor_find(const struct runtime *runtime, weir_actor handle)
     uint32_t index = (uint32_t)handle.bits;
     uint32_t class = index >> ACTOR_CLASS_SHIFT;
     uint32_t generation = (uint32_t)(handle.bits >> 32);
-    if (__builtin_expect(class >= ACTOR_CLASSES, 0))
+    uint32_t slot = index & ACTOR_CLASS_SLOTS_MAX;
+    /* A made-up handle must not lead to memory that is not there. */
+    if (__builtin_expect(class >= ACTOR_CLASSES, 0) ||
+        __builtin_expect(slot > atomic_load_explicit(&runtime->slot_last[class], memory_order_relaxed), 0))
         return NULL;
-    struct actor *actor = slots_at(runtime->actors[class], index & ACTOR_CLASS_SLOTS_MAX);
-    /* Generation 0 is the handle of nobody; slot 0 must not even be looked at. */
+    struct actor *actor = slots_at(runtime->actors[class], slot);
+    /* Generation 0 is the handle of nobody. */
     if (generation == 0 || atomic_load_explicit(&actor->generation, memory_order_relaxed) != generation)
         return NULL;
     return actor;

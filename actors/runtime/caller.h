@@ -52,8 +52,9 @@ bool actor_is_live(const struct runtime *runtime, weir_actor handle);
 
 /* Sends on the lanes and bounds that flags say: 0 data, ENVELOPE_CONTROL, with ENVELOPE_COMMAND for the
  * runtime's own. WEIR_FULL, WEIR_STALE, WEIR_NO_MEMORY. */
-WEIR_MUST_USE enum weir_error caller_post(struct runtime *runtime, struct caller *caller, weir_actor from, weir_actor to,
-                                          const struct message *message, uint32_t flags, uint32_t control_max);
+WEIR_MUST_USE enum weir_error caller_post(struct runtime *runtime, struct caller *caller, weir_actor from,
+                                          weir_actor to, const struct message *message, uint32_t flags,
+                                          uint32_t control_max);
 
 /* Gives an actor that has work a turn: on the caller's worker, else on any. Once per transition from idle. */
 void caller_schedule(struct runtime *runtime, struct caller *caller, struct actor *actor);

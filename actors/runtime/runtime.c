@@ -9,6 +9,7 @@
 #include "actors/runtime/orders.h"
 #include "actors/runtime/park.h"
 #include "actors/runtime/state.h"
+#include "actors/runtime/threads.h"
 
 /* Slots at most: address space is reserved for them, memory only as they are used. */
 #define ENVELOPES_MAX (UINT32_C(1) << 28)
@@ -143,10 +144,10 @@ enum weir_error runtime_start(struct runtime *runtime)
         return WEIR_OK;
     enum weir_error error = watch_start(&runtime->watch, runtime);
     for (unsigned i = 0; i < runtime->config.workers && !error; i++) {
-        if (pthread_create(&runtime->workers[i].thread, NULL, worker_main, &runtime->workers[i]) != 0) {
+        error = thread_start(&runtime->workers[i].thread, "weir-worker", worker_main, &runtime->workers[i]);
+        if (error) {
             threads_join(runtime, i);
             atomic_store_explicit(&runtime->is_closed, false, memory_order_seq_cst);
-            error = WEIR_NO_MEMORY;
         }
     }
     runtime->is_started = error == WEIR_OK;

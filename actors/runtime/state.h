@@ -33,8 +33,8 @@ struct runtime {
     struct worker *workers;       /* config.workers of them; simulated: one */
     struct caller foreign[CALLERS_FOREIGN];
 
-    /* Highest slot in use so far, each class; any spawner raises it (relaxed), runtime_stop reads it after
-     * is_stopping (both sequentially consistent there). */
+    /* Highest slot in use so far, each class; any spawner raises it (relaxed: who has a handle learnt it from a
+     * spawn), lookups check handles by it, and runtime_stop goes up to it. */
     _Atomic uint32_t slot_last[ACTOR_CLASSES];
 
     struct actor_list global;     /* actors scheduled by threads that are no workers */

@@ -134,7 +134,7 @@ static weir_timer timer_handle(const struct timer *timer, uint32_t index)
 static struct timer *timer_find(const struct timers *timers, uint64_t bits)
 {
     uint32_t index = (uint32_t)bits;
-    if (index == 0 || index >= TIMERS_MAX)
+    if (index == 0 || index > timers->slot_last)
         return NULL;
     struct timer *timer = timer_at(timers, index);
     return timer->is_live && timer->generation == (uint32_t)(bits >> 32) ? timer : NULL;
@@ -196,6 +196,8 @@ static enum weir_error timer_arm(struct runtime *runtime, const struct timer *li
     timer->generation = generation;
     timer->is_live = true;
     timers->live++;
+    if (index > timers->slot_last)
+        timers->slot_last = index;
     actor_list_add(timers, actor, index);
     uint64_t now = runtime_now_ns(runtime);
     heap_push(timers, index, delay_ns > UINT64_MAX - 1 - now ? UINT64_MAX - 1 : now + delay_ns);

@@ -26,6 +26,7 @@ struct timers {
     struct timer_entry *heap; /* 4 children each; heap[0] is due first */
     uint32_t count, capacity;
     uint32_t live;            /* armed, or fired and not handled yet */
+    uint32_t slot_last;       /* highest slot used so far: handles beyond it are made up */
     /* Deadline of heap[0], UINT64_MAX for none. Written under the lock (sequentially consistent, see
      * park.h), read by workers at will. */
     _Atomic uint64_t next_ns;
@@ -42,7 +43,8 @@ static inline uint64_t timers_next_ns(const struct timers *timers)
 /* Sends the messages of the timers that are due. Any thread with a caller. */
 void timers_fire(struct runtime *runtime, struct caller *caller, uint64_t now_ns);
 
-/* A timer's message is about to be handled: false when it was cancelled meanwhile. actor: whose it is, on its worker. */
+/* A timer's message is about to be handled: false when it was cancelled meanwhile. actor: whose it is, on its
+ * worker. */
 bool timers_claim(struct timers *timers, struct actor *actor, uint64_t timer);
 
 /* Ends an actor's timers; it is closed already. The actor's worker. */

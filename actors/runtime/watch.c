@@ -7,6 +7,7 @@
 #include "actors/runtime/park.h"
 #include "actors/runtime/state.h"
 #include "actors/runtime/status.h"
+#include "actors/runtime/threads.h"
 
 /* Some 0.3 % of a processor while anything runs, and nobody waits much longer behind a stuck turn. */
 #define WATCH_INTERVAL_NS NS_PER_MS
@@ -109,8 +110,9 @@ enum weir_error watch_start(struct watch *watch, struct runtime *runtime)
     watch->runtime = runtime;
     atomic_store(&watch->is_awake, 1);
     atomic_store(&watch->is_closed, false);
-    watch->is_running = pthread_create(&watch->thread, NULL, watch_main, watch) == 0;
-    return watch->is_running ? WEIR_OK : WEIR_NO_MEMORY;
+    enum weir_error error = thread_start(&watch->thread, "weir-watch", watch_main, watch);
+    watch->is_running = error == WEIR_OK;
+    return error;
 }
 
 void watch_stop(struct watch *watch)

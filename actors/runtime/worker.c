@@ -16,6 +16,8 @@
 
 /* What it costs to handle a message on the other core: its envelope, the mailbox, the sender's lines. */
 #define CROSSING_NS 400
+/* Dearer is as dear; so the average comes down soon when work gets cheap again. */
+#define COST_MAX_NS (20 * CROSSING_NS)
 /* A turn that lasts this long leaves what waits behind it to others. */
 #define STUCK_NS (100 * NS_PER_US)
 /* Between two looks at the clock. */
@@ -105,8 +107,11 @@ static void clock_tick(struct worker *worker)
     if (turns > 0) {
         uint64_t cost = elapsed / (messages > turns ? messages : turns);
         uint64_t before = atomic_load_explicit(&worker->cost_ns, memory_order_relaxed);
-        uint64_t mean = (before * 7 + (cost > UINT32_MAX ? UINT32_MAX : cost)) / 8;
-        atomic_store_explicit(&worker->cost_ns, (uint32_t)mean, memory_order_relaxed);
+        /* A batch during which the system ran somebody else looks dear: one alone must not count for much. */
+        uint64_t most = before * 2 + CROSSING_NS / 2;
+        uint64_t mean = (before * 7 + (cost > most ? most : cost)) / 8;
+        atomic_store_explicit(&worker->cost_ns, mean > COST_MAX_NS ? COST_MAX_NS : (uint32_t)mean,
+                              memory_order_relaxed);
         uint64_t fit = turns * CLOCK_BATCH_NS / (elapsed + 1);
         worker->clock_turns = fit < 1 ? 1 : fit > CLOCK_TURNS_MAX ? CLOCK_TURNS_MAX : (uint32_t)fit;
     }

@@ -148,6 +148,29 @@ static void an_ended_actor_is_stale_also_when_its_slot_serves_another(void **sta
     fixture_end(&fixture);
 }
 
+static void a_made_up_handle_is_stale_and_does_no_harm(void **state)
+{
+    (void)state;
+    struct fixture fixture = fixture_simulated(3);
+    struct message timer = {.tag = MESSAGE_TIMER};
+    struct message message = {.tag = TAG};
+    uint64_t random = 20261123;
+    weir_actor actor = fixture_spawn(&fixture, (struct probe){0}, (struct actor_options){0});
+    for (int i = 0; i < 100000; i++) {
+        random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        weir_actor made_up = {random};
+        weir_timer no_timer = {random};
+        assert_int_equal(actor_send(fixture.runtime, WEIR_ACTOR_NONE, made_up, &message), WEIR_STALE);
+        assert_int_equal(actor_stop(fixture.runtime, made_up, WEIR_OK), WEIR_STALE);
+        timer_cancel(fixture.runtime, no_timer);
+        timer.word[1] = random;
+        must(actor_control(fixture.runtime, WEIR_ACTOR_NONE, actor, &timer));
+        if (i % 1000 == 0)
+            fixture_settle(&fixture);
+    }
+    fixture_end(&fixture);
+}
+
 static enum weir_error take_hold(struct turn *turn, struct probe *probe, struct message *message)
 {
     if (message->word[0] == 1) {
@@ -252,6 +275,7 @@ int main(void)
         cmocka_unit_test(messages_keep_their_order_and_control_comes_first),
         cmocka_unit_test(control_that_arrives_in_a_turn_comes_before_the_next_data_message),
         cmocka_unit_test(an_ended_actor_is_stale_also_when_its_slot_serves_another),
+        cmocka_unit_test(a_made_up_handle_is_stale_and_does_no_harm),
         cmocka_unit_test(references_move_with_a_message_and_are_dropped_where_nobody_takes_them),
         cmocka_unit_test(threads_that_send_to_one_mailbox_lose_nothing_and_keep_their_order),
     };

@@ -216,6 +216,44 @@ static void who_waits_for_room_hears_of_it_when_the_actor_ends(void **state)
     fixture_end(&fixture);
 }
 
+enum { TAG_MUTE = 10, TAG_UNMUTE };
+
+static enum weir_error mute(struct turn *turn, struct probe *probe, struct message *message)
+{
+    struct told *told = probe->context;
+    told->handled += message->tag == TAG_WORK;
+    if (message->tag == TAG_MUTE || message->tag == TAG_UNMUTE)
+        turn_mute(turn, message->tag == TAG_MUTE);
+    return WEIR_OK;
+}
+
+static void a_muted_mailbox_refuses_data_and_tells_of_room_once_it_is_unmuted(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        struct told told = {0};
+        struct told rooms = {0};
+        struct fixture fixture = fixture_simulated(seed);
+        weir_actor target = fixture_spawn(&fixture, (struct probe){.on_message = mute, .context = &told},
+                                          (struct actor_options){.mailbox_max = 4});
+        struct message control = {.tag = TAG_MUTE};
+        must(actor_control(fixture.runtime, WEIR_ACTOR_NONE, target, &control));
+        fixture_settle(&fixture);
+        weir_actor producer = fixture_spawn(
+            &fixture, (struct probe){.on_message = produce, .context = &rooms, .other = target, .n = {50}},
+            (struct actor_options){0});
+        fixture_send(&fixture, producer, TAG_GO, 0);
+        fixture_settle(&fixture);
+        assert_int_equal(told.handled, 0);
+        assert_int_equal(rooms.rooms, 0);
+        control.tag = TAG_UNMUTE;
+        must(actor_control(fixture.runtime, WEIR_ACTOR_NONE, target, &control));
+        fixture_settle(&fixture);
+        assert_int_equal(told.handled, 50);
+        fixture_end(&fixture);
+    }
+}
+
 /* Ends of children whose supervisor cannot be told yet wait until it can. */
 static enum weir_error count_ends(struct turn *turn, struct probe *probe, struct message *message)
 {
@@ -255,6 +293,7 @@ int main(void)
         cmocka_unit_test(producers_that_wait_for_room_get_one_message_each_time_and_lose_nothing),
         cmocka_unit_test(room_comes_at_once_where_there_is_some_and_once_for_two_requests),
         cmocka_unit_test(who_waits_for_room_hears_of_it_when_the_actor_ends),
+        cmocka_unit_test(a_muted_mailbox_refuses_data_and_tells_of_room_once_it_is_unmuted),
         cmocka_unit_test(no_end_is_lost_when_more_children_end_than_a_control_lane_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
