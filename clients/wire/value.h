@@ -7,8 +7,8 @@
 #include "weir_error.h"
 
 /* depth counts arrays and maps inside one another: 5 has depth 0, [5] has 1. No value may be deeper than this, whatever
- * depth_max says: it bounds value_scan's stack. */
-#define VALUE_DEPTH_LIMIT 64
+ * depth_max says: it bounds value_scan's stack at 1 KiB, and is what an operator may allow (128) and two envelopes. */
+#define VALUE_DEPTH_LIMIT 136
 /* Levels that requests, replies and frames may put around a value ({"records": [[topic, value]]} has 3): what is read
  * whole may be that much deeper than a value alone, so that a value's depth counts the same however it travels. */
 #define VALUE_ENVELOPE_DEPTH 4
