@@ -54,10 +54,12 @@ enum topic_tag {
     TOPIC_PUBLISH = 0x100,
 
     /* control, to a topic */
-    TOPIC_SUBSCRIBE,    /* hold[0]: a block of struct topic_subscribe. from: the subscriber (sent on its behalf by the directory) */
+    TOPIC_SUBSCRIBE,    /* hold[0]: a block of struct topic_subscribe, sent by the directory. A refusal is TOPIC_ENDED on the
+                           subscriber's control lane, without TOPIC_BEGIN. */
     TOPIC_UNSUBSCRIBE,  /* detail: feed. No more messages of it come after those under way. */
     TOPIC_CREDIT,       /* detail: feed. word[0]: slot as given in TOPIC_BEGIN; word[1]: bytes more it may be sent */
-    TOPIC_CLEAR,        /* forgets state, new epoch: RESET to its subscribers. Replies TOPIC_DONE. */
+    TOPIC_CLEAR,        /* forgets state, new epoch: RESET to its subscribers. word[1]: only if this is still its seq (0: in
+                           any case), else WEIR_BUSY. Replies TOPIC_DONE. */
     TOPIC_DELETE,       /* ends it: ENDED to its subscribers. Replies TOPIC_DONE */
     TOPIC_DONE,         /* word[0]: enum weir_error; word[1]: as word[0] of the order */
 
@@ -108,6 +110,7 @@ const char *topic_cause_name(enum topic_cause cause);
 struct topic_subscribe {
     weir_actor subscriber;
     uint32_t sub, feed;             /* sub: the subscriber's own number; feed: unique in the broker */
+    uint32_t link;                  /* the directory's number of the feed */
     enum overflow_policy policy;    /* POLICY_RESYNC or POLICY_BLOCK */
     bool snapshot, updates;
     bool has_cursor;
@@ -129,6 +132,11 @@ struct topic_begin {
     uint16_t name_size;
     uint8_t name[];
 };
+
+/* The runtime's on_dead_letter: takes the record that failed out of a TOPIC_PUBLISH, has its topic publish it to $dead/TOPIC
+ * as a map {key, value, cause, attempts, seq, time}, and tells its publisher with TOPIC_NACK (WEIR_POISONED). Messages to other
+ * actors are logged and dropped. context is not used. */
+bool topic_dead_letter(struct turn *turn, struct message *message, enum weir_error cause, uint32_t attempts, void *context);
 
 /* ------------------------------------------------------------------------------------------- status */
 

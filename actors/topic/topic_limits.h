@@ -41,6 +41,8 @@
 /* A log bounded by age looks this many times an age for what is too old. */
 #define LOG_AGE_CHECKS 4
 
+/* Ensures and subscriptions waiting: a connection has a few under way, and there may be thousands of connections. */
+#define DIRECTORY_MAILBOX_MAX 8192
 /* Topics visited, or feeds undone, in one turn of the directory: well below a millisecond. */
 #define DIRECTORY_STEP_MAX 512
 /* What a dead letter's record may be wrapped with: cause, attempts, seq, time and the map around them. */

@@ -1,0 +1,147 @@
+/* Work over many topics, a bounded step in each turn: visiting all that match a new subscription, undoing all feeds of one
+ * that ended. In the directory's turns. */
+#include "actors/base/assert.h"
+#include "actors/topic/directory_state.h"
+#include "clients/wire/name.h"
+
+void directory_subscribed(struct turn *turn, struct directory *directory, weir_actor to, uint32_t sub, uint64_t topics,
+                          enum weir_error error)
+{
+    struct message reply = {.tag = DIRECTORY_SUBSCRIBED, .detail = sub, .word = {topics, 0, error}};
+    (void)directory;
+    (void)!turn_control(turn, to, &reply); /* who has 64,000 unread messages will be cut off before it misses this one */
+}
+
+void directory_job_add(struct turn *turn, struct directory *directory, uint32_t sub_index, enum sub_job job)
+{
+    struct sub *sub = directory_sub_at(directory, sub_index);
+    bool is_queued = sub->job != JOB_NONE;
+    sub->job = job;
+    if (!is_queued) {
+        sub->job_next = INDEX_NONE;
+        if (directory->job_first == INDEX_NONE)
+            directory->job_first = sub_index;
+        else
+            directory_sub_at(directory, directory->job_last)->job_next = sub_index;
+        directory->job_last = sub_index;
+    }
+    directory_jobs_continue(turn, directory);
+}
+
+void directory_jobs_continue(struct turn *turn, struct directory *directory)
+{
+    struct message message = {.tag = DIRECTORY_STEP};
+    if (directory->job_first != INDEX_NONE && !directory->is_step_sent)
+        directory->is_step_sent = turn_control(turn, directory->actor, &message) == WEIR_OK;
+}
+
+/* The next topic that the pattern matches; a pattern without wildcards looks it up. */
+static uint32_t visit_next(const struct directory *directory, struct sub *sub, uint32_t *steps_left)
+{
+    struct view pattern = view_of(sub->pattern, sub->pattern_size);
+    if (!pattern_has_wildcard(pattern)) {
+        uint32_t index = sub->visited ? INDEX_NONE : directory_topic_find(directory, pattern);
+        sub->visited = INDEX_NONE;
+        return index;
+    }
+    for (; sub->visited < directory->topics.used && *steps_left > 0; --*steps_left) {
+        uint32_t index = sub->visited++;
+        const struct topic_entry *entry = directory_topic_at(directory, index);
+        if (entry != NULL && pattern_matches(pattern, topic_entry_name(entry)))
+            return index;
+    }
+    return INDEX_NONE;
+}
+
+/* True: all topics there are have been visited, or the subscription cannot stand (*error). */
+static bool job_visit(struct turn *turn, struct directory *directory, uint32_t sub_index, uint32_t *steps_left,
+                      enum weir_error *error)
+{
+    struct sub *sub = directory_sub_at(directory, sub_index);
+    for (;;) {
+        uint32_t before = sub->visited;
+        uint32_t index = visit_next(directory, sub, steps_left);
+        if (index == INDEX_NONE)
+            return sub->visited >= directory->topics.used;
+        *error = directory_link(turn, directory, sub_index, index);
+        if (*error == WEIR_STALE)
+            *error = WEIR_OK; /* it has just ended */
+        if (*error == WEIR_BUSY) {
+            *error = WEIR_OK;
+            sub->visited = before;
+            *steps_left = 0; /* the topic has 64,000 orders to get through first */
+            return false;
+        }
+        if (*error)
+            return true;
+        if (*steps_left == 0)
+            return false;
+    }
+}
+
+static void visit_finish(struct turn *turn, struct directory *directory, uint32_t sub_index, enum weir_error error)
+{
+    struct sub *sub = directory_sub_at(directory, sub_index);
+    weir_actor subscriber = directory_subscriber(directory, sub);
+    if (error) {
+        directory_subscribed(turn, directory, subscriber, sub->sub, 0, error == WEIR_NO_MEMORY ? WEIR_BUSY : error);
+        directory_sub_end(turn, directory, sub_index, error);
+        sub->told = WEIR_ACTOR_NONE;
+        return;
+    }
+    /* Key and cursors were for the topics of now. */
+    arena_drop(directory->arena, sub->request);
+    arena_drop(directory->arena, sub->cursor_index);
+    sub->request = sub->cursor_index = WEIR_MSG_NONE;
+    sub->cursor_index_count = 0;
+    directory_subscribed(turn, directory, subscriber, sub->sub, sub->link_made, WEIR_OK);
+    if (!sub->updates && sub->links == INDEX_NONE)
+        directory_sub_free(directory, sub_index);
+}
+
+static bool job_undo(struct turn *turn, struct directory *directory, struct sub *sub, uint32_t *steps_left)
+{
+    for (; sub->links != INDEX_NONE && *steps_left > 0; --*steps_left) {
+        const struct feed_link *link = directory_link_at(directory, sub->links);
+        struct message message = {.tag = TOPIC_UNSUBSCRIBE, .detail = link->feed};
+        if (turn_control(turn, directory_topic_at(directory, link->topic)->actor, &message) == WEIR_FULL) {
+            *steps_left = 0;
+            return false;
+        }
+        directory_unlink(directory, sub->links);
+    }
+    return sub->links == INDEX_NONE;
+}
+
+static void undo_finish(struct turn *turn, struct directory *directory, uint32_t sub_index)
+{
+    const struct sub *sub = directory_sub_at(directory, sub_index);
+    struct message reply = {.tag = DIRECTORY_UNSUBSCRIBED, .detail = sub->sub, .word = {0, 0, sub->end_error}};
+    if (!actor_is_none(sub->told))
+        (void)!turn_control(turn, sub->told, &reply); /* as with DIRECTORY_SUBSCRIBED */
+    directory_sub_free(directory, sub_index);
+}
+
+void directory_jobs_step(struct turn *turn, struct directory *directory)
+{
+    uint32_t steps_left = DIRECTORY_STEP_MAX;
+    directory->is_step_sent = false;
+    while (directory->job_first != INDEX_NONE && steps_left > 0) {
+        uint32_t index = directory->job_first;
+        struct sub *sub = directory_sub_at(directory, index);
+        enum weir_error error = WEIR_OK;
+        --steps_left;
+        bool is_visit = sub->job == JOB_VISIT;
+        bool is_done = is_visit ? job_visit(turn, directory, index, &steps_left, &error)
+                                : job_undo(turn, directory, sub, &steps_left);
+        if (!is_done)
+            break;
+        directory->job_first = sub->job_next;
+        sub->job = JOB_NONE;
+        if (is_visit)
+            visit_finish(turn, directory, index, error);
+        else
+            undo_finish(turn, directory, index);
+    }
+    directory_jobs_continue(turn, directory);
+}

@@ -1,0 +1,399 @@
+/* Subscribers, their subscriptions, and the feeds these have at topics. In the directory's turns. */
+#include "actors/base/assert.h"
+#include "actors/base/limits.h"
+#include "actors/base/log.h"
+#include "actors/topic/directory_state.h"
+#include "clients/wire/name.h"
+
+struct sub *directory_sub_at(const struct directory *directory, uint32_t index) { return directory->subs.items[index]; }
+
+static struct subscriber *subscriber_at(const struct directory *directory, uint32_t index)
+{
+    return directory->subscribers.items[index];
+}
+
+weir_actor directory_subscriber(const struct directory *directory, const struct sub *sub)
+{
+    return sub->subscriber == INDEX_NONE ? WEIR_ACTOR_NONE : subscriber_at(directory, sub->subscriber)->actor;
+}
+
+struct feed_link *directory_link_at(const struct directory *directory, uint32_t index)
+{
+    struct feed_link *chunk = arena_data(directory->arena, directory->link_chunks[index / LINK_CHUNK]);
+    return &chunk[index % LINK_CHUNK];
+}
+
+/* ------------------------------------------------------------------------------------ subscribers */
+
+static uint32_t *subscriber_bucket(const struct directory *directory, weir_actor actor)
+{
+    uint32_t hash = directory_hash(directory, view_of(&actor.bits, sizeof actor.bits));
+    return &directory->subscriber_buckets[hash & (directory->subscriber_bucket_count - 1)];
+}
+
+static uint32_t subscriber_find(const struct directory *directory, weir_actor actor)
+{
+    uint32_t index = *subscriber_bucket(directory, actor);
+    while (index != INDEX_NONE && !actor_is_same(subscriber_at(directory, index)->actor, actor))
+        index = subscriber_at(directory, index)->next;
+    return index;
+}
+
+/* The record of a subscriber; a new one is watched, so that its subscriptions end with it. */
+static enum weir_error subscriber_ensure(struct directory *directory, weir_actor actor, uint32_t *index_out)
+{
+    *index_out = subscriber_find(directory, actor);
+    if (*index_out != INDEX_NONE)
+        return WEIR_OK;
+    weir_msg block;
+    enum weir_error error = arena_alloc(directory->arena, sizeof(struct subscriber), directory->feeds_budget, &block);
+    if (error)
+        return error;
+    struct subscriber *subscriber = arena_data(directory->arena, block);
+    uint32_t index = index_table_add(&directory->subscribers, subscriber);
+    if (index == INDEX_NONE) {
+        arena_drop(directory->arena, block);
+        return WEIR_FULL;
+    }
+    uint32_t *bucket = subscriber_bucket(directory, actor);
+    *subscriber = (struct subscriber){.block = block, .actor = actor, .subs = INDEX_NONE, .next = *bucket};
+    *bucket = index;
+    *index_out = index;
+    return actor_monitor(directory->runtime, directory->actor, actor);
+}
+
+static void subscriber_free(struct directory *directory, uint32_t index)
+{
+    struct subscriber *subscriber = subscriber_at(directory, index);
+    uint32_t *bucket = subscriber_bucket(directory, subscriber->actor);
+    while (*bucket != index)
+        bucket = &subscriber_at(directory, *bucket)->next;
+    *bucket = subscriber->next;
+    index_table_remove(&directory->subscribers, index);
+    arena_drop(directory->arena, subscriber->block);
+}
+
+/* ------------------------------------------------------------------------------------------ links */
+
+static enum weir_error link_chunk_add(struct directory *directory)
+{
+    if (directory->link_chunk_count == directory->link_chunk_max)
+        return WEIR_FULL;
+    weir_msg block;
+    enum weir_error error =
+        arena_alloc(directory->arena, LINK_CHUNK * sizeof(struct feed_link), directory->feeds_budget, &block);
+    if (error)
+        return error;
+    uint32_t first = directory->link_chunk_count * LINK_CHUNK;
+    directory->link_chunks[directory->link_chunk_count++] = block;
+    for (uint32_t i = LINK_CHUNK; i-- > 0;) {
+        *directory_link_at(directory, first + i) = (struct feed_link){.sub_next = directory->link_free};
+        directory->link_free = first + i;
+    }
+    return WEIR_OK;
+}
+
+static enum weir_error link_add(struct directory *directory, uint32_t sub_index, uint32_t topic_index, uint32_t *out)
+{
+    if (directory->link_count >= directory->feeds_max)
+        return WEIR_FULL;
+    if (directory->link_free == INDEX_NONE) {
+        enum weir_error error = link_chunk_add(directory);
+        if (error)
+            return error;
+    }
+    uint32_t index = directory->link_free;
+    struct feed_link *link = directory_link_at(directory, index);
+    struct sub *sub = directory_sub_at(directory, sub_index);
+    struct topic_entry *entry = directory_topic_at(directory, topic_index);
+    directory->link_free = link->sub_next;
+    if (++directory->feed_last == 0)
+        directory->feed_last = 1;
+    *link = (struct feed_link){.feed = directory->feed_last, .topic = topic_index, .sub = sub_index,
+                               .topic_next = entry->links, .topic_prev = INDEX_NONE,
+                               .sub_next = sub->links, .sub_prev = INDEX_NONE};
+    if (entry->links != INDEX_NONE)
+        directory_link_at(directory, entry->links)->topic_prev = index;
+    if (sub->links != INDEX_NONE)
+        directory_link_at(directory, sub->links)->sub_prev = index;
+    entry->links = sub->links = index;
+    sub->link_count++;
+    directory->link_count++;
+    *out = index;
+    return WEIR_OK;
+}
+
+void directory_unlink(struct directory *directory, uint32_t index)
+{
+    struct feed_link *link = directory_link_at(directory, index);
+    struct sub *sub = directory_sub_at(directory, link->sub);
+    struct topic_entry *entry = directory_topic_at(directory, link->topic);
+    REQUIRE(link->feed != 0);
+    if (link->topic_prev == INDEX_NONE)
+        entry->links = link->topic_next;
+    else
+        directory_link_at(directory, link->topic_prev)->topic_next = link->topic_next;
+    if (link->topic_next != INDEX_NONE)
+        directory_link_at(directory, link->topic_next)->topic_prev = link->topic_prev;
+    if (link->sub_prev == INDEX_NONE)
+        sub->links = link->sub_next;
+    else
+        directory_link_at(directory, link->sub_prev)->sub_next = link->sub_next;
+    if (link->sub_next != INDEX_NONE)
+        directory_link_at(directory, link->sub_next)->sub_prev = link->sub_prev;
+    sub->link_count--;
+    directory->link_count--;
+    *link = (struct feed_link){.sub_next = directory->link_free};
+    directory->link_free = index;
+}
+
+void directory_link_over(struct directory *directory, uint32_t link_index)
+{
+    uint32_t sub_index = directory_link_at(directory, link_index)->sub;
+    directory_unlink(directory, link_index);
+    const struct sub *sub = directory_sub_at(directory, sub_index);
+    /* A subscription without updates is over when all its snapshots are. */
+    if (!sub->updates && sub->links == INDEX_NONE && sub->job == JOB_NONE)
+        directory_sub_free(directory, sub_index);
+}
+
+/* The order to the topic. */
+static enum weir_error subscribe_block(const struct directory *directory, const struct sub *sub, struct view topic,
+                                       uint32_t link_index, weir_msg *out)
+{
+    const struct directory_subscribe *request =
+        msg_is_none(sub->request) ? NULL : arena_data(directory->arena, sub->request);
+    uint32_t key_size = request ? request->key_size : 0;
+    enum weir_error error =
+        arena_alloc(directory->arena, sizeof(struct topic_subscribe) + key_size, directory->feeds_budget, out);
+    if (error)
+        return error;
+    struct topic_subscribe *order = arena_data(directory->arena, *out);
+    *order = (struct topic_subscribe){
+        .subscriber = subscriber_at(directory, sub->subscriber)->actor, .sub = sub->sub,
+        .feed = directory_link_at(directory, link_index)->feed, .link = link_index, .policy = sub->policy,
+        .snapshot = sub->snapshot, .updates = sub->updates, .credit = sub->credit, .outbox_max = sub->outbox_max,
+        .key_size = (uint16_t)key_size};
+    if (key_size)
+        memcpy(order->key, request->bytes + request->pattern_size, key_size);
+    struct cursor cursor;
+    if (sub_cursor_find(directory, sub, topic, &cursor) == WEIR_OK) {
+        order->has_cursor = true;
+        order->epoch = cursor.epoch;
+        order->seq = cursor.seq;
+    }
+    return WEIR_OK;
+}
+
+enum weir_error directory_link(struct turn *turn, struct directory *directory, uint32_t sub_index, uint32_t topic_index)
+{
+    struct sub *sub = directory_sub_at(directory, sub_index);
+    const struct topic_entry *entry = directory_topic_at(directory, topic_index);
+    struct message message = {.tag = TOPIC_SUBSCRIBE};
+    uint32_t index;
+    enum weir_error error = link_add(directory, sub_index, topic_index, &index);
+    if (error)
+        return error;
+    error = subscribe_block(directory, sub, topic_entry_name(entry), index, &message.hold[0]);
+    if (!error) {
+        error = turn_control(turn, entry->actor, &message);
+        if (error)
+            arena_drop(directory->arena, message.hold[0]);
+    }
+    if (!error) {
+        sub->link_made++;
+        return WEIR_OK;
+    }
+    directory_unlink(directory, index);
+    return error == WEIR_FULL ? WEIR_BUSY : error;
+}
+
+void directory_feed_ended(struct directory *directory, const struct message *message)
+{
+    uint64_t index = message->word[0];
+    if (index >= (uint64_t)directory->link_chunk_count * LINK_CHUNK)
+        return;
+    const struct feed_link *link = directory_link_at(directory, (uint32_t)index);
+    if (link->feed == 0 || link->feed != message->detail)
+        return; /* undone from this side meanwhile */
+    directory_link_over(directory, (uint32_t)index);
+}
+
+/* ---------------------------------------------------------------------------------- subscriptions */
+
+static uint32_t sub_find(const struct directory *directory, weir_actor actor, uint32_t number)
+{
+    uint32_t subscriber = subscriber_find(directory, actor);
+    uint32_t index = subscriber == INDEX_NONE ? INDEX_NONE : subscriber_at(directory, subscriber)->subs;
+    while (index != INDEX_NONE && directory_sub_at(directory, index)->sub != number)
+        index = directory_sub_at(directory, index)->next;
+    return index;
+}
+
+/* Takes it off its subscriber's list, so that its number is free for another one. */
+static void sub_unlist(struct directory *directory, uint32_t index)
+{
+    struct sub *sub = directory_sub_at(directory, index);
+    if (sub->subscriber == INDEX_NONE)
+        return;
+    if (sub->prev == INDEX_NONE)
+        subscriber_at(directory, sub->subscriber)->subs = sub->next;
+    else
+        directory_sub_at(directory, sub->prev)->next = sub->next;
+    if (sub->next != INDEX_NONE)
+        directory_sub_at(directory, sub->next)->prev = sub->prev;
+    sub->subscriber = INDEX_NONE;
+}
+
+void directory_sub_free(struct directory *directory, uint32_t index)
+{
+    struct sub *sub = directory_sub_at(directory, index);
+    INVARIANT(sub->links == INDEX_NONE);
+    sub_unlist(directory, index);
+    index_table_remove(&directory->subs, index);
+    directory->sub_count--;
+    arena_drop(directory->arena, sub->request);
+    arena_drop(directory->arena, sub->cursor_index);
+    arena_drop(directory->arena, sub->block);
+}
+
+void directory_sub_end(struct turn *turn, struct directory *directory, uint32_t index, enum weir_error error)
+{
+    struct sub *sub = directory_sub_at(directory, index);
+    sub->end_error = error;
+    sub->told = directory_subscriber(directory, sub);
+    sub_unlist(directory, index);
+    directory_job_add(turn, directory, index, JOB_UNDO);
+}
+
+static enum weir_error sub_add(struct directory *directory, weir_actor actor, const struct directory_subscribe *request,
+                               uint32_t *index_out)
+{
+    uint32_t subscriber;
+    enum weir_error error = subscriber_ensure(directory, actor, &subscriber);
+    if (error)
+        return error;
+    weir_msg block;
+    error = arena_alloc(directory->arena, sizeof(struct sub) + request->pattern_size, directory->feeds_budget, &block);
+    if (error)
+        return error;
+    struct sub *sub = arena_data(directory->arena, block);
+    uint32_t index = index_table_add(&directory->subs, sub);
+    if (index == INDEX_NONE) {
+        arena_drop(directory->arena, block);
+        return WEIR_FULL;
+    }
+    struct subscriber *owner = subscriber_at(directory, subscriber);
+    *sub = (struct sub){.block = block, .subscriber = subscriber, .next = owner->subs, .prev = INDEX_NONE,
+                        .sub = request->sub, .links = INDEX_NONE, .job_next = INDEX_NONE,
+                        .snapshot = request->snapshot, .updates = request->updates, .policy = request->policy,
+                        .credit = request->credit, .outbox_max = request->outbox_max,
+                        .pattern_size = (uint16_t)request->pattern_size};
+    memcpy(sub->pattern, request->bytes, request->pattern_size);
+    if (owner->subs != INDEX_NONE)
+        directory_sub_at(directory, owner->subs)->prev = index;
+    owner->subs = index;
+    directory->sub_count++;
+    *index_out = index;
+    return WEIR_OK;
+}
+
+static enum weir_error request_check(const struct directory *directory, weir_msg block, weir_actor from)
+{
+    const struct directory_subscribe *request = msg_is_none(block) ? NULL : arena_data(directory->arena, block);
+    if (request == NULL || arena_size(directory->arena, block) < sizeof *request)
+        return WEIR_BAD_REQUEST;
+    uint64_t size = (uint64_t)request->pattern_size + request->key_size + request->cursors_size;
+    if (size > arena_size(directory->arena, block) - sizeof *request)
+        return WEIR_BAD_REQUEST;
+    if (pattern_check(view_of(request->bytes, request->pattern_size), NULL))
+        return WEIR_BAD_TOPIC;
+    /* The other policies are not served yet. A key is asked for once, not followed. */
+    if (request->policy != POLICY_RESYNC && request->policy != POLICY_BLOCK)
+        return WEIR_BAD_REQUEST;
+    if (request->key_size > KEY_SIZE_MAX + 5 || (request->key_size && (request->updates || !request->snapshot)))
+        return WEIR_BAD_REQUEST;
+    return sub_find(directory, from, request->sub) == INDEX_NONE ? WEIR_OK : WEIR_EXISTS;
+}
+
+/* A pattern without wildcards makes its topic, if it is to be followed. One that may not be made now is waited for. */
+static enum weir_error sub_ensure_topic(struct turn *turn, struct directory *directory, const struct sub *sub)
+{
+    struct view name = view_of(sub->pattern, sub->pattern_size);
+    uint32_t topic;
+    if (!sub->updates || pattern_has_wildcard(name) || name_is_reserved(name) ||
+        directory_topic_find(directory, name) != INDEX_NONE)
+        return WEIR_OK;
+    enum weir_error error = directory_topic_create(turn, directory, name, NULL, &topic);
+    return error == WEIR_NOT_FOUND ? WEIR_OK : error;
+}
+
+void directory_subscribe(struct turn *turn, struct directory *directory, struct message *message)
+{
+    const struct directory_subscribe *request = arena_data(directory->arena, message->hold[0]);
+    uint32_t number = request ? request->sub : 0, index;
+    enum weir_error error = request_check(directory, message->hold[0], message->from);
+    if (!error)
+        error = sub_add(directory, message->from, request, &index);
+    if (error) {
+        directory_subscribed(turn, directory, message->from, number, 0, error);
+        return;
+    }
+    struct sub *sub = directory_sub_at(directory, index);
+    sub->request = message_take(message, 0);
+    error = sub_cursors_index(directory, sub);
+    /* The topic is made before the visit begins, which then attaches to it like to any other. */
+    sub->job = JOB_VISIT;
+    if (!error)
+        error = sub_ensure_topic(turn, directory, sub);
+    sub->job = JOB_NONE;
+    if (error) {
+        directory_sub_free(directory, index);
+        directory_subscribed(turn, directory, message->from, number, 0, error == WEIR_NO_MEMORY ? WEIR_BUSY : error);
+        return;
+    }
+    directory_job_add(turn, directory, index, JOB_VISIT);
+}
+
+void directory_unsubscribe(struct turn *turn, struct directory *directory, const struct message *message)
+{
+    uint32_t index = sub_find(directory, message->from, message->detail);
+    struct message reply = {.tag = DIRECTORY_UNSUBSCRIBED, .detail = message->detail, .word = {0, 0, WEIR_NOT_FOUND}};
+    if (index != INDEX_NONE)
+        directory_sub_end(turn, directory, index, WEIR_OK);
+    else
+        (void)!turn_control(turn, message->from, &reply); /* nothing hangs on it */
+}
+
+void directory_close(struct turn *turn, struct directory *directory, weir_actor actor, bool is_gone)
+{
+    uint32_t index = subscriber_find(directory, actor);
+    if (index == INDEX_NONE)
+        return;
+    for (uint32_t sub = subscriber_at(directory, index)->subs; sub != INDEX_NONE;) {
+        uint32_t next = directory_sub_at(directory, sub)->next;
+        directory_sub_end(turn, directory, sub, WEIR_OK);
+        directory_sub_at(directory, sub)->told = WEIR_ACTOR_NONE;
+        sub = next;
+    }
+    if (is_gone)
+        subscriber_free(directory, index);
+}
+
+/* A subscription that is visiting topics comes by itself to those it has not looked at yet. */
+void directory_subs_attach(struct turn *turn, struct directory *directory, uint32_t topic_index)
+{
+    struct view name = topic_entry_name(directory_topic_at(directory, topic_index));
+    for (uint32_t i = 0; i < directory->subs.used; i++) {
+        const struct sub *sub = directory_sub_at(directory, i);
+        if (sub == NULL || !sub->updates || sub->job == JOB_UNDO)
+            continue;
+        if ((sub->job == JOB_VISIT && sub->visited <= topic_index) ||
+            !pattern_matches(view_of(sub->pattern, sub->pattern_size), name))
+            continue;
+        enum weir_error error = directory_link(turn, directory, i, topic_index);
+        /* What it cannot follow any more it must not seem to follow. */
+        if (error)
+            directory_sub_end(turn, directory, i, error == WEIR_NO_MEMORY ? WEIR_BUSY : error);
+    }
+}

@@ -1,0 +1,88 @@
+/* What others may look at: counters and feeds of a topic, under its lock, from any thread. */
+#include "actors/topic/state.h"
+
+void topic_shared_publish(struct turn *turn, struct topic *topic)
+{
+    struct topic_shared *shared = topic->shared;
+    uint32_t blocked = topic->blocked_slot;
+    pthread_mutex_lock(&shared->lock);
+    shared->actor = turn_self(turn);
+    shared->epoch = topic->epoch;
+    shared->seq = topic->ring.seq_last;
+    shared->weight = topic->ring.weight;
+    shared->state_bytes = topic->fold.bytes;
+    shared->entries = topic->fold.entries;
+    shared->ring_bytes = topic->ring.bytes;
+    shared->published = topic->published;
+    shared->refused = topic->refused;
+    shared->dead = topic->dead;
+    shared->resyncs = topic->resyncs;
+    shared->restarts = topic->restarts;
+    shared->is_stale = topic->failures > 0;
+    shared->last_cause = topic->last_cause;
+    shared->stashed = topic->stash_count;
+    shared->blocked_feed = blocked == FEED_NONE ? 0 : topic->feeds.table[blocked].feed;
+    shared->blocked_by = blocked == FEED_NONE ? WEIR_ACTOR_NONE : topic->feeds.table[blocked].subscriber;
+    shared->blocked_since_ns = topic->blocked_since_ns;
+    pthread_mutex_unlock(&shared->lock);
+}
+
+void topic_shared_status(struct runtime *runtime, struct topic_shared *shared, struct topic_status *out)
+{
+    struct actor_status actor = {.depth = 0};
+    pthread_mutex_lock(&shared->lock);
+    *out = (struct topic_status){
+        .actor = shared->actor, .kind = shared->kind, .epoch = shared->epoch, .seq = shared->seq,
+        .state_bytes = shared->state_bytes, .ring_bytes = shared->ring_bytes, .entries = shared->entries,
+        .depth_max = shared->depth_max, .published = shared->published, .refused = shared->refused,
+        .dead = shared->dead, .resyncs = shared->resyncs, .is_stale = shared->is_stale,
+        .restarts = shared->restarts, .last_cause = shared->last_cause, .blocked_feed = shared->blocked_feed,
+        .blocked_by = shared->blocked_by, .blocked_since_ns = shared->blocked_since_ns};
+    if (shared->feeds != NULL)
+        out->subscribers = shared->feeds->count;
+    out->depth = shared->stashed;
+    memcpy(out->name, shared->name, shared->name_size);
+    pthread_mutex_unlock(&shared->lock);
+    if (actor_status(runtime, out->actor, &actor) == WEIR_OK)
+        out->depth += actor.depth;
+}
+
+static const char *feed_phase_name(const struct feed *feed)
+{
+    if (feed->list == LIST_WAITING || feed->list == LIST_PARKED)
+        return "waiting";
+    return feed->phase == FEED_LIVE ? "live" : "snapshot";
+}
+
+static struct feed_status feed_status_of(const struct topic_shared *shared, const struct feed *feed)
+{
+    struct feed_status status = {
+        .sub = feed->sub, .feed = feed->feed, .subscriber = feed->subscriber, .policy = feed->policy,
+        .phase = feed_phase_name(feed), .credit = feed->credit > 0 ? (uint64_t)feed->credit : 0,
+        .resyncs = feed->resyncs};
+    memcpy(status.topic, shared->name, shared->name_size);
+    if (feed->phase == FEED_BEGIN || feed->phase == FEED_ENDED)
+        return status;
+    status.seq = feed->cursor.seq - 1;
+    status.lag = shared->seq > status.seq ? shared->seq - status.seq : 0;
+    if (feed->phase == FEED_LIVE && shared->weight > feed->weight)
+        status.lag_bytes = (size_t)(shared->weight - feed->weight);
+    return status;
+}
+
+bool topic_shared_feeds_each(struct topic_shared *shared, bool (*each)(const struct feed_status *status, void *context),
+                             void *context)
+{
+    bool goes_on = true;
+    pthread_mutex_lock(&shared->lock);
+    const struct feeds *feeds = shared->feeds;
+    for (uint32_t slot = 0; feeds != NULL && goes_on && slot < feeds->capacity; slot++) {
+        const struct feed *feed = &feeds->table[slot];
+        if (feed->phase == FEED_FREE)
+            continue;
+        struct feed_status status = feed_status_of(shared, feed);
+        goes_on = each(&status, context);
+    }
+    pthread_mutex_unlock(&shared->lock);
+    return goes_on;
+}
