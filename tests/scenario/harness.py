@@ -29,6 +29,7 @@ from session import Op, Session
 ROOT = Path(__file__).resolve().parent.parent.parent
 BINARY = Path(os.environ.get("WEIR_BINARY", ROOT / "build/release/weir")).resolve()
 STOCK = BINARY.parent / "stock"  # programs on libnng's own sockets, built with the binary
+WEIR_TEST = BINARY.parent / "scenario/weir-test"  # the same with a fold that fails or is slow on demand
 
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_CONNECT, EXIT_TIMEOUT = range(5)
 
@@ -115,7 +116,8 @@ class Lines:
 class Broker:
     """`weir serve` on a free port, an ipc socket and an admin socket of its own."""
 
-    def __init__(self, topics=(), options=(), config=None, environment=None, start=True):
+    def __init__(self, topics=(), options=(), config=None, environment=None, start=True, binary=BINARY):
+        self.binary = binary
         self.directory = Path(tempfile.mkdtemp(prefix="weir-", dir="/tmp"))  # short: ipc paths end at 107 bytes
         self.tcp = f"tcp://127.0.0.1:{free_port()}"
         self.ipc = f"ipc://{self.directory}/data.sock"
@@ -134,7 +136,7 @@ class Broker:
     def start(self):
         """Starts the process and returns once it takes connections and answers its admin socket."""
         self.process = subprocess.Popen(
-            [BINARY, "serve", "--listen", self.tcp, "--listen", self.ipc, "--admin", self.admin, *self.options],
+            [self.binary, "serve", "--listen", self.tcp, "--listen", self.ipc, "--admin", self.admin, *self.options],
             cwd=self.directory, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors="replace")
         self.output = Lines(self.process.stdout, self.directory / "broker.log")
@@ -347,4 +349,4 @@ class Follower:
 
 __all__ = ["BINARY", "EXIT_CONNECT", "EXIT_OK", "EXIT_REFUSED", "EXIT_TIMEOUT", "EXIT_USAGE", "PATIENCE", "ROOT", "STOCK",
            "WAIT", "Broker", "Closed", "Feed", "Follower", "Op", "Peer", "Push", "Refused", "Request", "Session",
-           "cli", "deadline", "free_port", "nngcat", "sanitized", "wait_until"]
+           "WEIR_TEST", "cli", "deadline", "free_port", "nngcat", "sanitized", "wait_until"]
