@@ -1,0 +1,326 @@
+/* Benchmarks of actors that share: big, chameneos, bounded_buffer. Handlers run in turns. */
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/bench/actors/bench.h"
+
+/* --------------------------------------------------------------------------------------------------- big */
+
+static uint64_t big_actors, big_pings;
+static weir_actor *big;
+static weir_actor big_sink;
+
+struct bigger {
+    uint64_t index, random, left, received;
+};
+
+static enum weir_error bigger_start(struct turn *turn, void *state, const void *args)
+{
+    (void)turn;
+    memcpy(state, args, sizeof(struct bigger));
+    return WEIR_OK;
+}
+
+static enum weir_error bigger_message(struct turn *turn, void *state, struct message *message)
+{
+    struct bigger *self = state;
+    if (message->tag == PING) {
+        self->received++;
+        tell(turn, message->from, PONG, message->word[0], 0);
+    } else if (message->tag == STOP) {
+        tell(turn, message->from, TOTAL, (self->index + 1) * self->received, 0);
+    } else if (self->left == 0) {
+        tell(turn, big_sink, DONE, 0, 0);
+    } else {
+        self->left--;
+        self->random = (self->random * 1309 + 13849) & 65535;
+        tell(turn, big[(self->random >> 4) % big_actors], PING, self->index, 0);
+    }
+    return WEIR_OK;
+}
+
+struct sink {
+    uint64_t done, totals, sum;
+};
+
+static enum weir_error sink_message(struct turn *turn, void *state, struct message *message)
+{
+    struct sink *self = state;
+    if (message->tag == BEGIN) {
+        for (uint64_t i = 0; i < big_actors; i++)
+            tell(turn, big[i], PONG, 0, 0);
+    } else if (message->tag == DONE) {
+        if (++self->done == big_actors) {
+            for (uint64_t i = 0; i < big_actors; i++)
+                tell(turn, big[i], STOP, 0, 0);
+        }
+    } else {
+        self->sum += message->word[0];
+        if (++self->totals == big_actors)
+            bench_finish(self->sum);
+    }
+    return WEIR_OK;
+}
+
+static const struct behaviour bigger = {
+    .name = "big", .state_size = sizeof(struct bigger), .on_start = bigger_start, .on_message = bigger_message};
+static const struct behaviour sink = {.name = "sink", .state_size = sizeof(struct sink), .on_message = sink_message};
+
+static void run_big(struct outcome *outcome)
+{
+    big_actors = param("actors", 120);
+    big_pings = param("pings", 20000);
+    outcome->msgs = 2 * big_actors * big_pings;
+    big = allocate(big_actors, sizeof *big);
+    big_sink = spawn(&sink, NULL, 0);
+    for (uint64_t i = 0; i < big_actors; i++) {
+        struct bigger args = {.index = i, .random = i, .left = big_pings};
+        big[i] = spawn(&bigger, &args, sizeof args);
+    }
+    begin(big_sink);
+}
+
+/* ---------------------------------------------------------------------------------------------- chameneos */
+
+static uint64_t creature_count;
+static weir_actor mall_actor;
+
+struct creature {
+    uint64_t color, meetings;
+};
+
+static uint64_t complement(uint64_t a, uint64_t b)
+{
+    return a == b ? a : 3 - a - b;
+}
+
+static enum weir_error creature_start(struct turn *turn, void *state, const void *args)
+{
+    struct creature *self = state;
+    memcpy(&self->color, args, sizeof self->color);
+    tell(turn, mall_actor, MEET, self->color, 0);
+    return WEIR_OK;
+}
+
+static enum weir_error creature_message(struct turn *turn, void *state, struct message *message)
+{
+    struct creature *self = state;
+    if (message->tag == STOP) {
+        tell(turn, mall_actor, TOTAL, self->meetings, 0);
+        return WEIR_OK;
+    }
+    if (message->tag == MATCH) {
+        self->color = complement(self->color, message->word[0]);
+        tell(turn, (weir_actor){message->word[1]}, CHANGE, self->color, 0);
+    } else {
+        self->color = message->word[0];
+    }
+    self->meetings++;
+    tell(turn, mall_actor, MEET, self->color, 0);
+    return WEIR_OK;
+}
+
+struct mall {
+    weir_actor waiting;
+    uint64_t left, totals, sum;
+};
+
+static enum weir_error mall_message(struct turn *turn, void *state, struct message *message)
+{
+    struct mall *self = state;
+    if (message->tag == TOTAL) {
+        self->sum += message->word[0];
+        if (++self->totals == creature_count)
+            bench_finish(self->sum);
+    } else if (self->left == 0) {
+        tell(turn, message->from, STOP, 0, 0);
+    } else if (actor_is_none(self->waiting)) {
+        self->waiting = message->from;
+    } else {
+        tell(turn, self->waiting, MATCH, message->word[0], message->from.bits);
+        self->waiting = WEIR_ACTOR_NONE;
+        self->left--;
+    }
+    return WEIR_OK;
+}
+
+static enum weir_error mall_start(struct turn *turn, void *state, const void *args)
+{
+    (void)turn;
+    memcpy(&((struct mall *)state)->left, args, sizeof(uint64_t));
+    return WEIR_OK;
+}
+
+static const struct behaviour creature = {
+    .name = "creature", .state_size = sizeof(struct creature), .on_start = creature_start, .on_message = creature_message};
+static const struct behaviour mall = {
+    .name = "mall", .state_size = sizeof(struct mall), .on_start = mall_start, .on_message = mall_message};
+
+static void chameneos(struct outcome *outcome)
+{
+    uint64_t meetings = param("meetings", 1000000);
+    creature_count = param("creatures", 100);
+    outcome->msgs = 4 * meetings + 3 * creature_count;
+    mall_actor = spawn(&mall, &meetings, sizeof meetings);
+    for (uint64_t i = 0; i < creature_count; i++) {
+        uint64_t color = i % 3;
+        spawn(&creature, &color, sizeof color);
+    }
+}
+
+/* ----------------------------------------------------------------------------------------- bounded_buffer */
+
+static uint64_t producer_count, consumer_count, buffer_size, item_count, buffer_peak;
+static weir_actor *producers, *consumers;
+
+struct item_producer {
+    uint64_t next, end;
+};
+
+static enum weir_error item_producer_start(struct turn *turn, void *state, const void *args)
+{
+    (void)turn;
+    memcpy(state, args, sizeof(struct item_producer));
+    return WEIR_OK;
+}
+
+static enum weir_error item_producer_message(struct turn *turn, void *state, struct message *message)
+{
+    struct item_producer *self = state;
+    if (self->next < self->end)
+        tell(turn, message->from, ITEM, self->next++, 0);
+    else
+        tell(turn, message->from, ENDED, 0, 0);
+    return WEIR_OK;
+}
+
+static enum weir_error item_consumer_message(struct turn *turn, void *state, struct message *message)
+{
+    uint64_t *sum = state;
+    if (message->tag == STOP) {
+        tell(turn, message->from, TOTAL, *sum, 0);
+        return WEIR_OK;
+    }
+    *sum += message->word[0];
+    tell(turn, message->from, AVAILABLE, 0, 0);
+    return WEIR_OK;
+}
+
+/* First in, first out, in fixed memory. */
+struct fifo {
+    uint64_t *slots;
+    uint64_t first, count, capacity;
+};
+
+static void fifo_push(struct fifo *fifo, uint64_t value)
+{
+    uint64_t at = fifo->first + fifo->count++;
+    fifo->slots[at >= fifo->capacity ? at - fifo->capacity : at] = value;
+}
+
+static uint64_t fifo_pop(struct fifo *fifo)
+{
+    uint64_t value = fifo->slots[fifo->first];
+    fifo->first = fifo->first + 1 == fifo->capacity ? 0 : fifo->first + 1;
+    fifo->count--;
+    return value;
+}
+
+struct manager {
+    struct fifo pending, idle, held;
+    uint64_t ended, totals, sum;
+};
+
+static void manager_item(struct turn *turn, struct manager *self, struct message *message)
+{
+    if (self->idle.count > 0)
+        tell(turn, (weir_actor){fifo_pop(&self->idle)}, ITEM, message->word[0], 0);
+    else
+        fifo_push(&self->pending, message->word[0]);
+    if (self->pending.count > buffer_peak)
+        buffer_peak = self->pending.count;
+    if (self->pending.count >= buffer_size - producer_count)
+        fifo_push(&self->held, message->from.bits);
+    else
+        tell(turn, message->from, PRODUCE, 0, 0);
+}
+
+static void manager_available(struct turn *turn, struct manager *self, weir_actor consumer)
+{
+    if (self->pending.count == 0) {
+        fifo_push(&self->idle, consumer.bits);
+        return;
+    }
+    tell(turn, consumer, ITEM, fifo_pop(&self->pending), 0);
+    if (self->held.count > 0)
+        tell(turn, (weir_actor){fifo_pop(&self->held)}, PRODUCE, 0, 0);
+}
+
+static enum weir_error manager_message(struct turn *turn, void *state, struct message *message)
+{
+    struct manager *self = state;
+    if (message->tag == BEGIN) {
+        self->pending = (struct fifo){allocate(buffer_size, sizeof(uint64_t)), 0, 0, buffer_size};
+        self->idle = (struct fifo){allocate(consumer_count, sizeof(uint64_t)), 0, 0, consumer_count};
+        self->held = (struct fifo){allocate(producer_count, sizeof(uint64_t)), 0, 0, producer_count};
+        for (uint64_t i = 0; i < consumer_count; i++)
+            fifo_push(&self->idle, consumers[i].bits);
+        for (uint64_t i = 0; i < producer_count; i++)
+            tell(turn, producers[i], PRODUCE, 0, 0);
+        return WEIR_OK;
+    }
+    if (message->tag == TOTAL) {
+        self->sum += message->word[0];
+        if (++self->totals == consumer_count)
+            bench_finish(self->sum);
+        return WEIR_OK;
+    }
+    if (message->tag == ITEM)
+        manager_item(turn, self, message);
+    else if (message->tag == AVAILABLE)
+        manager_available(turn, self, message->from);
+    else
+        self->ended++;
+    if (self->ended == producer_count && self->pending.count == 0 && self->idle.count == consumer_count) {
+        for (uint64_t i = 0; i < consumer_count; i++)
+            tell(turn, consumers[i], STOP, 0, 0);
+        self->ended++;
+    }
+    return WEIR_OK;
+}
+
+static const struct behaviour item_producer = {.name = "producer",
+                                               .state_size = sizeof(struct item_producer),
+                                               .on_start = item_producer_start,
+                                               .on_message = item_producer_message};
+static const struct behaviour item_consumer = {
+    .name = "consumer", .state_size = sizeof(uint64_t), .on_message = item_consumer_message};
+static const struct behaviour manager = {.name = "manager", .state_size = sizeof(struct manager), .on_message = manager_message};
+
+static void bounded_buffer(struct outcome *outcome)
+{
+    producer_count = param("producers", 40);
+    consumer_count = param("consumers", 40);
+    buffer_size = param("buffer", 50);
+    item_count = param("items", 25000);
+    outcome->msgs = 4 * producer_count * item_count + 2 * producer_count + 2 * consumer_count;
+    producers = allocate(producer_count, sizeof *producers);
+    consumers = allocate(consumer_count, sizeof *consumers);
+    for (uint64_t i = 0; i < producer_count; i++) {
+        struct item_producer args = {i * item_count, (i + 1) * item_count};
+        producers[i] = spawn(&item_producer, &args, sizeof args);
+    }
+    for (uint64_t i = 0; i < consumer_count; i++)
+        consumers[i] = spawn(&item_consumer, NULL, 0);
+    begin(spawn(&manager, NULL, 0));
+}
+
+static void bounded_buffer_report(struct outcome *outcome)
+{
+    snprintf(outcome->extra, sizeof outcome->extra, ",\"buffer_peak\":%llu", (unsigned long long)buffer_peak);
+}
+
+const struct benchmark share_benchmarks[] = {{"big", run_big, NULL},
+                                             {"chameneos", chameneos, NULL},
+                                             {"bounded_buffer", bounded_buffer, bounded_buffer_report},
+                                             {NULL, NULL, NULL}};
