@@ -177,25 +177,35 @@ static void connection_on_gone(struct connection *connection)
     connection_resume(connection, PAUSE_URGENT);
     connection_resume(connection, PAUSE_REQUESTS);
     if (!connection_is_over(connection))
-        connection_timer(connection, TIMER_LINGER, GONE_MS, false);
+        connection_timer(connection, TIMER_GONE, GONE_MS, false);
 }
 
-static void connection_drain(struct connection *connection, enum weir_error error)
+/* Nothing more is read, and once nothing is on its way to topics or back the connection finishes; at once, where an
+ * operator wants it gone. */
+static void connection_drain(struct connection *connection, bool is_at_once)
 {
-    if (connection->is_closing || connection->is_finishing)
-        return;
     connection->is_draining = true;
-    if (connection->ops->on_drain != NULL)
-        connection->ops->on_drain(connection, error);
+    connection->is_drained = connection->is_drained || is_at_once;
+    connection_pause(connection, PAUSE_DRAIN);
+}
+
+static bool connection_is_pending(const struct connection *connection)
+{
+    return connection->publisher.parked_count > 0 || connection->requests.used > 0 ||
+           (connection->paused & PAUSE_DIRECTORY) != 0 ||
+           (connection->ops->has_pending != NULL && connection->ops->has_pending(connection));
 }
 
 /* What the turn left to be done about an end that was asked for. */
 static void connection_settle(struct connection *connection)
 {
-    bool is_waiting = connection->publisher.parked_count > 0 || connection->requests.used > 0 ||
-                      (connection->paused & PAUSE_DIRECTORY) != 0;
-    if (connection->is_draining && !is_waiting)
+    bool is_due = connection->is_draining && !connection->is_finishing;
+    if (is_due && (connection->is_drained || !connection_is_pending(connection))) {
+        if (connection->ops->on_drain != NULL)
+            connection->ops->on_drain(connection);
         connection_finish(connection);
+        output_pump(connection);
+    }
     if (!connection->is_finishing || connection->is_lingering || connection->is_closing)
         return;
     if (!output_is_idle(&connection->output))
@@ -206,10 +216,13 @@ static void connection_settle(struct connection *connection)
 
 /* --------------------------------------------------------------------------------------------- messages */
 
+/* What topics hold back may still find room once the pipe is gone. */
 static void connection_on_linger(struct connection *connection)
 {
-    /* Of an earlier end than the one that is waited for, perhaps; both are bounds. */
-    connection_close(connection);
+    if (connection->is_closing)
+        return;
+    connection->is_closing = true;
+    sp_pipe_close(connection->pipe);
 }
 
 static void connection_on_tick(struct connection *connection)
@@ -233,6 +246,9 @@ static void connection_on_timer(struct connection *connection, enum connection_t
     switch (timer) {
     case TIMER_LINGER:
         connection_on_linger(connection);
+        return;
+    case TIMER_GONE:
+        connection->is_forced = true;
         return;
     case TIMER_RETRY:
         connection_on_retry(connection);
@@ -285,11 +301,11 @@ static void connection_dispatch(struct connection *connection, struct message *m
     case CONNECTION_WAKE:
         return;
     case CONNECTION_DRAIN:
-        connection_drain(connection, (enum weir_error)message->detail);
+        connection_drain(connection, message->detail != 0);
         return;
     case MESSAGE_SHUTDOWN:
         turn_shutdown_defer(connection->turn);
-        connection_drain(connection, WEIR_CLOSED);
+        connection_drain(connection, false);
         return;
     case MESSAGE_ROOM:
         connection_on_room(connection, message->from);
@@ -345,7 +361,7 @@ static void connection_on_turn_end(struct turn *turn, void *actor)
     }
     connection_counters_set(connection);
     /* A pump that took urgent bytes or replies may have ended a pause. */
-    if (connection->is_resumed && connection->paused == 0)
+    if (connection->is_resumed && (connection->paused == 0 || connection->is_finishing))
         connection_wake(connection);
     connection->turn = NULL;
 }

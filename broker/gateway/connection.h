@@ -36,7 +36,7 @@ enum connection_tag {
     CONNECTION_CLOSED,
     /* control, from itself: there is more to send */
     CONNECTION_WAKE,
-    /* control, from the roster: end in order. detail: enum weir_error to tell a session */
+    /* control, from the roster: end in order. detail: 1: without waiting for topics */
     CONNECTION_DRAIN,
 };
 
@@ -47,6 +47,7 @@ enum pause {
     PAUSE_REQUESTS = 4,   /* as many requests outstanding as may be */
     PAUSE_URGENT = 8,     /* the peer does not read the answers to what it sends */
     PAUSE_MEMORY = 16,    /* no receive block could be had; tried again soon */
+    PAUSE_DRAIN = 64,     /* the connection ends once what it has is done with */
     PAUSE_ORDERS = 32,    /* the directory has no room for what was asked of it */
 };
 
@@ -56,6 +57,7 @@ enum connection_timer {
     TIMER_REQUESTS,  /* some request's deadline */
     TIMER_RETRY,     /* memory, or a topic or directory that did not answer */
     TIMER_LINGER,    /* the end of a finishing connection */
+    TIMER_GONE,      /* the end of one whose peer has left */
 };
 
 /* What a record's fate is told by: on_handed of the ops below. */
@@ -92,8 +94,10 @@ struct connection_ops {
     /* Optional: each of these as its name says. */
     void (*on_timer)(struct connection *connection, enum connection_timer timer);
     void (*on_turn_end)(struct connection *connection);
-    /* Optional: the connection is asked to end in order; the default is to finish at once. */
-    void (*on_drain)(struct connection *connection, enum weir_error error);
+    /* Optional: answers are still to come from topics, so that an end in order waits. */
+    bool (*has_pending)(const struct connection *connection);
+    /* Optional: the connection is about to finish in order: tells the peer. */
+    void (*on_drain)(struct connection *connection);
     /* Optional: what on_body refused in a way that the peer can be told of, before the connection finishes. */
     void (*on_refused)(struct connection *connection, enum weir_error error, const char *text);
     /* Optional: the connection ends; releases what state holds. */
@@ -136,7 +140,8 @@ struct connection {
     bool is_closing;                   /* the pipe was told to close */
     bool is_gone;                      /* the pipe has closed; what waits for topics still does */
     bool is_finishing;                 /* nothing more is read; closes when all is sent */
-    bool is_draining;                  /* asked to end once nothing is held back */
+    bool is_draining;                  /* asked to end once nothing is on its way */
+    bool is_drained;                   /* and not to wait for that */
     bool is_forced;                    /* does not wait for topics to take what they hold back */
     bool is_lingering;                 /* all is sent; the peer has a moment to read it */
     bool is_started;                   /* on_start ran: the pipe has its owner */

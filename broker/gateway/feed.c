@@ -3,7 +3,7 @@
  * outbox is dropped and counted. In the connection's turns. */
 #include "actors/base/assert.h"
 #include "broker/gateway/connection.h"
-#include "broker/gateway/feeds.h"
+#include "broker/gateway/follows.h"
 
 enum {
     FEED_SUB = 1,
@@ -12,7 +12,7 @@ enum {
 };
 
 struct feed_state {
-    struct feeds feeds;
+    struct follows follows;
     size_t waiting; /* bytes of pairs in the queue */
 };
 
@@ -52,7 +52,7 @@ static void feed_begin(struct connection *connection, struct message *message)
 {
     struct feed_state *state = connection->state;
     const struct topic_begin *begin = arena_data(connection->arena, message->hold[0]);
-    struct feed *feed = feeds_ensure(connection, &state->feeds, message->detail);
+    struct followed *feed = follows_ensure(connection, &state->follows, message->detail);
     if (feed == NULL) {
         gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
         connection_close(connection);
@@ -63,19 +63,19 @@ static void feed_begin(struct connection *connection, struct message *message)
     feed->granted = FEED_CREDIT;
     arena_drop(connection->arena, feed->begin);
     feed->begin = message_take(message, 0);
-    atomic_store_explicit(&connection->counters.feeds, state->feeds.count, memory_order_relaxed);
+    atomic_store_explicit(&connection->counters.feeds, state->follows.count, memory_order_relaxed);
 }
 
 static void feed_updates(struct connection *connection, struct message *message)
 {
     struct feed_state *state = connection->state;
-    struct feed *feed = feeds_find(&state->feeds, message->detail);
+    struct followed *feed = follows_find(&state->follows, message->detail);
     struct topic_run run = topic_run_read(message);
     if (feed == NULL)
         return;
     size_t size = run.pairs.size + run.value.size;
-    feed_came(feed, size);
-    feed_rendered(connection, feed, size, FEED_CREDIT);
+    followed_came(feed, size);
+    followed_rendered(connection, feed, size, FEED_CREDIT);
     if (message->tag == TOPIC_ENTRIES)
         return;
     if (state->waiting + size > connection->config.outbox_bytes && state->waiting > 0) {
@@ -93,10 +93,10 @@ static void feed_updates(struct connection *connection, struct message *message)
 static void feed_ended(struct connection *connection, const struct message *message)
 {
     struct feed_state *state = connection->state;
-    struct feed *feed = feeds_find(&state->feeds, message->detail);
+    struct followed *feed = follows_find(&state->follows, message->detail);
     if (feed != NULL)
-        feeds_remove(connection, &state->feeds, feed);
-    atomic_store_explicit(&connection->counters.feeds, state->feeds.count, memory_order_relaxed);
+        follows_remove(connection, &state->follows, feed);
+    atomic_store_explicit(&connection->counters.feeds, state->follows.count, memory_order_relaxed);
 }
 
 static void feed_message(struct connection *connection, struct message *message)
@@ -182,7 +182,7 @@ static struct view item_pair(struct connection *connection, const struct topic_r
 static bool feed_render(struct connection *connection, struct gather *gather, struct message *item, bool *done)
 {
     struct feed_state *state = connection->state;
-    struct feed *feed = feeds_find(&state->feeds, item->detail);
+    struct followed *feed = follows_find(&state->follows, item->detail);
     struct topic_run run = topic_run_read(item);
     if (feed == NULL) {
         /* Its topic ended: what waits for the peer has no name any more. */
@@ -209,7 +209,7 @@ static bool feed_render(struct connection *connection, struct gather *gather, st
 static void feed_close(struct connection *connection)
 {
     struct feed_state *state = connection->state;
-    feeds_fini(connection, &state->feeds);
+    follows_fini(connection, &state->follows);
     connection_order(connection, &(struct message){.tag = DIRECTORY_CLOSE});
 }
 

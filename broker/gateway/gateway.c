@@ -223,7 +223,7 @@ size_t gateway_drain(struct gateway *gateway, uint64_t deadline_ms)
     gateway_stop_accepting(gateway);
     weir_actor *actors;
     size_t count = actors_copy(gateway, &actors);
-    struct message message = {.tag = CONNECTION_DRAIN, .detail = WEIR_CLOSED};
+    struct message message = {.tag = CONNECTION_DRAIN};
     for (size_t i = 0; i < count; i++)
         (void)!actor_control(gateway->runtime, WEIR_ACTOR_NONE, actors[i], &message);
     free(actors);

@@ -158,9 +158,9 @@ static bool entry_continues(const struct topic_entry *entry, uint64_t number_wor
         return false;
     if (TOPIC_ACK_LEVEL(number_word) != TOPIC_ACK_LEVEL(entry->number_word))
         return false;
-    return owner == 0 && TOPIC_ACK_LEVEL(number_word) == ACK_NONE && number_word == entry->number_word
-               ? true
-               : TOPIC_NUMBER(number_word) == TOPIC_NUMBER(entry->number_word) + entry->count;
+    /* Those of a request, and of a PUSH peer, have one number for all. */
+    return number_word == entry->number_word ||
+           TOPIC_NUMBER(number_word) == TOPIC_NUMBER(entry->number_word) + entry->count;
 }
 
 enum weir_error publisher_add(struct connection *connection, struct topic_entry *entry, struct view key,

@@ -206,7 +206,7 @@ static bool requests_on_ack(struct connection *connection, const struct message 
     uint64_t number = message->word[0];
     if ((number & REQUEST_NUMBER_BIT) == 0)
         return false;
-    struct request_slot *slot = request_find(connection, (uint32_t)number);
+    struct request_slot *slot = request_find(connection, (uint32_t)(number >> REQUEST_NUMBER_SHIFT) & UINT32_C(0x7fffffff));
     if (slot == NULL)
         return true;
     slot->answered += message->detail;

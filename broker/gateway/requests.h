@@ -17,14 +17,17 @@ struct handed;
 #define REQUEST_ANSWER_MS 30000
 /* Subscriptions that stand for a `get` have this bit, so that they never meet a session's own. */
 #define REQUEST_SUB_BIT (UINT32_C(1) << 31)
-/* Publishers' numbers of records that belong to requests have this bit; sessions' own must not. */
+/* Publishers' numbers of records that belong to requests have this bit; sessions' own must not. A topic counts up from the
+ * number of a batch, so the token stands above room for a whole batch. */
 #define REQUEST_NUMBER_BIT (UINT64_C(1) << 60)
+#define REQUEST_NUMBER_SHIFT 16
+_Static_assert(TOPIC_BATCH_MAX < 1 << REQUEST_NUMBER_SHIFT, "a batch's numbers must not reach the next token");
 
 enum request_kind { REQUEST_PUBLISH, REQUEST_GET };
 
 /* One outstanding request. */
 struct request_slot {
-    uint32_t token;              /* 0: free; never the same for two requests that are close in time */
+    uint32_t token;              /* 0: free; 31 bits; never the same for two requests that are close in time */
     enum request_kind kind;
     uint64_t id;                 /* a session's */
     uint8_t hops[REQUEST_HOPS_SIZE_MAX]; /* a REQ peer's */

@@ -291,7 +291,7 @@ enum weir_error gateway_disconnect(struct gateway *gateway, uint64_t id)
     pthread_mutex_unlock(&gateway->lock);
     if (actor_is_none(actor))
         return WEIR_NOT_FOUND;
-    struct message message = {.tag = CONNECTION_DRAIN, .detail = WEIR_CLOSED, .word = {1}};
+    struct message message = {.tag = CONNECTION_DRAIN, .detail = 1};
     enum weir_error error = actor_control(gateway->runtime, WEIR_ACTOR_NONE, actor, &message);
     return error == WEIR_STALE ? WEIR_NOT_FOUND : error;
 }

@@ -116,9 +116,9 @@ static enum weir_error publish_one(struct connection *connection, uint32_t token
     enum weir_error error = publisher_topic(connection, record->topic, &entry);
     if (error == WEIR_AGAIN)
         return error;
+    uint64_t number = REQUEST_NUMBER_BIT | (uint64_t)token << REQUEST_NUMBER_SHIFT;
     if (error == WEIR_OK)
-        error = publisher_add(connection, entry, record->key, record->value,
-                              TOPIC_NUMBER_WORD(REQUEST_NUMBER_BIT | token, ack), token);
+        error = publisher_add(connection, entry, record->key, record->value, TOPIC_NUMBER_WORD(number, ack), token);
     struct request_slot *slot = request_find(connection, token);
     ENSURE(slot != NULL);
     slot->count++;

@@ -3,14 +3,14 @@
  *
  * A topic may send a feed its window of bytes; what it sent counts until it has been rendered for the peer, so that a peer
  * that does not read stalls its own feeds and nothing else. */
-#ifndef BROKER_GATEWAY_FEEDS_H
-#define BROKER_GATEWAY_FEEDS_H
+#ifndef BROKER_GATEWAY_FOLLOWS_H
+#define BROKER_GATEWAY_FOLLOWS_H
 
 #include "actors/topic/topic.h"
 
 struct connection;
 
-struct feed {
+struct followed {
     uint32_t id;          /* the broker's number; 0: a free place of the table */
     uint32_t owner;       /* whoever made it: a session's subscription */
     uint32_t slot;        /* the topic's own, for TOPIC_CREDIT */
@@ -20,27 +20,27 @@ struct feed {
     int64_t waiting;      /* bytes that came and are not rendered yet */
 };
 
-struct feeds {
+struct follows {
     weir_msg block;
-    struct feed *places;
+    struct followed *places;
     uint32_t capacity, count;
 };
 
 /* NULL when there is none. Valid until the next ensure or remove. */
-struct feed *feeds_find(const struct feeds *feeds, uint32_t id);
+struct followed *follows_find(const struct follows *follows, uint32_t id);
 /* A new or present one; NULL without memory. A new one has nothing but its id. */
-struct feed *feeds_ensure(struct connection *connection, struct feeds *feeds, uint32_t id);
-void feeds_remove(struct connection *connection, struct feeds *feeds, struct feed *feed);
+struct followed *follows_ensure(struct connection *connection, struct follows *follows, uint32_t id);
+void follows_remove(struct connection *connection, struct follows *follows, struct followed *followed);
 /* Removes those of one owner. */
-void feeds_remove_owner(struct connection *connection, struct feeds *feeds, uint32_t owner);
-void feeds_fini(struct connection *connection, struct feeds *feeds);
+void follows_remove_owner(struct connection *connection, struct follows *follows, uint32_t owner);
+void follows_fini(struct connection *connection, struct follows *follows);
 
 /* Bytes came from the topic; bytes were rendered. The latter gives the topic more credit once half of its window is free. */
-void feed_came(struct feed *feed, size_t size);
-void feed_rendered(struct connection *connection, struct feed *feed, size_t size, size_t window);
+void followed_came(struct followed *followed, size_t size);
+void followed_rendered(struct connection *connection, struct followed *followed, size_t size, size_t window);
 
 /* Each of so many feeds' share of an outbox. */
-size_t feed_window(size_t outbox_bytes, size_t feed_count);
+size_t follow_window(size_t outbox_bytes, size_t feed_count);
 
 /* Takes the next pair off items: its bytes as they go on the wire, key|nil and value. False at the end. */
 bool pair_next(struct view *items, struct view *pair);

@@ -1,0 +1,141 @@
+/* The topics that a connection follows, in an open-addressing table. In the connection's turns. */
+#include "broker/gateway/follows.h"
+
+#include "actors/base/assert.h"
+#include "broker/gateway/connection.h"
+
+enum { PLACES_FIRST = 8, WINDOW_MIN = 1024, WINDOW_MAX = 256 * 1024 };
+
+static uint32_t place_of(const struct follows *follows, uint32_t id)
+{
+    return (uint32_t)(((uint64_t)id * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & (follows->capacity - 1);
+}
+
+struct followed *follows_find(const struct follows *follows, uint32_t id)
+{
+    if (follows->count == 0 || id == 0)
+        return NULL;
+    for (uint32_t at = place_of(follows, id);; at = (at + 1) & (follows->capacity - 1)) {
+        if (follows->places[at].id == id)
+            return &follows->places[at];
+        if (follows->places[at].id == 0)
+            return NULL;
+    }
+}
+
+static struct followed *place_vacant(struct follows *follows, uint32_t id)
+{
+    uint32_t at = place_of(follows, id);
+    while (follows->places[at].id != 0)
+        at = (at + 1) & (follows->capacity - 1);
+    return &follows->places[at];
+}
+
+/* At most half full, so that looking is short. */
+static bool follows_grow(struct connection *connection, struct follows *follows)
+{
+    struct follows grown = {.capacity = follows->capacity == 0 ? PLACES_FIRST : follows->capacity * 2, .count = follows->count};
+    size_t size = grown.capacity * sizeof *grown.places;
+    if (arena_alloc(connection->arena, size, connection->budget, &grown.block) != WEIR_OK)
+        return false;
+    grown.places = arena_data(connection->arena, grown.block);
+    memset(grown.places, 0, size);
+    for (uint32_t i = 0; i < follows->capacity; i++)
+        if (follows->places[i].id != 0)
+            *place_vacant(&grown, follows->places[i].id) = follows->places[i];
+    arena_drop(connection->arena, follows->block);
+    *follows = grown;
+    return true;
+}
+
+struct followed *follows_ensure(struct connection *connection, struct follows *follows, uint32_t id)
+{
+    REQUIRE(id != 0);
+    struct followed *followed = follows_find(follows, id);
+    if (followed != NULL)
+        return followed;
+    if (follows->count * 2 >= follows->capacity && !follows_grow(connection, follows))
+        return NULL;
+    followed = place_vacant(follows, id);
+    *followed = (struct followed){.id = id};
+    follows->count++;
+    return followed;
+}
+
+/* Closes the hole at `at` by moving back what would no longer be found behind it. */
+static void places_close(struct follows *follows, uint32_t at)
+{
+    uint32_t mask = follows->capacity - 1, hole = at;
+    for (uint32_t i = (at + 1) & mask; follows->places[i].id != 0; i = (i + 1) & mask) {
+        uint32_t home = place_of(follows, follows->places[i].id);
+        bool is_between = ((i - home) & mask) < ((i - hole) & mask);
+        if (is_between)
+            continue;
+        follows->places[hole] = follows->places[i];
+        hole = i;
+    }
+    follows->places[hole] = (struct followed){.id = 0};
+}
+
+void follows_remove(struct connection *connection, struct follows *follows, struct followed *followed)
+{
+    arena_drop(connection->arena, followed->begin);
+    follows->count--;
+    places_close(follows, (uint32_t)(followed - follows->places));
+}
+
+void follows_remove_owner(struct connection *connection, struct follows *follows, uint32_t owner)
+{
+    /* Removing moves later ones into the same place, or, around the end, ones that were looked at. */
+    for (uint32_t i = 0; i < follows->capacity;) {
+        if (follows->places[i].id != 0 && follows->places[i].owner == owner)
+            follows_remove(connection, follows, &follows->places[i]);
+        else
+            i++;
+    }
+}
+
+void follows_fini(struct connection *connection, struct follows *follows)
+{
+    for (uint32_t i = 0; i < follows->capacity; i++)
+        arena_drop(connection->arena, follows->places[i].begin);
+    arena_drop(connection->arena, follows->block);
+    *follows = (struct follows){.count = 0};
+}
+
+size_t follow_window(size_t outbox_bytes, size_t feed_count)
+{
+    size_t window = outbox_bytes / (feed_count == 0 ? 1 : feed_count);
+    if (window < WINDOW_MIN)
+        return WINDOW_MIN;
+    return window > WINDOW_MAX ? WINDOW_MAX : window;
+}
+
+void followed_came(struct followed *followed, size_t size)
+{
+    followed->granted -= (int64_t)size;
+    followed->waiting += (int64_t)size;
+}
+
+void followed_rendered(struct connection *connection, struct followed *followed, size_t size, size_t window)
+{
+    followed->waiting -= (int64_t)size;
+    int64_t missing = (int64_t)window - followed->granted - followed->waiting;
+    if (missing < (int64_t)window / 2)
+        return;
+    struct message message = {
+        .tag = TOPIC_CREDIT, .detail = followed->id, .word = {followed->slot, (uint64_t)missing}};
+    /* Where its control lane is full the next bytes ask again; a topic that has ended needs none. */
+    if (turn_control(connection->turn, followed->topic, &message) == WEIR_OK)
+        followed->granted += missing;
+}
+
+bool pair_next(struct view *items, struct view *pair)
+{
+    struct view before = *items, key, value;
+    /* Stored values were checked when they came; merging may only make them deeper by what was allowed. */
+    if (items_next(items, UINT8_MAX, &key, &value) != WEIR_OK)
+        return false;
+    *pair = view_of(before.data, (size_t)(items->data - before.data));
+    return true;
+}

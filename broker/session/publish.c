@@ -1,0 +1,246 @@
+/* PUBLISH frames to topics, and their answers back. A record is answered once: refused here, or by its topic. In the
+ * connection's turns. */
+#include "actors/base/assert.h"
+#include "broker/session/state.h"
+#include "clients/wire/name.h"
+
+enum { ALIASES_FIRST = 16, RETRY_MS = 100 };
+
+/* ------------------------------------------------------------------------------------------- answers */
+
+void session_ack_flush(struct connection *connection)
+{
+    struct pending_ack *ack = &session_of(connection)->ack;
+    if (ack->count == 0)
+        return;
+    struct frame frame = {.op = FRAME_ACK};
+    frame.as.ack.number = ack->number;
+    frame.as.ack.count = ack->count;
+    frame.as.ack.epoch = ack->epoch;
+    frame.as.ack.seq = ack->seq;
+    ack->count = 0;
+    session_frame(connection, &frame, SESSION_FRAME_MAX);
+}
+
+/* seq 0: accepted, so none of the records has one yet. */
+static void ack_add(struct connection *connection, uint64_t number, uint32_t count, uint64_t epoch, uint64_t seq)
+{
+    struct pending_ack *ack = &session_of(connection)->ack;
+    bool is_next = ack->count > 0 && number == ack->number + ack->count && epoch == ack->epoch &&
+                   ack->count <= UINT32_MAX - count &&
+                   (seq == 0 ? ack->seq == 0 : ack->seq != 0 && seq == ack->seq + ack->count);
+    if (is_next) {
+        ack->count += count;
+        return;
+    }
+    session_ack_flush(connection);
+    *ack = (struct pending_ack){.number = number, .count = count, .epoch = epoch, .seq = seq};
+}
+
+static void refused_send(struct connection *connection, uint64_t number, uint32_t count, enum weir_error error,
+                         const char *text, struct view topic)
+{
+    session_ack_flush(connection); /* answers of one topic keep their order */
+    struct frame frame = {.op = FRAME_REFUSED};
+    frame.as.refused.number = number;
+    frame.as.refused.count = count;
+    frame.as.refused.code = view_text(weir_error_code(error));
+    frame.as.refused.message = view_text(text);
+    frame.as.refused.topic = topic;
+    if (error == WEIR_BUSY || error == WEIR_NO_MEMORY) {
+        frame.as.refused.cause = view_text(error == WEIR_BUSY ? "mailbox" : "memory");
+        frame.as.refused.retry_ms = RETRY_MS;
+    }
+    session_frame(connection, &frame, SESSION_FRAME_MAX);
+}
+
+void session_on_handed(struct connection *connection, const struct handed *handed, enum weir_error error)
+{
+    if (handed->owner != 0) {
+        requests_on_handed(connection, handed, error);
+        return;
+    }
+    uint64_t number = TOPIC_NUMBER(handed->number_word);
+    enum ack_level level = TOPIC_ACK_LEVEL(handed->number_word);
+    if (error != WEIR_OK)
+        refused_send(connection, number, handed->count, error, weir_error_text(error), handed->topic);
+    else if (level == ACK_ACCEPTED)
+        ack_add(connection, number, handed->count, 0, 0);
+    else if (level == ACK_FOLDED)
+        session_of(connection)->unanswered += handed->count;
+}
+
+void session_on_ack(struct connection *connection, const struct message *message)
+{
+    struct session *session = session_of(connection);
+    uint64_t number = message->word[0];
+    uint32_t count = message->detail;
+    if (message->tag == TOPIC_ACK) {
+        ack_add(connection, number, count, message->word[1], message->word[2]);
+        session->unanswered -= session->unanswered < count ? session->unanswered : count;
+        return;
+    }
+    enum weir_error error = (enum weir_error)message->word[1];
+    /* Records of lower levels are answered when they are refused, too; nobody waits for those. */
+    session->unanswered -= session->unanswered < count ? session->unanswered : count;
+    refused_send(connection, number, count, error, weir_error_text(error), view_of(NULL, 0));
+}
+
+/* ------------------------------------------------------------------------------------------- aliases */
+
+static bool aliases_reserve(struct connection *connection, uint32_t alias)
+{
+    struct session *session = session_of(connection);
+    if (alias < session->alias_count)
+        return true;
+    uint32_t count = session->alias_count == 0 ? ALIASES_FIRST : session->alias_count * 2;
+    while (count <= alias)
+        count *= 2;
+    weir_msg block;
+    if (arena_alloc(connection->arena, count * sizeof *session->aliases, connection->budget, &block) != WEIR_OK)
+        return false;
+    struct alias *aliases = arena_data(connection->arena, block);
+    memset(aliases, 0, count * sizeof *aliases);
+    if (session->alias_count > 0)
+        memcpy(aliases, session->aliases, session->alias_count * sizeof *aliases);
+    arena_drop(connection->arena, session->alias_block);
+    session->alias_block = block;
+    session->aliases = aliases;
+    session->alias_count = count;
+    return true;
+}
+
+enum weir_error session_alias(struct connection *connection, const struct frame *frame)
+{
+    struct session *session = session_of(connection);
+    struct view topic = frame->as.alias.topic;
+    uint32_t alias = frame->as.alias.alias;
+    const char *reason = "the alias is for no valid topic name";
+    if (name_check(topic, &reason) != WEIR_OK)
+        return session_refuse(connection, REFUSAL_TOPIC_NAME, WEIR_BAD_TOPIC, reason);
+    if (alias >= connection->config.aliases_max)
+        return session_refuse(connection, REFUSAL_QUOTA, WEIR_FULL, "the alias is beyond the broker's bound");
+    weir_msg name;
+    if (!aliases_reserve(connection, alias) ||
+        arena_alloc(connection->arena, topic.size, connection->budget, &name) != WEIR_OK)
+        return session_refuse(connection, REFUSAL_MEMORY, WEIR_NO_MEMORY, weir_error_text(WEIR_NO_MEMORY));
+    memcpy(arena_data(connection->arena, name), topic.data, topic.size);
+    arena_drop(connection->arena, session->aliases[alias].name);
+    session->aliases[alias].name = name;
+    return WEIR_OK;
+}
+
+void session_aliases_fini(struct connection *connection)
+{
+    struct session *session = session_of(connection);
+    for (uint32_t i = 0; i < session->alias_count; i++)
+        arena_drop(connection->arena, session->aliases[i].name);
+    arena_drop(connection->arena, session->alias_block);
+    session->alias_block = WEIR_MSG_NONE;
+    session->alias_count = 0;
+}
+
+/* ---------------------------------------------------------------------------------------- publishing */
+
+/* The name that a PUBLISH frame means. */
+static enum weir_error publish_name(struct connection *connection, const struct frame *frame, struct view *name,
+                                    const char **reason)
+{
+    struct session *session = session_of(connection);
+    if (!frame->as.publish.has_alias) {
+        *name = frame->as.publish.topic;
+        return name_check(*name, reason);
+    }
+    uint32_t alias = frame->as.publish.alias;
+    *reason = "the alias stands for no topic";
+    if (alias >= session->alias_count || msg_is_none(session->aliases[alias].name))
+        return WEIR_BAD_REQUEST;
+    weir_msg block = session->aliases[alias].name;
+    *name = view_of(arena_data(connection->arena, block), arena_size(connection->arena, block));
+    return WEIR_OK;
+}
+
+/* What can be said of the whole frame before its items are looked at. */
+static enum weir_error publish_check(struct connection *connection, const struct frame *frame, size_t body_size)
+{
+    struct session *session = session_of(connection);
+    if (session->in_received >= session->in_granted)
+        return session_refuse(connection, REFUSAL_CREDIT, WEIR_PROTOCOL, "more data was sent than credit allowed");
+    session->in_received += body_size;
+    if (frame->as.publish.count > connection->config.records_per_message_max)
+        return session_refuse(connection, REFUSAL_RECORD_COUNT, WEIR_BAD_REQUEST, "the frame holds too many records");
+    if (frame->as.publish.number >= REQUEST_NUMBER_BIT)
+        return session_refuse(connection, REFUSAL_MALFORMED, WEIR_BAD_REQUEST, "record numbers are at most 60 bits");
+    return WEIR_OK;
+}
+
+/* Refuses the rest of the frame: all of it has one topic and one ack level. */
+static enum weir_error publish_refuse_rest(struct connection *connection, const struct frame *frame,
+                                           enum weir_error error, const char *reason, struct view topic)
+{
+    struct session *session = session_of(connection);
+    uint32_t count = frame->as.publish.count - session->published;
+    session->is_publishing = false;
+    if (count == 0)
+        return WEIR_OK;
+    publisher_refuse(connection, count, refusal_of(error));
+    if (topic.size > TOPIC_NAME_SIZE_MAX)
+        topic.size = 0;
+    refused_send(connection, frame->as.publish.number + session->published, count, error, reason, topic);
+    return WEIR_OK;
+}
+
+static enum weir_error publish_items(struct connection *connection, const struct frame *frame, struct view name,
+                                     struct topic_entry *entry)
+{
+    struct session *session = session_of(connection);
+    struct view items = frame->as.publish.items, key, value;
+    for (;;) {
+        enum weir_error error = items_next(&items, connection->config.depth_max, &key, &value);
+        if (error == WEIR_AGAIN)
+            break;
+        if (error != WEIR_OK) {
+            publisher_refuse(connection, 1, REFUSAL_MALFORMED);
+            return session_refuse(connection, REFUSAL_MALFORMED, WEIR_BAD_REQUEST, "a record of the frame is malformed");
+        }
+        uint64_t number = frame->as.publish.number + session->published;
+        error = publisher_add(connection, entry, key, value, TOPIC_NUMBER_WORD(number, frame->as.publish.ack), 0);
+        if (error != WEIR_OK) {
+            publisher_refuse(connection, 1, refusal_of(error));
+            refused_send(connection, number, 1, error, weir_error_text(error), name);
+        }
+        session->published++;
+    }
+    session->is_publishing = false;
+    if (session->published == frame->as.publish.count)
+        return WEIR_OK;
+    return session_refuse(connection, REFUSAL_MALFORMED, WEIR_BAD_REQUEST, "the frame's records are not whole pairs");
+}
+
+enum weir_error session_publish(struct connection *connection, const struct frame *frame, size_t body_size)
+{
+    struct session *session = session_of(connection);
+    enum weir_error error;
+    if (!session->is_publishing) {
+        error = publish_check(connection, frame, body_size);
+        if (error != WEIR_OK)
+            return error;
+        session->is_publishing = true;
+        session->published = 0;
+    }
+    struct view name = view_of(NULL, 0);
+    const char *reason = "the topic name is malformed";
+    error = publish_name(connection, frame, &name, &reason);
+    if (error != WEIR_OK)
+        return publish_refuse_rest(connection, frame, error, reason, name);
+    if (frame->as.publish.ack == ACK_DURABLE)
+        return publish_refuse_rest(connection, frame, WEIR_BAD_REQUEST,
+                                   "this broker keeps no journal, so ack durable is not available", name);
+    struct topic_entry *entry;
+    error = publisher_topic(connection, name, &entry);
+    if (error == WEIR_AGAIN)
+        return error;
+    if (error != WEIR_OK)
+        return publish_refuse_rest(connection, frame, error, weir_error_text(error), name);
+    return publish_items(connection, frame, name, entry);
+}
