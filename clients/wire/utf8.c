@@ -27,18 +27,26 @@ static size_t character_size(const uint8_t *text, size_t left)
     return 0;
 }
 
+/* 32 bytes. */
+static bool block_is_ascii(const uint8_t *text)
+{
+    uint64_t four[4];
+    memcpy(four, text, sizeof four);
+    return ((four[0] | four[1] | four[2] | four[3]) & UTF8_HIGH_BITS_8) == 0;
+}
+
 bool utf8_check_long(const uint8_t *text, size_t size)
 {
     size_t at = 0;
     while (at < size) {
-        uint64_t word, four[4];
-        if (size - at >= sizeof four) {
-            memcpy(four, text + at, sizeof four);
-            if (((four[0] | four[1] | four[2] | four[3]) & UTF8_HIGH_BITS_8) == 0) {
-                at += sizeof four;
-                continue;
-            }
+        uint64_t word;
+        if (size - at >= 32 && block_is_ascii(text + at)) {
+            at += 32;
+            continue;
         }
+        /* The last block once more, back from the end, spares the steps through what is left. */
+        if (size - at < 32 && size >= 32 && block_is_ascii(text + size - 32))
+            return true;
         if (size - at >= sizeof word) {
             memcpy(&word, text + at, sizeof word);
             if ((word & UTF8_HIGH_BITS_8) == 0) {
