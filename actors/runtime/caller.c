@@ -77,7 +77,8 @@ void caller_schedule(struct runtime *runtime, struct caller *caller, struct acto
     } else {
         unsigned preferred = atomic_load_explicit(&actor->worker_last, memory_order_relaxed);
         actor_list_push(&runtime->global, actor);
-        park_wake(runtime, preferred);
+        if (!worker_attends_global(runtime))
+            park_wake(runtime, preferred);
     }
 }
 
@@ -119,6 +120,7 @@ enum weir_error caller_post(struct runtime *runtime, struct caller *caller, weir
             count_refusal(caller, actor);
         return error;
     }
+    caller->posts++;
     if (was_idle)
         caller_schedule(runtime, caller, actor);
     else if (flags & ENVELOPE_CONTROL)

@@ -33,6 +33,7 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t n)
 struct caller {
     struct worker *worker;  /* NULL for threads that are no workers */
     struct caches caches;   /* its worker, or whoever has the lock */
+    uint32_t posts;         /* messages sent; the same; goes around */
     struct counters counters;
     pthread_mutex_t lock;   /* taken by threads that are no workers */
 };

@@ -42,6 +42,16 @@ void run_queue_fini(struct run_queue *queue);
 uint32_t run_queue_push(struct run_queue *queue, struct actor *actor);
 /* Owner only; NULL when empty. */
 struct actor *run_queue_pop(struct run_queue *queue);
+/* The actor that is `ahead` places behind the next one, NULL when there is none: a hint, it may be gone by
+ * now (its memory is type-stable). Owner only. */
+static inline struct actor *run_queue_peek(const struct run_queue *queue, uint32_t ahead)
+{
+    uint32_t head = atomic_load_explicit(&queue->head, memory_order_relaxed);
+    uint32_t count = atomic_load_explicit(&queue->tail, memory_order_relaxed) - head;
+    if (ahead >= count)
+        return NULL;
+    return atomic_load_explicit(&queue->ring[(head + ahead) % RUN_RING_SIZE], memory_order_relaxed);
+}
 /* Moves about half of the victim's ring, or a part of its overflow, into the thief's ring, which is empty.
  * The thief's owner only. Returns how many. */
 uint32_t run_queue_steal(struct run_queue *thief, struct run_queue *victim);

@@ -9,6 +9,10 @@
 #include "actors/runtime/orders.h"
 #include "actors/runtime/state.h"
 
+/* Messages sent in one turn after which others get theirs: an actor that feeds many and keeps itself going by
+ * a message to itself would fill all their mailboxes first, and the caches would hold none of it any more. */
+#define TURN_POSTS_MAX 256
+
 void turn_sort(struct runtime *runtime, struct actor *actor, uint32_t index)
 {
     uint32_t first[2] = {0, 0};
@@ -312,8 +316,12 @@ static void handle_messages(struct turn *turn)
 {
     struct actor *actor = turn->actor;
     const struct behaviour *behaviour = behaviour_of(actor);
+    const uint32_t *posts = &turn->worker->caller.posts;
+    uint32_t posts_before = *posts;
     gather(turn);
     for (uint32_t left = turn->limit; left > 0 && !turn->exits && !turn->yields; left--) {
+        if (__builtin_expect(*posts - posts_before >= TURN_POSTS_MAX, 0))
+            return;
         uint64_t orders = atomic_load_explicit(&actor->orders, memory_order_acquire);
         if (__builtin_expect(orders & (ORDER_STOP | ORDER_ATTENTION), 0)) {
             if (orders & ORDER_STOP) {

@@ -90,7 +90,8 @@ static void *watch_main(void *argument)
         uint64_t now = clock_now_ns();
         for (unsigned i = 0; i < runtime->config.workers; i++)
             look_at(runtime, &runtime->workers[i], &seen[i], now);
-        if (timers_next_ns(&runtime->timers) <= now - NS_PER_MS)
+        if (timers_next_ns(&runtime->timers) <= now - NS_PER_MS ||
+            atomic_load_explicit(&runtime->global.count, memory_order_relaxed) > 0)
             park_wake(runtime, UINT32_MAX);
         park_futex_wait(&watch->is_awake, 1, now + interval);
     }

@@ -5,6 +5,8 @@
  *      message there costs more than carrying it over (CROSSING_NS); or the other has been in one turn for
  *      STUCK_NS, and whatever waits behind it goes at once. Otherwise cheap messages would be spread, and each
  *      would wait for cache lines longer than it takes to handle.
+ *      For the same reason other threads wake nobody while a worker with cheap messages is awake to take what
+ *      they queue.
  *   3. A worker with too much wakes one that sleeps and leaves it a note (wants_help), since by the time
  *      that one looks, the queue may be short for a moment.
  *
@@ -26,6 +28,10 @@
 /* Turns between two looks at the global list, as in Go: not a power of two, so that it falls into no step. */
 #define GLOBAL_TURNS 61
 #define GLOBAL_BATCH_MAX (RUN_RING_SIZE / 2)
+/* A worker that read its clock this recently has short turns and comes by the global list in a moment. */
+#define ATTENDED_NS (20 * NS_PER_US)
+/* A longer global list is more than one worker keeps up with. */
+#define GLOBAL_ATTENDED_MAX 64
 
 static _Thread_local struct worker *worker_self;
 
@@ -73,6 +79,32 @@ bool worker_is_worth_helping(const struct worker *worker)
         return true;
     uint64_t clock = atomic_load_explicit(&worker->clock_ns, memory_order_relaxed);
     return clock != 0 && clock + STUCK_NS < clock_now_ns();
+}
+
+bool worker_attends_global(struct runtime *runtime)
+{
+    /* Sequentially consistent after the push: a worker that is not parked here looks at the list before it
+     * sleeps (park.h), so the answer decides how soon the list is served, not whether. */
+    uint64_t parked = atomic_load_explicit(&runtime->parked, memory_order_seq_cst);
+    if (parked == 0)
+        return true;
+    if (atomic_load_explicit(&runtime->global.count, memory_order_relaxed) > GLOBAL_ATTENDED_MAX)
+        return false;
+    uint64_t now = 0;
+    for (unsigned i = 0; i < runtime->config.workers; i++) {
+        const struct worker *worker = &runtime->workers[i];
+        if (parked & (UINT64_C(1) << i))
+            continue;
+        uint64_t clock = atomic_load_explicit(&worker->clock_ns, memory_order_relaxed);
+        if (clock == 0)
+            return true; /* just waking, or about to look */
+        if (atomic_load_explicit(&worker->cost_ns, memory_order_relaxed) >= CROSSING_NS)
+            continue;
+        now = now ? now : clock_now_ns();
+        if (clock + ATTENDED_NS > now)
+            return true;
+    }
+    return false;
 }
 
 void worker_queue(struct worker *worker, struct actor *actor)
@@ -156,6 +188,24 @@ static struct actor *steal(struct worker *worker)
     return NULL;
 }
 
+/* Among many actors each turn begins with cache misses: the control block, the state, the envelope. They are
+ * asked for some turns ahead: the blocks first, then, from the block, the envelope on top. */
+static inline void prefetch_ahead(struct worker *worker)
+{
+    enum { BLOCKS_AHEAD = 3, ENVELOPE_AHEAD = 1 };
+    const struct actor *far = run_queue_peek(&worker->queue, BLOCKS_AHEAD);
+    const struct actor *near = run_queue_peek(&worker->queue, ENVELOPE_AHEAD);
+    if (far) {
+        __builtin_prefetch(far);
+        __builtin_prefetch(&far->orders);
+        __builtin_prefetch(far->state);
+    }
+    if (near) {
+        uint32_t top = mailbox_top(atomic_load_explicit(&near->mailbox, memory_order_relaxed));
+        __builtin_prefetch(envelope_at(worker->runtime, top));
+    }
+}
+
 static struct actor *worker_next(struct worker *worker)
 {
     struct actor *actor;
@@ -164,8 +214,10 @@ static struct actor *worker_next(struct worker *worker)
         if ((actor = global_take(worker, 1)) != NULL)
             return actor;
     }
-    if ((actor = run_queue_pop(&worker->queue)) != NULL)
+    if ((actor = run_queue_pop(&worker->queue)) != NULL) {
+        prefetch_ahead(worker);
         return actor;
+    }
     if ((actor = global_take(worker, GLOBAL_BATCH_MAX)) != NULL)
         return actor;
     clock_tick(worker);

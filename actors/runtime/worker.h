@@ -66,6 +66,9 @@ void *worker_main(void *worker);
 bool worker_run_one(struct worker *worker);
 /* Puts an actor at the end of this worker's queue; may wake another one to share the work. */
 void worker_queue(struct worker *worker, struct actor *actor);
+/* Whether a worker that is awake will soon take what was just queued on the global list, so that nobody need be
+ * woken. Any thread, after queueing. */
+bool worker_attends_global(struct runtime *runtime);
 /* Whether an idle worker should take work from this one: there is enough of it, and each piece costs more
  * than moving it. Any thread. */
 bool worker_is_worth_helping(const struct worker *worker);
