@@ -1,0 +1,234 @@
+/* A small world for the tests of topics: a simulated runtime with a directory, publishers that keep to backpressure, and
+ * readers that check every promise as frames come in. Each test steps it by a seed. */
+#ifndef TESTS_UNIT_ACTORS_TOPIC_TOPIC_WORLD_H
+#define TESTS_UNIT_ACTORS_TOPIC_TOPIC_WORLD_H
+
+#include "actors/runtime/runtime.h"
+#include "actors/topic/directory.h"
+#include "actors/topic/fold.h"
+#include "clients/wire/merge.h"
+#include "clients/wire/value.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+enum { WORLD_TICK = 0x10, WORLD_LOG_MAX = 20, WORLD_PAIRS_MAX = 4096, WORLD_TOPICS_MAX = 32 };
+
+static inline uint64_t random_next(uint64_t *state)
+{
+    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+/* --------------------------------------------------------------------------------- naive state */
+
+struct bytes {
+    uint8_t *data;
+    size_t size;
+};
+
+static inline struct bytes bytes_copy(struct view view)
+{
+    struct bytes bytes = {malloc(view.size + 1), view.size};
+    assert_non_null(bytes.data);
+    if (view.size)
+        memcpy(bytes.data, view.data, view.size);
+    return bytes;
+}
+
+static inline struct view bytes_view(struct bytes bytes) { return view_of(bytes.data, bytes.size); }
+
+struct model {
+    enum topic_kind kind;
+    size_t count;
+    struct bytes keys[WORLD_PAIRS_MAX], values[WORLD_PAIRS_MAX];
+};
+
+static inline void model_remove(struct model *model, size_t at)
+{
+    free(model->keys[at].data);
+    free(model->values[at].data);
+    model->count--;
+    memmove(&model->keys[at], &model->keys[at + 1], (model->count - at) * sizeof model->keys[0]);
+    memmove(&model->values[at], &model->values[at + 1], (model->count - at) * sizeof model->values[0]);
+}
+
+static inline void model_clear(struct model *model)
+{
+    while (model->count > 0)
+        model_remove(model, model->count - 1);
+}
+
+static inline void model_add(struct model *model, struct view key, struct view value)
+{
+    assert_true(model->count < WORLD_PAIRS_MAX);
+    model->keys[model->count] = bytes_copy(key);
+    model->values[model->count++] = bytes_copy(value);
+}
+
+static inline void model_apply(struct model *model, struct view key, struct view value)
+{
+    uint8_t merged[8192];
+    size_t size = 0;
+    struct view none = {NULL, 0};
+    switch (model->kind) {
+    case TOPIC_LAST:
+        model_clear(model);
+        model_add(model, key, value);
+        return;
+    case TOPIC_MAP:
+        for (size_t i = 0; i < model->count; i++) {
+            if (view_is_same(bytes_view(model->keys[i]), key)) {
+                model_remove(model, i);
+                break;
+            }
+        }
+        if (!(value.size == 1 && value.data[0] == 0xc0))
+            model_add(model, key, value);
+        return;
+    case TOPIC_LOG:
+        model_add(model, key, value);
+        if (model->count > WORLD_LOG_MAX)
+            model_remove(model, 0);
+        return;
+    case TOPIC_MERGE:
+        assert_int_equal(merge_apply(model->count ? bytes_view(model->values[0]) : none, value, 16, merged, sizeof merged,
+                                     &size), WEIR_OK);
+        model_clear(model);
+        if (!(size == 1 && merged[0] == 0xc0))
+            model_add(model, none, view_of(merged, size));
+        return;
+    }
+}
+
+static inline bool model_has(const struct model *model, struct bytes key, struct bytes value)
+{
+    for (size_t i = 0; i < model->count; i++)
+        if (view_is_same(bytes_view(model->keys[i]), bytes_view(key)))
+            return view_is_same(bytes_view(model->values[i]), bytes_view(value));
+    return false;
+}
+
+static inline bool model_is_same(const struct model *a, const struct model *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++) {
+        bool same = a->kind == TOPIC_MAP ? model_has(b, a->keys[i], a->values[i])
+                                         : view_is_same(bytes_view(a->values[i]), bytes_view(b->values[i]));
+        if (!same)
+            return false;
+    }
+    return true;
+}
+
+/* -------------------------------------------------------------------------------------- history */
+
+/* What was published, as the acks tell it. */
+struct published {
+    struct bytes key, value;
+    uint64_t epoch, seq;
+    enum weir_error refused;
+    bool is_answered;
+};
+
+struct topic_history {
+    char name[64];
+    enum topic_kind kind;
+    struct published *records; /* by the publisher's number */
+    size_t count, capacity;
+};
+
+static inline const struct published *history_find(const struct topic_history *history, uint64_t epoch, uint64_t seq)
+{
+    for (size_t i = 0; i < history->count; i++) {
+        const struct published *record = &history->records[i];
+        if (record->is_answered && !record->refused && record->epoch == epoch && record->seq == seq)
+            return record;
+    }
+    return NULL;
+}
+
+struct world;
+
+/* ------------------------------------------------------------------------------------ publishers */
+
+struct publisher {
+    struct world *world;
+    struct topic_history *history;
+    weir_actor actor, topic;
+    struct message waiting; /* a batch that found the mailbox full */
+    bool has_waiting;
+    uint64_t random;
+    unsigned values;        /* see value_random */
+};
+
+/* --------------------------------------------------------------------------------------- readers */
+
+enum reader_phase { READER_NONE, READER_ENTRIES, READER_LIVE, READER_ENDED };
+
+struct heard {
+    struct topic_history *history;
+    uint64_t epoch, seq;
+    struct bytes key, value;
+};
+
+struct reader_feed {
+    uint32_t feed, slot, sub;
+    enum reader_phase phase;
+    struct topic_history *history;
+    weir_actor topic;
+    uint64_t epoch, seq;
+    uint64_t end_seq;
+    uint64_t owed;       /* credit to give back */
+    int64_t credit;
+    bool is_stale;
+    bool is_whole;       /* its state was told to the end, so its cursor may be resumed from */
+    struct model model;
+};
+
+/* A state that a reader was told of, checked against the history at the end. */
+struct told {
+    struct topic_history *history;
+    uint64_t epoch, seq;
+    struct model *model;
+};
+
+struct reader {
+    struct world *world;
+    weir_actor actor;
+    uint64_t random;
+    uint32_t sub;
+    bool generous;       /* gives credit back at once */
+    bool wants_updates;
+    struct reader_feed *feeds[WORLD_TOPICS_MAX];
+    size_t feed_count;
+    size_t subscribed, unsubscribed, begins, ends, updates, resyncs, resumes, resets, gaps, ended, stales, lives;
+    enum weir_error last_error;
+    enum topic_cause last_cause;
+};
+
+struct world {
+    struct arena *arena;
+    struct budget *budget;
+    struct runtime *runtime;
+    struct directory *directory;
+    weir_actor supervisor;
+    uint64_t random;
+    struct topic_history histories[WORLD_TOPICS_MAX];
+    size_t history_count;
+    struct told *told;
+    size_t told_count, told_capacity;
+    struct heard *heard;
+    size_t heard_count, heard_capacity;
+    uint64_t restart_delay_ns;
+    size_t failures;
+    uint64_t folded, refused;
+};
+
+#endif
