@@ -218,7 +218,7 @@ static enum weir_error start_service(struct boot *boot)
                                       .supervisor = boot->connections,
                                       .directory = boot->directory,
                                       .budget = boot->budget,
-                                      .session = session_ops(),
+                                      .session = &session_ops,
                                       .server_name = "weir/" WEIR_VERSION};
     return result == WEIR_OK ? gateway_create(&options, &gateway, &boot->gateway) : result;
 }
