@@ -74,10 +74,10 @@ static bool is_to_start(const struct supervisor *supervisor, const struct child 
 static void become_running(struct supervisor *supervisor, enum supervisor_event event)
 {
     struct supervision *tree = supervisor->tree;
-    bool is_first = supervisor->phase == SUPERVISOR_STARTING;
     enter(supervisor, SUPERVISOR_RUNNING, event);
-    if (!is_first)
+    if (supervisor->is_announced)
         return;
+    supervisor->is_announced = true;
     if (child_at(tree, supervisor->self)->supervisor == 0) {
         tree->is_ready = true;
         pthread_cond_broadcast(&tree->changed);
@@ -196,6 +196,7 @@ static void phase_begin(struct occasion *occasion)
     struct supervisor *supervisor = occasion->supervisor;
     supervisor->is_fresh = false;
     supervisor->is_finished = false;
+    supervisor->is_announced = false;
     supervisor->cause = WEIR_OK;
     supervisor->window.count = 0;
     enter(supervisor, SUPERVISOR_STARTING, occasion->event);

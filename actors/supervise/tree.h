@@ -92,6 +92,7 @@ struct supervisor {
     uint16_t id;
     uint8_t phase;           /* enum supervisor_phase */
     bool is_finished;        /* everything is stopped; its own turn must end it */
+    bool is_announced;       /* its own supervisor has heard that it is ready, since its last start */
     bool is_walking;         /* stop_next is at work further up the stack */
     bool is_fresh;           /* never started: children added now are configured ones */
     struct supervision *tree;

@@ -46,6 +46,8 @@ void driver_build(struct model *model)
     struct supervisor_config pool = {
         .name = "pool", .intensity = 20, .period_ms = 1000, .backoff_min_ms = 1, .backoff_max_ms = 100,
         .dynamic_max = NODES_MAX, .adopt = {.is_allowed = true, .restart = RESTART_TRANSIENT, .shutdown_ms = 50}};
+    if (model->temper.has_patient_pool)
+        pool.intensity = SUPERVISOR_INTENSITY_UNLIMITED;
     struct child_spec specs[4] = {{.supervisor = &groups[0]}, {.supervisor = &groups[1]}, {.supervisor = &groups[2]},
                                   {.supervisor = &pool}};
     struct supervisor_config root = {.name = "root", .children = specs, .child_count = 4, .period_ms = 1000};

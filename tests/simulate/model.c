@@ -61,6 +61,7 @@ static void temper_choose(struct model *model)
     temper->advance_per_mille = 5 + (uint32_t)model_below(model, 100);
     temper->act_per_cent = 10 + (uint32_t)model_below(model, 60);
     temper->has_strict_root = model_chance(model, 200);
+    temper->has_patient_pool = model_chance(model, 600);
 }
 
 static void on_down(enum weir_error cause, void *context)

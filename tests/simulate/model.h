@@ -78,7 +78,7 @@ struct temper {
     uint32_t burst_max;
     uint32_t advance_per_mille;
     uint32_t act_per_cent;
-    bool has_strict_root;
+    bool has_strict_root, has_patient_pool; /* few restarts allowed; any number */
 };
 
 struct model {

@@ -95,7 +95,7 @@ static void group_name_set(struct model *model, struct group *group, const char 
     snprintf(group->name, sizeof group->name, "%s", name);
     group->intensity = 3;
     if (strcmp(name, "pool") == 0)
-        group->intensity = 20;
+        group->intensity = model->temper.has_patient_pool ? UINT32_MAX : 20;
     if (strcmp(name, "root") == 0)
         group->intensity = model->temper.has_strict_root ? 5 : UINT32_MAX;
 }

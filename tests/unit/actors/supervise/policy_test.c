@@ -372,6 +372,29 @@ static void nested_supervisor_is_ready_when_its_children_are(void **state)
     }
 }
 
+static void nested_supervisor_that_regroups_during_its_start_is_still_announced(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 50; seed++) {
+        struct world *world = world_create(seed);
+        struct child_args args[3];
+        struct child_spec below[2] = {child_of(world, &args[0], "x"), child_of(world, &args[1], "y")};
+        struct supervisor_config inner = {
+            .name = "inner", .strategy = SUPERVISOR_ONE_FOR_ALL, .children = below, .child_count = 2};
+        struct child_spec specs[2] = {{.supervisor = &inner}, child_of(world, &args[2], "b")};
+        struct supervisor_config config = {.name = "root", .children = specs, .child_count = 2};
+        weir_actor root, x = WEIR_ACTOR_NONE;
+        assert_int_equal(supervisor_spawn(world->tree, WEIR_ACTOR_NONE, &config, &root), WEIR_OK);
+        while (supervision_find(world->tree, "x", &x) != WEIR_OK || actor_is_none(x))
+            assert_true(runtime_step(world->runtime));
+        world_send(world, x, TAG_FAIL, 1);
+        world_run(world);
+        assert_string_equal(world_row(world, "inner").state, "up");
+        assert_true(supervision_is_ready(world->tree));
+        finish(world);
+    }
+}
+
 static void failed_start_below_stops_what_started_above(void **state)
 {
     (void)state;
@@ -525,6 +548,7 @@ int main(void)
         cmocka_unit_test(poison_is_a_dead_letter_after_three_attempts_and_the_actor_goes_on),
         cmocka_unit_test(history_keeps_the_newest_deaths_newest_first),
         cmocka_unit_test(nested_supervisor_is_ready_when_its_children_are),
+        cmocka_unit_test(nested_supervisor_that_regroups_during_its_start_is_still_announced),
         cmocka_unit_test(failed_start_below_stops_what_started_above),
         cmocka_unit_test(escalation_restarts_the_supervisor_in_place_with_fresh_children),
         cmocka_unit_test(escalation_climbs_to_the_root),
