@@ -1,0 +1,269 @@
+/* The folds last, log and merge, and the ring they stand on, against naive models. */
+#include "tests/unit/actors/topic/fold_model.h"
+
+#include "actors/topic/topic_limits.h"
+#include "clients/wire/merge.h"
+
+/* Every record ever, as pairs; a log's state is a stretch at the end. */
+struct record_text {
+    size_t offset, size;
+    uint32_t time_ms;
+};
+
+struct history {
+    struct text text;
+    struct record_text records[8192];
+    size_t count;
+};
+
+static void history_add(struct history *history, struct view key, struct view value, uint32_t time_ms)
+{
+    size_t offset = history->text.size;
+    text_append(&history->text, key.size ? key : view_of("\xc0", 1));
+    text_append(&history->text, value);
+    history->records[history->count++] = (struct record_text){offset, history->text.size - offset, time_ms};
+}
+
+static struct view random_value(uint64_t *random, uint8_t *out)
+{
+    static char filler[9000];
+    uint64_t choice = random_next(random) % 100;
+    memset(filler, 'a' + (int)(random_next(random) % 26), sizeof filler);
+    size_t size = choice < 90 ? random_next(random) % 120 : random_next(random) % 9000;
+    return view_of(out, encode_str(out, filler, size));
+}
+
+/* What the log should hold of the history now. */
+static size_t log_first(const struct history *history, const struct topic_rule *rule, uint32_t now_ms)
+{
+    size_t first = history->count, bytes = 0;
+    while (first > 0) {
+        const struct record_text *record = &history->records[first - 1];
+        bytes += record->size;
+        if ((rule->log_count_max && history->count - first + 1 > rule->log_count_max) ||
+            (rule->log_bytes_max && bytes > rule->log_bytes_max) ||
+            (rule->log_age_max_ms && now_ms - record->time_ms > rule->log_age_max_ms))
+            break;
+        first--;
+    }
+    return first;
+}
+
+struct held {
+    struct fold_snapshot snapshot;
+    size_t first, count; /* of the history */
+    bool is_held;
+};
+
+static void check_held(struct rig *rig, const struct history *history, struct held *held, size_t size_max)
+{
+    struct text text = snapshot_text(rig, &held->snapshot, size_max);
+    assert_int_equal(text.pairs, held->count);
+    if (held->count) {
+        size_t start = history->records[held->first].offset;
+        assert_memory_equal(text.data, history->text.data + start, text.size);
+    }
+    free(text.data);
+    rig->fold.ops->release(&rig->fold, &held->snapshot);
+    held->is_held = false;
+}
+
+static void log_seed(uint64_t seed)
+{
+    struct rig rig;
+    static uint8_t value[9100];
+    struct history *history = calloc(1, sizeof *history);
+    struct held held[4] = {{.is_held = false}};
+    uint64_t random = seed;
+    struct topic_rule rule = {.kind = TOPIC_LOG, .retain_bytes_max = 4096u << (seed % 6)};
+    rule.log_count_max = seed % 2 ? 1 + random_next(&random) % 500 : 0;
+    rule.log_bytes_max = seed % 3 ? 10000 + random_next(&random) % 100000 : 0;
+    rule.log_age_max_ms = seed % 5 ? 0 : 300;
+    rig_open(&rig, rule);
+    for (int step = 0; step < 6000; step++) {
+        rig.now_ms += random_next(&random) % 3;
+        struct view bytes = random_value(&random, value);
+        struct view key = random_next(&random) % 2 ? view_text("\xa2" "kk") : view_of(NULL, 0);
+        assert_int_equal(rig_apply(&rig, key, bytes), WEIR_OK);
+        history_add(history, key, bytes, rig.now_ms);
+        assert_int_equal(rig.fold.entries, history->count - log_first(history, &rule, rig.now_ms));
+        struct held *one = &held[random_next(&random) % 4];
+        if (random_next(&random) % 20)
+            continue;
+        if (one->is_held) {
+            check_held(&rig, history, one, 1 + random_next(&random) % 4000);
+            continue;
+        }
+        rig.now_ms += random_next(&random) % 200;
+        rig.fold.ops->expire(&rig.fold, rig.now_ms);
+        rig.fold.ops->capture(&rig.fold, &one->snapshot);
+        one->first = log_first(history, &rule, rig.now_ms);
+        one->count = history->count - one->first;
+        one->is_held = true;
+        assert_int_equal(one->snapshot.entries, one->count);
+    }
+    for (int i = 0; i < 4; i++)
+        if (held[i].is_held)
+            check_held(&rig, history, &held[i], 4096);
+    free(history->text.data);
+    free(history);
+    rig_close(&rig);
+}
+
+static void log_agrees_with_a_naive_model_and_snapshots_never_change(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        print_message("seed %lu\n", (unsigned long)seed);
+        log_seed(seed);
+    }
+}
+
+static void log_gives_its_pages_back(void **state)
+{
+    (void)state;
+    struct rig rig;
+    uint8_t value[200];
+    struct view bytes = view_of(value, encode_str(value, (char[150]){0}, 150));
+    rig_open(&rig, (struct topic_rule){.kind = TOPIC_LOG, .log_count_max = 100, .retain_bytes_max = 65536});
+    for (int i = 0; i < 100000; i++)
+        assert_int_equal(rig_apply(&rig, view_of(NULL, 0), bytes), WEIR_OK);
+    struct budget_usage usage;
+    budget_usage(rig.budget, &usage);
+    assert_true(usage.bytes_used < 3 * 65536);
+    rig_close(&rig);
+}
+
+static void last_keeps_the_newest_and_its_key(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct fold_snapshot before, after;
+    rig_open(&rig, (struct topic_rule){.kind = TOPIC_LAST});
+    rig.fold.ops->capture(&rig.fold, &before);
+    assert_int_equal(before.entries, 0);
+    rig.fold.ops->release(&rig.fold, &before);
+    assert_int_equal(rig_apply(&rig, view_of(NULL, 0), view_text("\x01")), WEIR_OK);
+    rig.fold.ops->capture(&rig.fold, &before);
+    for (int i = 0; i < 100000; i++)
+        assert_int_equal(rig_apply(&rig, view_text("\xa1k"), view_text("\x02")), WEIR_OK);
+    rig.fold.ops->capture(&rig.fold, &after);
+    struct text old = snapshot_text(&rig, &before, 1), new = snapshot_text(&rig, &after, 1);
+    assert_memory_equal(old.data, "\xc0\x01", 2);
+    assert_memory_equal(new.data, "\xa1k\x02", 3);
+    free(old.data);
+    free(new.data);
+    rig.fold.ops->release(&rig.fold, &before);
+    rig.fold.ops->release(&rig.fold, &after);
+    rig_close(&rig);
+}
+
+static void last_refuses_what_goes_beyond_its_bytes(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, (struct topic_rule){.kind = TOPIC_LAST, .state_bytes_max = 4});
+    assert_int_equal(rig_apply(&rig, view_of(NULL, 0), view_text("\xa2" "ab")), WEIR_OK);
+    assert_int_equal(rig_apply(&rig, view_of(NULL, 0), view_text("\xa3" "abc")), WEIR_TOO_BIG);
+    assert_int_equal(rig.fold.bytes, 4);
+    assert_int_equal(rig.ring.seq_last, 1);
+    rig_close(&rig);
+}
+
+static void merge_follows_merge_apply_and_snapshots_never_change(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct fold_snapshot held;
+    uint64_t random = 3;
+    uint8_t now[65536], next[65536];
+    size_t size = 0, held_size = 0;
+    uint8_t held_copy[65536];
+    rig_open(&rig, (struct topic_rule){.kind = TOPIC_MERGE});
+    for (int i = 0; i < 2000; i++) {
+        uint8_t patch[64] = {0x81};
+        char key = (char)('a' + random_next(&random) % 20);
+        size_t patch_size = 1 + encode_str(patch + 1, &key, 1);
+        patch[patch_size++] = random_next(&random) % 3 ? (uint8_t)(random_next(&random) % 100) : 0xc0;
+        assert_int_equal(merge_apply(view_of(now, size), view_of(patch, patch_size), 16, next, sizeof next, &size), WEIR_OK);
+        memcpy(now, next, size);
+        if (i == 1000) {
+            rig.fold.ops->capture(&rig.fold, &held);
+            held_size = rig.fold.bytes;
+            memcpy(held_copy, arena_data(rig.arena, held.root), held_size);
+        }
+        assert_int_equal(rig_apply(&rig, view_text("\xa1k"), view_of(patch, patch_size)), WEIR_OK);
+        assert_int_equal(rig.fold.bytes, size + 1);
+    }
+    struct text text = snapshot_text(&rig, &held, 1);
+    assert_memory_equal(text.data, held_copy, held_size);
+    free(text.data);
+    rig.fold.ops->release(&rig.fold, &held);
+    rig.fold.ops->capture(&rig.fold, &held);
+    text = snapshot_text(&rig, &held, 1);
+    assert_int_equal(text.data[0], 0xc0);
+    assert_memory_equal(text.data + 1, now, size);
+    free(text.data);
+    rig.fold.ops->release(&rig.fold, &held);
+    rig_close(&rig);
+}
+
+static void ring_keeps_its_count_and_finds_each_seq(void **state)
+{
+    (void)state;
+    struct rig rig;
+    uint64_t random = 5;
+    static uint8_t value[9100];
+    rig_open(&rig, (struct topic_rule){.kind = TOPIC_LAST, .retain_count_max = 333});
+    for (uint64_t i = 1; i <= 5000; i++) {
+        assert_int_equal(rig_apply(&rig, view_of(NULL, 0), random_value(&random, value)), WEIR_OK);
+        assert_int_equal(rig.ring.seq_last, i);
+        assert_int_equal(rig.ring.seq_first, i > 333 ? i - 332 : 1);
+    }
+    struct ring_cursor cursor;
+    assert_int_equal(ring_find(&rig.ring, rig.ring.seq_first - 1, &cursor), WEIR_NOT_FOUND);
+    assert_int_equal(ring_find(&rig.ring, rig.ring.seq_last + 2, &cursor), WEIR_NOT_FOUND);
+    for (uint64_t seq = rig.ring.seq_first; seq <= rig.ring.seq_last + 1; seq++) {
+        assert_int_equal(ring_find(&rig.ring, seq, &cursor), WEIR_OK);
+        uint64_t weight = ring_lag(&rig.ring, &cursor), sum = 0;
+        struct ring_run run;
+        uint64_t next = seq;
+        while (ring_next(&rig.ring, &cursor, 1 + random_next(&random) % 3000, &run)) {
+            assert_int_equal(run.seq, next);
+            next += run.count;
+            sum += run.pairs.size + run.count * sizeof(struct page_mark);
+        }
+        assert_int_equal(next, rig.ring.seq_last + 1);
+        assert_int_equal(sum, weight);
+    }
+    rig_close(&rig);
+}
+
+static void ring_keeps_within_its_bytes(void **state)
+{
+    (void)state;
+    struct rig rig;
+    uint64_t random = 5;
+    static uint8_t value[9100];
+    rig_open(&rig, (struct topic_rule){.kind = TOPIC_LAST, .retain_bytes_max = 100000});
+    for (uint64_t i = 1; i <= 5000; i++) {
+        assert_int_equal(rig_apply(&rig, view_of(NULL, 0), random_value(&random, value)), WEIR_OK);
+        assert_true(rig.ring.bytes <= 100000);
+    }
+    assert_true(rig.ring.seq_last - rig.ring.seq_first > 50);
+    rig_close(&rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(log_agrees_with_a_naive_model_and_snapshots_never_change),
+        cmocka_unit_test(log_gives_its_pages_back),
+        cmocka_unit_test(last_keeps_the_newest_and_its_key),
+        cmocka_unit_test(last_refuses_what_goes_beyond_its_bytes),
+        cmocka_unit_test(merge_follows_merge_apply_and_snapshots_never_change),
+        cmocka_unit_test(ring_keeps_its_count_and_finds_each_seq),
+        cmocka_unit_test(ring_keeps_within_its_bytes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
