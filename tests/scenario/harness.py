@@ -348,5 +348,5 @@ class Follower:
 
 
 __all__ = ["BINARY", "EXIT_CONNECT", "EXIT_OK", "EXIT_REFUSED", "EXIT_TIMEOUT", "EXIT_USAGE", "PATIENCE", "ROOT",
-           "STOCK", "WAIT", "Broker", "Closed", "Feed", "Follower", "Op", "Peer", "Push", "Refused", "Request", "Session",
-           "WEIR_TEST", "cli", "deadline", "free_port", "nngcat", "sanitized", "wait_until"]
+           "STOCK", "WAIT", "Broker", "Closed", "Feed", "Follower", "Op", "Peer", "Push", "Refused", "Request",
+           "Session", "WEIR_TEST", "cli", "deadline", "free_port", "nngcat", "sanitized", "wait_until"]

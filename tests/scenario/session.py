@@ -122,14 +122,19 @@ class Session(Peer):
         self.send_frame(Op.SUBSCRIBE, sub, pattern, options)
 
     def snapshot(self, timeout=WAIT):
-        """Reads BEGIN, ENTRIES..., END of one topic; returns (begin, [(key, value)], end)."""
+        """Reads BEGIN, ENTRIES..., END of one feed; returns (begin, [(key, value)], end). What comes in between and is
+        not of this feed is kept for next_frame, in order."""
         begin = self.wait_for(Op.BEGIN, timeout)
-        entries = []
-        while True:
-            frame = self.next_frame(timeout)
-            if frame[0] == Op.ENTRIES:
-                entries += pairs(frame[2])
-            elif frame[0] == Op.END:
-                return begin, entries, frame
-            else:
-                raise AssertionError(f"{frame[0].name} inside a snapshot")
+        entries, kept = [], []
+        try:
+            while True:
+                frame = self.next_frame(timeout)
+                if frame[0] == Op.ENTRIES and frame[1] == begin[2]:
+                    entries += pairs(frame[2])
+                elif frame[0] == Op.END and frame[1] == begin[2]:
+                    return begin, entries, frame
+                else:
+                    assert frame[0] != Op.UPDATES or frame[1] != begin[2], "an update inside a snapshot"
+                    kept.append(frame)
+        finally:
+            self.set_aside[:0] = kept
