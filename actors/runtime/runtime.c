@@ -154,20 +154,21 @@ enum weir_error runtime_start(struct runtime *runtime)
     return error;
 }
 
-static size_t counters_living(const struct counters *counters)
-{
-    size_t ended = atomic_load_explicit(&counters->ended, memory_order_seq_cst);
-    return atomic_load_explicit(&counters->spawned, memory_order_relaxed) - ended;
-}
-
 size_t runtime_actors(const struct runtime *runtime)
 {
-    size_t living = 0; /* single callers' differences may be negative; the sum, modulo 2^64, is not */
+    uint64_t ended = 0;
+    uint64_t spawned = 0;
+    /* First those that ended, then those spawned: an actor that comes and goes in between is counted as there,
+     * never the other way round. */
     for (unsigned i = 0; i < runtime->config.workers; i++)
-        living += counters_living(&runtime->workers[i].caller.counters);
+        ended += atomic_load_explicit(&runtime->workers[i].caller.counters.ended, memory_order_seq_cst);
     for (int i = 0; i < CALLERS_FOREIGN; i++)
-        living += counters_living(&runtime->foreign[i].counters);
-    return (ssize_t)living < 0 ? 0 : living;
+        ended += atomic_load_explicit(&runtime->foreign[i].counters.ended, memory_order_seq_cst);
+    for (unsigned i = 0; i < runtime->config.workers; i++)
+        spawned += atomic_load_explicit(&runtime->workers[i].caller.counters.spawned, memory_order_relaxed);
+    for (int i = 0; i < CALLERS_FOREIGN; i++)
+        spawned += atomic_load_explicit(&runtime->foreign[i].counters.spawned, memory_order_relaxed);
+    return spawned - ended;
 }
 
 void runtime_note_ended(struct runtime *runtime, struct caller *caller)

@@ -28,6 +28,8 @@
 /* Turns between two looks at the global list, as in Go: not a power of two, so that it falls into no step. */
 #define GLOBAL_TURNS 61
 #define GLOBAL_BATCH_MAX (RUN_RING_SIZE / 2)
+/* Taken by a worker that has enough to do: about as many as its own have had since. */
+#define GLOBAL_BATCH_BUSY 32
 /* A worker that read its clock this recently has short turns and comes by the global list in a moment. */
 #define ATTENDED_NS (20 * NS_PER_US)
 /* A longer global list is more than one worker keeps up with. */
@@ -211,7 +213,7 @@ static struct actor *worker_next(struct worker *worker)
     struct actor *actor;
     if (++worker->turns_since_global >= GLOBAL_TURNS) {
         worker->turns_since_global = 0;
-        if ((actor = global_take(worker, 1)) != NULL)
+        if ((actor = global_take(worker, GLOBAL_BATCH_BUSY)) != NULL)
             return actor;
     }
     if ((actor = run_queue_pop(&worker->queue)) != NULL) {

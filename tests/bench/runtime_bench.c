@@ -1,5 +1,6 @@
 /* What a message costs: two actors that answer each other, a producer that is held back by a bounded
- * mailbox, spawning and ending, and failing and starting again. A program for people; one line a figure.
+ * mailbox, spawning and ending, failing and starting again, timers, idle actors, and a wake-up from another
+ * thread. A program for people; one line a figure.
  *
  *   runtime_bench [workers [millions of messages]] */
 #include <pthread.h>
@@ -247,19 +248,20 @@ static void figure_end(const char *name, unsigned workers, uint64_t count)
     printf("%-12s workers=%u n=%llu wall=%.1f ns cpu=%.1f ns\n", name, workers, (unsigned long long)count, wall, cpu);
 }
 
-int main(int argc, char **argv)
+static size_t resident_bytes(void)
 {
-    unsigned workers = argc > 1 ? (unsigned)atoi(argv[1]) : 1;
-    uint64_t n = (argc > 2 ? strtoull(argv[2], NULL, 10) : 4) * 1000000;
-    struct arena_config arena_config = {.bytes_max = (size_t)2 << 30};
-    struct arena *arena;
-    struct runtime *runtime;
-    weir_actor actor;
-    must(arena_create(&arena_config, &arena));
-    struct runtime_config config = {.arena = arena, .workers = workers, .on_dead_letter = letter_drop};
-    must(runtime_create(&config, &runtime));
-    must(runtime_start(runtime));
+    unsigned long total = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file || fscanf(file, "%lu %lu", &total, &resident) != 2)
+        resident = 0;
+    if (file)
+        fclose(file);
+    return resident * 4096;
+}
 
+static void run_messages(struct runtime *runtime, unsigned workers, uint64_t n)
+{
+    weir_actor actor;
     figure_begin();
     struct ping ping = {.left = n / 2};
     must(actor_spawn(runtime, &pong_behaviour, NULL, 0, NULL, &ping.other));
@@ -274,7 +276,11 @@ int main(int argc, char **argv)
     if (done_wait() != n)
         must(WEIR_INTERNAL);
     figure_end("counting", workers, n);
+}
 
+static void run_lives(struct runtime *runtime, unsigned workers, uint64_t n)
+{
+    weir_actor actor;
     figure_begin();
     struct spawner spawner = {.left = n / 4};
     atomic_store(&ended_left, n / 4);
@@ -287,8 +293,77 @@ int main(int argc, char **argv)
     must(actor_spawn(runtime, &keeper_behaviour, &keeper, sizeof keeper, NULL, &actor));
     done_wait();
     figure_end("restart", workers, n / 8);
+}
 
+static void run_timers(struct runtime *runtime, unsigned workers)
+{
+    enum { TIMERS = 1000000 };
+    static weir_timer timers[TIMERS];
+    weir_actor actor;
+    uint64_t random = 1;
+    must(actor_spawn(runtime, &pong_behaviour, NULL, 0, NULL, &actor));
+    figure_begin();
+    for (int i = 0; i < TIMERS; i++) {
+        random = random * UINT64_C(6364136223846793005) + 1;
+        must(timer_start(runtime, actor, 100 * NS_PER_S + (random >> 30), 0, 0, &timers[i]));
+    }
+    figure_end("timer_start", workers, TIMERS);
+    figure_begin();
+    for (int i = 0; i < TIMERS; i++)
+        timer_cancel(runtime, timers[(uint64_t)i * 7919 % TIMERS]);
+    figure_end("timer_cancel", workers, TIMERS);
+}
+
+/* One message at a time from a thread that is no worker, to a runtime at rest; waits for the answer. */
+static void run_wakeups(struct runtime *runtime, unsigned workers)
+{
+    enum { WAKEUPS = 2000 };
+    struct message get = {.tag = TAG_GET};
+    weir_actor actor;
+    figure_begin();
+    for (int i = 0; i < WAKEUPS; i++) {
+        must(actor_spawn(runtime, &counter_behaviour, NULL, 0, NULL, &actor));
+        must(actor_send(runtime, WEIR_ACTOR_NONE, actor, &get));
+        done_wait();
+    }
+    figure_end("wake_and_back", workers, WAKEUPS);
+}
+
+static void run_idle(struct runtime *runtime, unsigned workers)
+{
+    enum { ACTORS = 1000000 };
+    weir_actor actor;
+    struct message get = {.tag = TAG_GET};
+    size_t before = resident_bytes();
+    figure_begin();
+    for (int i = 0; i < ACTORS; i++)
+        must(actor_spawn(runtime, &counter_behaviour, NULL, 0, NULL, &actor));
+    must(actor_send(runtime, WEIR_ACTOR_NONE, actor, &get)); /* the last one has started: so have most */
+    done_wait();
+    figure_end("idle_actors", workers, ACTORS);
+    printf("%-12s workers=%u resident=%.1f bytes an actor\n", "idle_actors", workers,
+           (double)(resident_bytes() - before) / ACTORS);
+}
+
+int main(int argc, char **argv)
+{
+    unsigned workers = argc > 1 ? (unsigned)atoi(argv[1]) : 1;
+    uint64_t n = (argc > 2 ? strtoull(argv[2], NULL, 10) : 4) * 1000000;
+    struct arena_config arena_config = {.bytes_max = (size_t)2 << 30};
+    struct arena *arena;
+    struct runtime *runtime;
+    must(arena_create(&arena_config, &arena));
+    struct runtime_config config = {.arena = arena, .workers = workers, .on_dead_letter = letter_drop};
+    must(runtime_create(&config, &runtime));
+    must(runtime_start(runtime));
+    run_messages(runtime, workers, n);
+    run_lives(runtime, workers, n);
+    run_timers(runtime, workers);
+    run_wakeups(runtime, workers);
+    run_idle(runtime, workers);
+    figure_begin();
     runtime_stop(runtime);
+    figure_end("stop_all", workers, 1000000);
     runtime_destroy(&runtime);
     arena_destroy(&arena);
     return 0;

@@ -222,18 +222,22 @@ static void a_stuck_turn_is_reported_with_its_name_and_what_waits_behind_it_runs
     assert_non_null(strstr(captured.text, "the hog"));
 }
 
+struct computing {
+    _Atomic uint64_t is_over;
+};
+
 static enum weir_error compute(struct turn *turn, struct probe *probe, struct message *message)
 {
+    struct computing *computing = probe->context;
     spin_ns(3 * NS_PER_US);
-    atomic_fetch_add((_Atomic uint64_t *)probe->context, 1);
-    return message->word[0]-- == 0 ? WEIR_OK : turn_send(turn, turn_self(turn), message);
+    return atomic_load(&computing->is_over) ? WEIR_OK : turn_send(turn, turn_self(turn), message);
 }
 
 /* Spawns its children from its own worker, so that all start there. */
 static enum weir_error spawn_computers(struct turn *turn, struct probe *probe, struct message *message)
 {
     struct probe child = {.on_message = compute, .context = probe->context};
-    struct message go = {.tag = TAG_GO, .word = {2000}};
+    struct message go = {.tag = TAG_GO};
     weir_actor actor;
     (void)message;
     for (uint64_t i = 0; i < probe->n[0]; i++) {
@@ -243,23 +247,38 @@ static enum weir_error spawn_computers(struct turn *turn, struct probe *probe, s
     return WEIR_OK;
 }
 
+/* Until each worker has handled that many messages. */
+static void await_shared(struct fixture *fixture, unsigned workers, uint64_t messages)
+{
+    uint64_t deadline = clock_now_ns() + DEADLINE_NS;
+    struct timespec pause = {.tv_nsec = 1000000};
+    for (unsigned i = 0; i < workers;) {
+        struct worker_status status;
+        must(runtime_worker_status(fixture->runtime, i, &status));
+        if (status.messages >= messages) {
+            i++;
+            continue;
+        }
+        assert_true(clock_now_ns() < deadline);
+        nanosleep(&pause, NULL);
+    }
+}
+
 static void work_that_is_worth_moving_is_shared_among_workers(void **state)
 {
     (void)state;
-    for (uint64_t children = 2; children <= 16; children *= 8) {
-        struct fixture fixture = fixture_threaded(2);
-        _Atomic uint64_t handled = 0;
-        weir_actor parent = fixture_spawn(
-            &fixture, (struct probe){.on_message = spawn_computers, .context = &handled, .n = {children}},
-            (struct actor_options){0});
-        fixture_send(&fixture, parent, TAG_GO, 0);
-        await_at_least(&handled, children * 2001);
-        for (unsigned i = 0; i < 2; i++) {
-            struct worker_status status;
-            must(runtime_worker_status(fixture.runtime, i, &status));
-            assert_true(status.messages > children * 2001 / 10);
+    for (unsigned workers = 2; workers <= 4; workers++) {
+        for (uint64_t children = workers; children <= 64; children *= 4) {
+            struct fixture fixture = fixture_threaded(workers);
+            struct computing computing = {0};
+            weir_actor parent = fixture_spawn(
+                &fixture, (struct probe){.on_message = spawn_computers, .context = &computing, .n = {children}},
+                (struct actor_options){0});
+            fixture_send(&fixture, parent, TAG_GO, 0);
+            await_shared(&fixture, workers, 1000);
+            atomic_store(&computing.is_over, 1);
+            fixture_end(&fixture);
         }
-        fixture_end(&fixture);
     }
 }
 
