@@ -82,8 +82,7 @@ enum weir_error verb_get(struct connection *connection, const struct request *re
         return WEIR_NO_MEMORY;
     slot->has_key = key.size > 0;
     /* A subscription would make the topic; a get must not. */
-    weir_actor actor;
-    error = directory_find(connection->gateway->directory, topic, &actor);
+    error = directory_find(connection->gateway->directory, topic, &slot->topic);
     if (error == WEIR_OK)
         error = get_subscribe(connection, slot->token, topic, key);
     if (error == WEIR_OK)
@@ -258,7 +257,10 @@ void verb_get_message(struct connection *connection, struct request_slot *slot, 
         get_finish(connection, slot, message);
         return;
     case TOPIC_ENDED:
-        get_fail(connection, slot, WEIR_CLOSED, "the topic ended before it answered");
+        if (slot->has_key && message->word[0] == WEIR_BAD_REQUEST)
+            get_fail(connection, slot, WEIR_BAD_REQUEST, "only a topic of kind map has keys to ask for");
+        else
+            get_fail(connection, slot, WEIR_CLOSED, "the topic ended before it answered");
         return;
     default:
         return; /* a reset or a restart: another BEGIN, or an end, follows */

@@ -28,9 +28,8 @@ static enum weir_error request_body(struct connection *connection, struct view b
     }
     const char *reason = "the request is malformed";
     struct request request;
-    /* The wrapping is at most 3 deep: the request, its args, records and each record. */
-    error = request_read(view_of(body.data + hops.size, body.size - hops.size), connection->config.depth_max + 4,
-                         &request, &reason);
+    error = request_read(view_of(body.data + hops.size, body.size - hops.size), connection->config.depth_max, &request,
+                         &reason);
     if (error != WEIR_OK) {
         gateway_count(connection->gateway, REFUSAL_MALFORMED, 1);
         requests_refuse(connection, 0, hops, error, reason);

@@ -221,6 +221,14 @@ static bool requests_on_ack(struct connection *connection, const struct message 
     return true;
 }
 
+/* A topic that cannot begin a feed says only that it ended: that a key was asked for where there are none, most likely. */
+static bool request_is_unbegun(const struct request_slot *slot, const struct message *message)
+{
+    if (message->tag != TOPIC_ENDED || slot->is_begun || !actor_is_same(slot->topic, message->from))
+        return false;
+    return message->word[0] != WEIR_BAD_REQUEST || slot->has_key;
+}
+
 static struct request_slot *request_of_feed(struct connection *connection, const struct message *message)
 {
     struct requests *requests = &connection->requests;
@@ -230,7 +238,9 @@ static struct request_slot *request_of_feed(struct connection *connection, const
     }
     for (uint32_t i = 0; i < requests->slot_count; i++) {
         struct request_slot *slot = &requests->slots[i];
-        if (slot->token != 0 && slot->kind == REQUEST_GET && slot->is_begun && slot->feed == message->detail)
+        if (slot->token == 0 || slot->kind != REQUEST_GET)
+            continue;
+        if (slot->is_begun ? slot->feed == message->detail : request_is_unbegun(slot, message))
             return slot;
     }
     return NULL;

@@ -143,8 +143,7 @@ static enum weir_error session_body(struct connection *connection, struct view b
 {
     struct frame frame;
     const char *reason = "the frame is malformed";
-    /* Items are looked into later; of the rest, request args are the deepest: the frame, args, records, each record. */
-    enum weir_error error = frame_read(body, connection->config.depth_max + 4, &frame, &reason);
+    enum weir_error error = frame_read(body, connection->config.depth_max, &frame, &reason);
     if (error != WEIR_OK)
         return session_refuse(connection, REFUSAL_MALFORMED, error, reason);
     if (!session_of(connection)->is_open && frame.op != FRAME_HELLO && frame.op != FRAME_CLOSE)
