@@ -118,12 +118,12 @@ class Publisher:
 
 # -------------------------------------------------------------------------------------- subscribers
 
-def follow(url, pattern, final, pipe):
+def follow(url, pattern, policy, final, pipe):
     """The body of a subscriber's process: follows until every topic of `final` stands at its last seq."""
     # When another part failed the parent ends this process; `weir sub` must not be left behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    process = subprocess.Popen([WEIR, "sub", "-s", url, "--json", pattern], text=True, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE)
+    process = subprocess.Popen([WEIR, "sub", "-s", url, "--json", "--policy", policy, pattern], text=True,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     copies, counts, timer = {}, {"snapshots": 0, "entries": 0, "updates": 0}, Timer()
     try:
         for line in process.stdout:
@@ -143,10 +143,11 @@ def follow(url, pattern, final, pipe):
 
 
 class Subscriber:
-    def __init__(self, name, broker, pattern, final):
-        self.name = name
+    def __init__(self, name, broker, pattern, final, policy="resync"):
+        self.name = f"{name}, {policy}"
         self.pipe, inner = PROCESSES.Pipe()
-        self.process = PROCESSES.Process(target=follow, args=(broker.url, pattern, final, inner), daemon=True)
+        self.process = PROCESSES.Process(target=follow, daemon=True,
+                                         args=(broker.url, pattern, policy, final, inner))
         self.process.start()
         inner.close()
 
@@ -201,7 +202,8 @@ def replay(broker, pattern, records):
     subscribers = [Subscriber("before", broker, pattern, final)]
     subscribers[0].wait_joined()
     publisher.feed(records[1:middle])
-    subscribers.append(Subscriber("in the middle", broker, pattern, final))
+    # One that sees every update after its snapshot: the publisher waits for it where it is slower.
+    subscribers.append(Subscriber("in the middle", broker, pattern, final, policy="block"))
     subscribers[1].wait_joined()
     publisher.feed(records[middle:])
     publisher.finish()
