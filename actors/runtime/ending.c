@@ -21,15 +21,26 @@ static void keep_command(struct turn *turn, uint32_t index)
     turn->actor->relations = index;
 }
 
+/* A child's failure that this actor will not hear of any more: nobody else would order that child on. */
+static void end_orphan(struct turn *turn, const struct message *message)
+{
+    if (message->tag != MESSAGE_EVENT || message->word[0] != ACTOR_EVENT_FAILED)
+        return;
+    /* Stale: it has ended by itself. */
+    (void)!orders_stop(turn->runtime, &turn->worker->caller, message->from, (enum weir_error)message->word[1]);
+}
+
 static void empty_lane(struct turn *turn, uint32_t index)
 {
     while (index) {
         struct envelope *envelope = envelope_at(turn->runtime, index);
         uint32_t next = envelope->next;
-        if (envelope->flags & ENVELOPE_COMMAND)
+        if (envelope->flags & ENVELOPE_COMMAND) {
             keep_command(turn, index);
-        else
+        } else {
+            end_orphan(turn, &envelope->message);
             turn_discard(turn, index);
+        }
         index = next;
     }
 }

@@ -38,9 +38,12 @@ static void check_pairs(struct model *model)
     for (uint32_t i = 0; i < model->pair_count; i++) {
         const struct pair *pair = &model->pairs[i];
         uint32_t to = ledger_node(model, pair->to);
-        if (to != NODE_NONE && is_alive(&model->nodes[to]) && pair->sent != pair->settled)
-            model_violate(model, "node %u was sent %lu messages and got %lu", to, (unsigned long)pair->sent,
-                          (unsigned long)pair->settled);
+        struct actor_status status;
+        if (to == NODE_NONE || !is_alive(&model->nodes[to]) || pair->sent == pair->settled ||
+            actor_status(model->runtime, pair->to, &status))
+            continue;
+        model_violate(model, "node %u (%lx) was sent %lu messages and got %lu; it is %s", to, (unsigned long)pair->to.bits,
+                      (unsigned long)pair->sent, (unsigned long)pair->settled, status.state);
     }
 }
 
