@@ -96,10 +96,6 @@ static enum weir_error feed_place(struct turn *turn, struct topic *topic, struct
         return WEIR_OK;
     } else if (has_cursor) {
         feed->cause = CAUSE_TRIMMED;
-        if (!feed->wants_snapshot) {
-            feed->gap_from = feed->cursor_seq + 1;
-            feed->gap_to = topic->ring.seq_last;
-        }
     }
     if (feed->wants_snapshot) {
         if (topic->fold.ops->expire)
@@ -108,6 +104,12 @@ static enum weir_error feed_place(struct turn *turn, struct topic *topic, struct
     }
     feed->cursor = ring_end(&topic->ring);
     feed->end_seq = topic->ring.seq_last;
+    if (has_cursor && feed->cause == CAUSE_TRIMMED) {
+        /* It goes on where it stood, with what is gone told as a gap. */
+        feed->end_seq = feed->cursor_seq;
+        feed->gap_from = feed->cursor_seq + 1;
+        feed->gap_to = topic->ring.seq_last;
+    }
     return WEIR_OK;
 }
 
@@ -345,6 +347,7 @@ void topic_serve(struct turn *turn, struct topic *topic)
     pthread_mutex_lock(&topic->shared->lock);
     if (topic->served_seq != topic->ring.seq_last)
         feeds_wake(feeds, LIST_IDLE);
+    topic->has_joiners = false;
     topic->served_seq = topic->ring.seq_last;
     topic->served_weight = topic->ring.weight;
     while (feeds->lists[LIST_READY].first != FEED_NONE && sends_left > 0)
@@ -397,6 +400,7 @@ enum weir_error feed_open(struct turn *turn, struct topic *topic, const struct t
     feed->key_size = subscribe->key_size;
     if (feed->policy == POLICY_BLOCK)
         feeds_block(&topic->feeds, slot);
+    topic->has_joiners = true;
     feeds_list(&topic->feeds, slot, LIST_READY);
     return WEIR_OK;
 }

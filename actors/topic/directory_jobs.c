@@ -144,4 +144,5 @@ void directory_jobs_step(struct turn *turn, struct directory *directory)
             undo_finish(turn, directory, index);
     }
     directory_jobs_continue(turn, directory);
+    turn_yield(turn); /* else the next step would come in this turn */
 }

@@ -294,6 +294,9 @@ static enum weir_error batch_fold(struct turn *turn, struct topic *topic, struct
 static enum weir_error batch_publish(struct turn *turn, struct topic *topic, struct message *batch, bool is_stashed)
 {
     struct outcome outcome = {.count = 0};
+    /* Who came before these records has them as updates, not in a snapshot. */
+    if (topic->has_joiners)
+        topic_serve(turn, topic);
     enum weir_error error = batch_fold(turn, topic, batch, &outcome);
     outcome_flush(turn, topic, batch, &outcome);
     if (topic->turn_records >= TOPIC_TURN_RECORDS)

@@ -161,6 +161,7 @@ struct topic {
     enum weir_error last_cause;
     bool is_muted, is_closing, is_drained, is_stale_told;
     bool is_serve_sent, is_resume_sent, has_expiry;
+    bool has_joiners;                   /* feeds opened since feeds were served last */
 };
 
 /* publish.c */

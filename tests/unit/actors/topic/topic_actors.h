@@ -517,6 +517,16 @@ static inline void world_check(struct world *world)
     }
 }
 
+/* What readers were told so far is not to be checked: it was no whole state. */
+static inline void world_forget_told(struct world *world)
+{
+    for (size_t i = 0; i < world->told_count; i++) {
+        model_clear(world->told[i].model);
+        free(world->told[i].model);
+    }
+    world->told_count = 0;
+}
+
 static inline void reader_fini(struct reader *reader)
 {
     for (size_t i = 0; i < reader->feed_count; i++) {
@@ -541,10 +551,7 @@ static inline void world_close(struct world *world)
         free(world->heard[i].key.data);
         free(world->heard[i].value.data);
     }
-    for (size_t i = 0; i < world->told_count; i++) {
-        model_clear(world->told[i].model);
-        free(world->told[i].model);
-    }
+    world_forget_told(world);
     for (size_t i = 0; i < world->history_count; i++) {
         for (size_t k = 0; k < world->histories[i].count; k++) {
             free(world->histories[i].records[k].key.data);

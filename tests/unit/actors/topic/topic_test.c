@@ -1,0 +1,601 @@
+/* What a topic promises its publishers and subscribers, one claim each. */
+#include "tests/unit/actors/topic/topic_actors.h"
+
+struct scene {
+    struct world world;
+    struct publisher publisher;
+    struct reader readers[4];
+};
+
+static void scene_open(struct scene *scene, struct topic_rule rule)
+{
+    memset(scene, 0, sizeof *scene);
+    struct directory_rule rules[1] = {{.pattern = "a/#", .rule = rule}};
+    struct directory_config config = world_config(rules, 1, 1);
+    world_open(&scene->world, &config, 1);
+    publisher_open(&scene->world, &scene->publisher, "a/b", rule.kind);
+    world_settle(&scene->world);
+}
+
+static struct reader *scene_reader(struct scene *scene, int index, bool generous)
+{
+    reader_open(&scene->world, &scene->readers[index], generous, 64);
+    return &scene->readers[index];
+}
+
+static void scene_close(struct scene *scene)
+{
+    world_check(&scene->world);
+    for (int i = 0; i < 4; i++)
+        reader_fini(&scene->readers[i]);
+    world_close(&scene->world);
+}
+
+static void publish(struct scene *scene, int batches)
+{
+    for (int i = 0; i < batches; i++) {
+        world_tick(&scene->world, scene->publisher.actor, 20);
+        world_settle(&scene->world);
+    }
+}
+
+static const struct directory_subscribe follow = {.snapshot = true, .updates = true};
+
+static bool keep_status(const struct topic_status *status, void *context)
+{
+    *(struct topic_status *)context = *status;
+    return true;
+}
+
+static struct topic_status scene_status(struct scene *scene, const char *name)
+{
+    struct topic_status status = {.name = ""};
+    directory_topics_each(scene->world.directory, view_text(name), keep_status, &status);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------- joins */
+
+static void the_end_of_an_empty_snapshot_comes_too(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP});
+    struct reader *reader = scene_reader(&scene, 0, true);
+    reader_subscribe(reader, "a/b", follow, false);
+    world_settle(&scene.world);
+    assert_int_equal(reader->ends, 1);
+    assert_int_equal(reader->subscribed, 1);
+    assert_int_equal(reader->last_error, WEIR_OK);
+    assert_int_equal(reader->feeds[0]->seq, 0);
+    scene_close(&scene);
+}
+
+static void joiners_at_one_seq_share_one_snapshot(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP});
+    publish(&scene, 20);
+    struct arena_usage before, after;
+    arena_usage(scene.world.arena, &before);
+    struct directory_subscribe stingy = follow;
+    stingy.credit = 1;
+    for (int i = 0; i < 4; i++)
+        reader_subscribe(scene_reader(&scene, i, false), "a/b", stingy, false);
+    world_settle(&scene.world);
+    arena_usage(scene.world.arena, &after);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(scene.readers[i].begins, 1);
+        assert_int_equal(scene.readers[i].ends, 0);
+        assert_int_equal(scene.readers[i].feeds[0]->end_seq, scene.readers[0].feeds[0]->end_seq);
+    }
+    assert_true(after.blocks_live - before.blocks_live < 30);
+    scene_close(&scene);
+}
+
+static void a_cursor_of_this_history_is_resumed(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP});
+    struct reader *reader = scene_reader(&scene, 0, true);
+    reader_subscribe(reader, "a/b", follow, false);
+    publish(&scene, 3);
+    reader_unsubscribe(reader);
+    publish(&scene, 3);
+    reader_subscribe(reader, "#", follow, true);
+    world_settle(&scene.world);
+    assert_int_equal(reader->resumes, 1);
+    assert_int_equal(reader->feeds[0]->seq, scene_status(&scene, "a/b").seq);
+    scene_close(&scene);
+}
+
+static void resume_with(struct scene *scene, struct reader *reader, uint64_t epoch_change, uint64_t seq_change,
+                        enum topic_cause cause)
+{
+    reader->feeds[0]->epoch += epoch_change;
+    reader->feeds[0]->seq += seq_change;
+    reader_unsubscribe(reader);
+    reader_subscribe(reader, "a/b", follow, true);
+    world_settle(&scene->world);
+    assert_int_equal(reader->resumes, 0);
+    assert_int_equal(reader->last_cause, cause);
+    assert_int_equal(reader->feeds[0]->seq, scene_status(scene, "a/b").seq);
+}
+
+static void a_cursor_of_another_history_is_never_honoured(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_count_max = 10});
+    struct reader *reader = scene_reader(&scene, 0, true);
+    reader_subscribe(reader, "a/b", follow, false);
+    publish(&scene, 3);
+    resume_with(&scene, reader, 1, 0, CAUSE_EPOCH);
+    resume_with(&scene, reader, 0, 1, CAUSE_EPOCH);
+    scene_close(&scene);
+}
+
+static void a_cursor_from_before_the_ring_gets_a_snapshot(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_count_max = 10});
+    struct reader *reader = scene_reader(&scene, 0, true);
+    reader_subscribe(reader, "a/b", follow, false);
+    publish(&scene, 1);
+    reader_unsubscribe(reader);
+    publish(&scene, 10);
+    reader_subscribe(reader, "a/b", follow, true);
+    world_settle(&scene.world);
+    assert_int_equal(reader->resumes, 0);
+    assert_int_equal(reader->last_cause, CAUSE_TRIMMED);
+    scene_close(&scene);
+}
+
+static void without_snapshot_what_was_missed_is_a_gap(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_LOG, .retain_count_max = 10});
+    struct reader *reader = scene_reader(&scene, 0, false);
+    struct directory_subscribe bare = {.updates = true, .credit = 1};
+    reader_subscribe(reader, "a/b", bare, false);
+    publish(&scene, 10);
+    assert_int_equal(reader->gaps, 0);
+    reader->generous = true;
+    for (int i = 0; i < 100; i++) {
+        world_tick(&scene.world, reader->actor, 0);
+        world_settle(&scene.world);
+    }
+    assert_int_equal(reader->gaps, 1);
+    assert_int_equal(reader->begins, 1);
+    assert_int_equal(reader->feeds[0]->seq, scene_status(&scene, "a/b").seq);
+    /* So is what lies before the ring when a cursor is given. */
+    reader_unsubscribe(reader);
+    publish(&scene, 10);
+    reader_subscribe(reader, "a/b", (struct directory_subscribe){.updates = true}, true);
+    world_settle(&scene.world);
+    assert_int_equal(reader->last_cause, CAUSE_TRIMMED);
+    assert_int_equal(reader->gaps, 2);
+    assert_int_equal(reader->feeds[0]->seq, scene_status(&scene, "a/b").seq);
+    world_forget_told(&scene.world); /* there were no snapshots */
+    scene_close(&scene);
+}
+
+static void one_key_is_got_alone(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP});
+    publish(&scene, 30);
+    struct reader *reader = scene_reader(&scene, 0, true);
+    size_t known = 0;
+    for (int i = 0; i < 40; i++) {
+        uint8_t block[sizeof(struct directory_subscribe) + 16];
+        struct directory_subscribe *get = (void *)block;
+        struct value_writer writer;
+        char key[8];
+        int size = snprintf(key, sizeof key, "key%d", i);
+        *get = (struct directory_subscribe){.sub = ++reader->sub, .snapshot = true, .credit = 1, .pattern_size = 3};
+        memcpy(get->bytes, "a/b", 3);
+        value_writer_init(&writer, get->bytes + 3, 12);
+        value_write_str(&writer, view_of(key, (size_t)size));
+        get->key_size = (uint32_t)writer.size;
+        struct message message = {.tag = DIRECTORY_SUBSCRIBE};
+        assert_int_equal(arena_alloc(scene.world.arena, sizeof *get + 3 + writer.size, NULL, &message.hold[0]), WEIR_OK);
+        memcpy(arena_data(scene.world.arena, message.hold[0]), block, sizeof *get + 3 + writer.size);
+        world_forget_told(&scene.world); /* a single key is not a state to be checked */
+        assert_int_equal(actor_send(scene.world.runtime, reader->actor, directory_actor(scene.world.directory), &message),
+                         WEIR_OK);
+        world_settle(&scene.world);
+        assert_int_equal(reader->last_error, WEIR_OK);
+        assert_true(reader->feeds[0]->model.count <= 1);
+        known += reader->feeds[0]->model.count;
+    }
+    world_forget_told(&scene.world);
+    assert_int_equal(known, scene_status(&scene, "a/b").entries);
+    assert_int_equal(reader->ended, 40);
+    /* Such subscriptions end by themselves. */
+    struct directory_status status;
+    directory_status(scene.world.directory, &status);
+    assert_int_equal(status.subscriptions, 0);
+    assert_int_equal(status.feeds, 0);
+    scene_close(&scene);
+}
+
+/* ------------------------------------------------------------------------------------- overflow */
+
+static void a_slow_reader_is_resynced_and_costs_the_others_nothing(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_bytes_max = 16384});
+    struct reader *slow = scene_reader(&scene, 0, false), *fast = scene_reader(&scene, 1, true);
+    struct directory_subscribe stingy = follow;
+    stingy.credit = 1;
+    reader_subscribe(slow, "a/b", stingy, false);
+    reader_subscribe(fast, "a/b", follow, false);
+    publish(&scene, 100);
+    assert_int_equal(fast->feeds[0]->seq, scene_status(&scene, "a/b").seq);
+    assert_int_equal(fast->begins, 1);
+    slow->generous = true;
+    for (int i = 0; i < 50; i++) {
+        world_tick(&scene.world, slow->actor, 0);
+        world_settle(&scene.world);
+    }
+    assert_int_equal(slow->resyncs, 1);
+    assert_int_equal(slow->feeds[0]->seq, fast->feeds[0]->seq);
+    assert_int_equal(scene_status(&scene, "a/b").resyncs, 1);
+    scene_close(&scene);
+}
+
+static void block_scene(struct scene *scene)
+{
+    scene_open(scene, (struct topic_rule){.kind = TOPIC_MAP, .mailbox_max = 4});
+    struct directory_subscribe block = follow;
+    block.policy = POLICY_BLOCK;
+    block.outbox_max = 2000;
+    block.credit = 1;
+    reader_subscribe(scene_reader(scene, 0, false), "a/b", block, false);
+    publish(scene, 60);
+    struct topic_status status = scene_status(scene, "a/b");
+    assert_int_equal(status.blocked_by.bits, scene->readers[0].actor.bits);
+    assert_true(status.blocked_feed != 0);
+    assert_true(status.depth > 0);
+    assert_true(scene->publisher.has_waiting);
+}
+
+static void assert_flows_again(struct scene *scene)
+{
+    assert_int_equal(scene_status(scene, "a/b").blocked_feed, 0);
+    publish(scene, 5);
+    assert_false(scene->publisher.has_waiting);
+    for (size_t i = 0; i < scene->publisher.history->count; i++)
+        assert_true(scene->publisher.history->records[i].is_answered);
+    assert_int_equal(scene->world.folded, scene->publisher.history->count);
+}
+
+static void a_blocking_reader_holds_its_topic_and_lets_it_go_with_credit(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    block_scene(&scene);
+    scene.readers[0].generous = true;
+    for (int i = 0; i < 200; i++) {
+        world_tick(&scene.world, scene.readers[0].actor, 0);
+        world_settle(&scene.world);
+    }
+    /* It has had 1 byte of credit, so it goes one pair at a time; give it more. */
+    scene.readers[0].feeds[0]->owed = 1000000;
+    world_tick(&scene.world, scene.readers[0].actor, 0);
+    world_settle(&scene.world);
+    assert_flows_again(&scene);
+    assert_int_equal(scene.readers[0].resyncs, 0);
+    assert_int_equal(scene.readers[0].feeds[0]->seq, scene_status(&scene, "a/b").seq);
+    scene_close(&scene);
+}
+
+static void a_blocking_reader_that_unsubscribes_lets_its_topic_go(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    block_scene(&scene);
+    reader_unsubscribe(&scene.readers[0]);
+    world_settle(&scene.world);
+    assert_flows_again(&scene);
+    scene_close(&scene);
+}
+
+static void a_blocking_reader_that_ends_lets_its_topic_go(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    block_scene(&scene);
+    assert_int_equal(actor_stop(scene.world.runtime, scene.readers[0].actor, WEIR_CLOSED), WEIR_OK);
+    world_settle(&scene.world);
+    assert_flows_again(&scene);
+    struct directory_status status;
+    directory_status(scene.world.directory, &status);
+    assert_int_equal(status.subscriptions, 0);
+    scene_close(&scene);
+}
+
+/* ------------------------------------------------------------------------------------- failures */
+
+static const struct fold_ops *real_last;
+static unsigned failures_left; /* of transient records */
+
+/* Records with the value "poison" fail always, "faint" ones a few times. */
+static enum weir_error failing_apply(struct fold *fold, const struct cell *cell)
+{
+    const uint8_t *value = cell_value(cell);
+    size_t size = (size_t)(cell->data + cell->size - value);
+    if (size == 7 && memcmp(value, "\xa6poison", 7) == 0)
+        return WEIR_FAILED;
+    if (size == 6 && memcmp(value, "\xa5" "faint", 6) == 0 && failures_left > 0) {
+        failures_left--;
+        return WEIR_FAILED;
+    }
+    return real_last->apply(fold, cell);
+}
+
+/* Sends values as one batch; the publisher's history knows them. */
+static void publish_values(struct scene *scene, const char *const *values, uint32_t count)
+{
+    struct publisher *publisher = &scene->publisher;
+    uint64_t number = publisher->history->count;
+    struct message message = publisher_batch(publisher, count); /* for its records; the values follow */
+    struct record_slice slices[16];
+    uint8_t data[512];
+    uint32_t size = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct published *record = &publisher->history->records[number + i];
+        free(record->value.data);
+        slices[i] = (struct record_slice){0, 0, size, 0};
+        slices[i].value_size = (uint32_t)0;
+        uint8_t head = (uint8_t)(0xa0 | strlen(values[i]));
+        data[size] = head;
+        memcpy(data + size + 1, values[i], strlen(values[i]));
+        slices[i].value_size = 1 + (uint32_t)strlen(values[i]);
+        record->value = bytes_copy(view_of(data + size, slices[i].value_size));
+        size += slices[i].value_size;
+    }
+    arena_drop(scene->world.arena, message.hold[0]);
+    assert_int_equal(arena_alloc(scene->world.arena, size, NULL, &message.hold[0]), WEIR_OK);
+    memcpy(arena_data(scene->world.arena, message.hold[0]), data, size);
+    memcpy(arena_data(scene->world.arena, message.hold[1]), slices, count * sizeof slices[0]);
+    assert_int_equal(actor_send(scene->world.runtime, publisher->actor, publisher->topic, &message), WEIR_OK);
+    while (runtime_step(scene->world.runtime) || (scene->world.restart_delay_ns && runtime_advance(scene->world.runtime)))
+        ;
+}
+
+static void failing_open(struct scene *scene)
+{
+    static struct fold_ops failing;
+    real_last = &fold_last;
+    failing = fold_last;
+    failing.apply = failing_apply;
+    fold_replace(TOPIC_LAST, &failing);
+    scene_open(scene, (struct topic_rule){.kind = TOPIC_LAST});
+}
+
+static void failing_close(struct scene *scene)
+{
+    scene_close(scene);
+    fold_replace(TOPIC_LAST, NULL);
+}
+
+static void a_poisoned_record_goes_to_the_dead_letters_and_the_rest_is_folded(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    static const char *const values[] = {"one", "poison", "two", "poison", "poison", "three"};
+    failing_open(&scene);
+    struct reader *reader = scene_reader(&scene, 0, true);
+    reader_subscribe(reader, "a/b", follow, false);
+    publish_values(&scene, values, 6);
+    const struct published *records = scene.publisher.history->records;
+    for (int i = 0; i < 6; i++) {
+        assert_true(records[i].is_answered);
+        assert_int_equal(records[i].refused, strcmp(values[i], "poison") == 0 ? WEIR_POISONED : WEIR_OK);
+    }
+    assert_int_equal(records[5].seq, 3);
+    assert_int_equal(scene.world.failures, 9);
+    struct topic_status status = scene_status(&scene, "a/b"), dead = scene_status(&scene, "$dead/a/b");
+    assert_int_equal(status.published, 3);
+    assert_int_equal(status.dead, 3);
+    assert_int_equal(status.refused, 0);
+    assert_int_equal(status.restarts, 9);
+    assert_int_equal(dead.kind, TOPIC_LOG);
+    assert_int_equal(dead.entries, 3);
+    assert_int_equal(reader->feeds[0]->seq, 3);
+    assert_int_equal(reader->begins, 1);
+    /* On a second failure in a row subscribers hear of it, and of its end. */
+    assert_true(reader->stales >= 1);
+    assert_int_equal(reader->stales, reader->lives);
+    assert_false(status.is_stale);
+    failing_close(&scene);
+}
+
+static void a_record_that_fails_once_is_folded_once(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    static const char *const values[] = {"one", "faint", "two"};
+    failing_open(&scene);
+    scene.world.restart_delay_ns = 1000000;
+    failures_left = 1;
+    struct reader *reader = scene_reader(&scene, 0, true);
+    reader_subscribe(reader, "a/b", follow, false);
+    world_settle(&scene.world);
+    publish_values(&scene, values, 3);
+    struct topic_status status = scene_status(&scene, "a/b");
+    assert_int_equal(status.published, 3);
+    assert_int_equal(status.dead, 0);
+    assert_int_equal(status.seq, 3);
+    assert_int_equal(scene.world.failures, 1);
+    assert_int_equal(reader->updates, 3);
+    assert_int_equal(reader->stales, 0);
+    failing_close(&scene);
+}
+
+/* -------------------------------------------------------------------------------------- refusals */
+
+static void refusals_are_told_and_leave_no_trace(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .state_bytes_max = 600});
+    struct reader *reader = scene_reader(&scene, 0, true);
+    reader_subscribe(reader, "a/b", follow, false);
+    publish(&scene, 40);
+    struct topic_status status = scene_status(&scene, "a/b");
+    assert_true(scene.world.refused > 0);
+    assert_int_equal(status.refused, scene.world.refused);
+    assert_int_equal(status.published, scene.world.folded);
+    assert_int_equal(status.published + status.refused, scene.publisher.history->count);
+    assert_int_equal(status.seq, status.published);
+    assert_true(status.state_bytes <= 600);
+    for (size_t i = 0; i < scene.publisher.history->count; i++) {
+        enum weir_error refused = scene.publisher.history->records[i].refused;
+        assert_true(refused == WEIR_OK || refused == WEIR_TOO_BIG);
+    }
+    scene_close(&scene);
+}
+
+static void memory_that_is_not_there_is_a_refusal(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    memset(&scene, 0, sizeof scene);
+    struct directory_rule rules[1] = {{.pattern = "a/#", .rule = {.kind = TOPIC_MAP}}};
+    struct directory_config config = world_config(rules, 1, 1);
+    config.state_bytes_max = 60000;
+    world_open(&scene.world, &config, 1);
+    publisher_open(&scene.world, &scene.publisher, "a/b", TOPIC_MAP);
+    world_settle(&scene.world);
+    struct reader *reader = scene_reader(&scene, 0, true);
+    reader_subscribe(reader, "#", follow, false);
+    publish(&scene, 200);
+    struct topic_status status = scene_status(&scene, "a/b");
+    assert_int_equal(status.published + status.refused, scene.publisher.history->count);
+    assert_true(status.published > 100);
+    struct directory_status totals;
+    directory_status(scene.world.directory, &totals);
+    assert_true(totals.state_bytes <= 60000);
+    assert_int_equal(reader->feeds[0]->seq, status.seq);
+    scene_close(&scene);
+}
+
+static void a_policy_that_is_not_served_yet_is_refused(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP});
+    struct reader *reader = scene_reader(&scene, 0, true);
+    struct directory_subscribe conflate = follow;
+    conflate.policy = POLICY_CONFLATE;
+    reader_subscribe(reader, "a/b", conflate, false);
+    world_settle(&scene.world);
+    assert_int_equal(reader->subscribed, 1);
+    assert_int_equal(reader->last_error, WEIR_BAD_REQUEST);
+    assert_int_equal(reader->begins, 0);
+    scene_close(&scene);
+}
+
+/* ------------------------------------------------------------------------------- clear and delete */
+
+static void a_cleared_topic_starts_a_new_epoch(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP});
+    struct reader *reader = scene_reader(&scene, 0, true);
+    reader_subscribe(reader, "a/b", follow, false);
+    publish(&scene, 5);
+    uint64_t epoch = reader->feeds[0]->epoch;
+    struct message clear = {.tag = TOPIC_CLEAR, .word = {0, 1}};
+    assert_int_equal(actor_control(scene.world.runtime, WEIR_ACTOR_NONE, scene.publisher.topic, &clear), WEIR_OK);
+    world_settle(&scene.world);
+    assert_int_equal(reader->resets, 0); /* the seq had moved on */
+    clear.word[1] = scene_status(&scene, "a/b").seq;
+    assert_int_equal(actor_control(scene.world.runtime, WEIR_ACTOR_NONE, scene.publisher.topic, &clear), WEIR_OK);
+    publish(&scene, 5);
+    assert_int_equal(reader->resets, 1);
+    assert_int_equal(reader->last_cause, CAUSE_CLEARED);
+    assert_true(reader->feeds[0]->epoch > epoch);
+    assert_int_equal(reader->feeds[0]->seq, scene_status(&scene, "a/b").seq);
+    scene_close(&scene);
+}
+
+static void a_deleted_topic_says_so_and_can_be_made_again(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP});
+    struct reader *reader = scene_reader(&scene, 0, true);
+    reader_subscribe(reader, "a/#", follow, false);
+    publish(&scene, 5);
+    struct topic_status before = scene_status(&scene, "a/b");
+    uint64_t epoch = reader->feeds[0]->epoch;
+    struct message delete = {.tag = TOPIC_DELETE};
+    world_tick(&scene.world, scene.publisher.actor, 20);
+    assert_int_equal(actor_control(scene.world.runtime, WEIR_ACTOR_NONE, scene.publisher.topic, &delete), WEIR_OK);
+    world_settle(&scene.world);
+    weir_actor topic;
+    assert_int_equal(reader->ended, 1);
+    assert_int_equal(reader->last_error, WEIR_OK);
+    assert_int_equal(directory_find(scene.world.directory, view_text("a/b"), &topic), WEIR_NOT_FOUND);
+    struct directory_status status;
+    directory_status(scene.world.directory, &status);
+    assert_int_equal(status.published, scene.world.folded);
+    assert_true(status.published >= before.published);
+    static struct publisher again;
+    publisher_open(&scene.world, &again, "a/b", TOPIC_MAP);
+    world_settle(&scene.world);
+    assert_int_equal(reader->begins, 2);
+    assert_true(reader->feeds[0]->epoch > epoch);
+    scene_close(&scene);
+}
+
+static void old_records_of_a_log_go_with_time(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_LOG, .log_age_max_ms = 1000});
+    world_tick(&scene.world, scene.publisher.actor, 1);
+    world_settle(&scene.world);
+    assert_true(scene_status(&scene, "a/b").entries > 0);
+    while (runtime_advance(scene.world.runtime))
+        world_settle(&scene.world);
+    assert_int_equal(scene_status(&scene, "a/b").entries, 0);
+    scene_close(&scene);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_end_of_an_empty_snapshot_comes_too),
+        cmocka_unit_test(joiners_at_one_seq_share_one_snapshot),
+        cmocka_unit_test(a_cursor_of_this_history_is_resumed),
+        cmocka_unit_test(a_cursor_of_another_history_is_never_honoured),
+        cmocka_unit_test(a_cursor_from_before_the_ring_gets_a_snapshot),
+        cmocka_unit_test(without_snapshot_what_was_missed_is_a_gap),
+        cmocka_unit_test(one_key_is_got_alone),
+        cmocka_unit_test(a_slow_reader_is_resynced_and_costs_the_others_nothing),
+        cmocka_unit_test(a_blocking_reader_holds_its_topic_and_lets_it_go_with_credit),
+        cmocka_unit_test(a_blocking_reader_that_unsubscribes_lets_its_topic_go),
+        cmocka_unit_test(a_blocking_reader_that_ends_lets_its_topic_go),
+        cmocka_unit_test(a_poisoned_record_goes_to_the_dead_letters_and_the_rest_is_folded),
+        cmocka_unit_test(a_record_that_fails_once_is_folded_once),
+        cmocka_unit_test(refusals_are_told_and_leave_no_trace),
+        cmocka_unit_test(memory_that_is_not_there_is_a_refusal),
+        cmocka_unit_test(a_policy_that_is_not_served_yet_is_refused),
+        cmocka_unit_test(a_cleared_topic_starts_a_new_epoch),
+        cmocka_unit_test(a_deleted_topic_says_so_and_can_be_made_again),
+        cmocka_unit_test(old_records_of_a_log_go_with_time),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
