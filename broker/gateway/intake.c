@@ -30,11 +30,21 @@ static size_t intake_wish(const struct intake *intake)
     return wish > tail + INTAKE_BLOCK_MIN / 2 ? wish : tail + INTAKE_BLOCK_MIN / 2;
 }
 
+/* Blocks stop at three quarters of what the connection may pin: the rest is for the indexes and parked batches of what
+ * is parsed already, so that a full topic holds the connection back and nothing of what it sent is refused. */
+static bool intake_may_take(const struct connection *connection, size_t capacity)
+{
+    struct budget_usage usage;
+    budget_usage(connection->budget, &usage);
+    return usage.bytes_used + capacity <= usage.bytes_max - usage.bytes_max / 4;
+}
+
 static bool intake_replace(struct connection *connection, size_t capacity)
 {
     struct intake *intake = &connection->intake;
     weir_msg block;
-    if (arena_alloc(connection->arena, capacity, connection->budget, &block) != WEIR_OK)
+    if (!intake_may_take(connection, capacity) ||
+        arena_alloc(connection->arena, capacity, connection->budget, &block) != WEIR_OK)
         return false;
     uint8_t *data = arena_data(connection->arena, block);
     size_t tail = intake->end - intake->start;

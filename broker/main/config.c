@@ -172,9 +172,9 @@ enum weir_error config_check(const struct config *config, char error[CONFIG_ERRO
                  (unsigned long long)config->topics.state_bytes_max, (unsigned long long)config->broker.memory_bytes_max);
         return WEIR_BAD_REQUEST;
     }
-    if (config->connections.receive_bytes_max < 2 * config->connections.message_bytes_max) {
+    if (config->connections.receive_bytes_max < 4 * config->connections.message_bytes_max) {
         snprintf(error, CONFIG_ERROR_SIZE,
-                 "connections.receive_bytes_max (%llu) must be at least twice connections.message_bytes_max (%llu), so "
+                 "connections.receive_bytes_max (%llu) must be at least four times connections.message_bytes_max (%llu), so "
                  "that a message can arrive while the one before it waits",
                  (unsigned long long)config->connections.receive_bytes_max,
                  (unsigned long long)config->connections.message_bytes_max);

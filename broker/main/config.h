@@ -29,7 +29,7 @@
     ROW(max, 10000, 1, 1000000, true)                                                                                  \
     ROW(per_address_max, 10000, 0, 1000000, true)                                                                      \
     ROW(message_bytes_max, CONFIG_MIB, 1024, 64 * CONFIG_MIB, true)                                                    \
-    ROW(receive_bytes_max, 4 * CONFIG_MIB, 64 * CONFIG_KIB, CONFIG_GIB, true)                                          \
+    ROW(receive_bytes_max, 16 * CONFIG_MIB, 64 * CONFIG_KIB, CONFIG_GIB, true)                                          \
     ROW(heartbeat_ms, 5000, 10, 3600000, true)                                                                         \
     ROW(idle_ms, 0, 0, UINT32_MAX, true)                                                                               \
     ROW(records_per_message_max, 65536, 1, 1000000, true)                                                              \
