@@ -130,10 +130,10 @@ enum weir_error config_topic_add(struct config *config, size_t position, const c
     }
     *equals = '\0';
     if (pattern_check(view_text(copy), &reason) != WEIR_OK) {
-        snprintf(error, CONFIG_ERROR_SIZE, "pattern '%s': %s", copy, reason);
+        snprintf(error, CONFIG_ERROR_SIZE, "pattern '%.200s': %s", copy, reason);
         return WEIR_BAD_TOPIC;
     }
-    snprintf(rule.pattern, sizeof rule.pattern, "%s", copy);
+    memcpy(rule.pattern, copy, strlen(copy) + 1); /* at most TOPIC_NAME_SIZE_MAX bytes: the check said so */
     enum weir_error result = settings_parse(&rule.rule, equals + 1, reason_text);
     if (result != WEIR_OK) {
         snprintf(error, CONFIG_ERROR_SIZE, "topic rule '%.*s': %.*s", 200, text, 200, reason_text);

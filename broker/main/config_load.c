@@ -16,7 +16,7 @@ struct complaint {
     size_t line;
 };
 
-static void on_log(cyaml_log_t level, void *context, const char *format, va_list arguments)
+__attribute__((format(printf, 3, 0))) static void on_log(cyaml_log_t level, void *context, const char *format, va_list arguments)
 {
     (void)level;
     struct complaint *complaint = context;
