@@ -44,8 +44,9 @@ static uint32_t visit_next(const struct directory *directory, struct sub *sub, u
         sub->visited = INDEX_NONE;
         return index;
     }
-    for (; sub->visited < directory->topics.used && *steps_left > 0; --*steps_left) {
+    while (sub->visited < directory->topics.used && *steps_left > 0) {
         uint32_t index = sub->visited++;
+        --*steps_left;
         const struct topic_entry *entry = directory_topic_at(directory, index);
         if (entry != NULL && pattern_matches(pattern, topic_entry_name(entry)))
             return index;
