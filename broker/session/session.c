@@ -44,6 +44,7 @@ static void session_hello_answer(struct connection *connection)
 {
     struct session *session = session_of(connection);
     struct frame frame = {.op = FRAME_HELLO};
+    frame.as.hello.is_server = true;
     frame.as.hello.version = SESSION_VERSION;
     frame.as.hello.credit = session->in_granted;
     frame.as.hello.message_max = connection->config.message_size_max;

@@ -41,7 +41,7 @@ static const char help[] =
 static const struct option options[] = {CLI_OPTIONS, {NULL, 0, NULL, 0}};
 
 /* What each command takes. action: a second word of the command; arguments: their names, the
- * first `needed` of which must be given. */ 
+ * first `needed` of which must be given. */
 static const struct command {
     const char *name, *action;
     const char *arguments[2];
