@@ -28,13 +28,13 @@
     ROW(handshaking_max, 1024, 1, 1000000, false)                                                                      \
     ROW(max, 10000, 1, 1000000, true)                                                                                  \
     ROW(per_address_max, 10000, 0, 1000000, true)                                                                      \
-    ROW(message_bytes_max, CONFIG_MIB, 1024, 64 * CONFIG_MIB, true)                                                    \
+    ROW(message_bytes_max, CONFIG_MIB, 4 * CONFIG_KIB, 64 * CONFIG_MIB, true)                                                    \
     ROW(receive_bytes_max, 16 * CONFIG_MIB, 64 * CONFIG_KIB, CONFIG_GIB, true)                                          \
     ROW(heartbeat_ms, 5000, 10, 3600000, true)                                                                         \
     ROW(idle_ms, 0, 0, UINT32_MAX, true)                                                                               \
     ROW(records_per_message_max, 65536, 1, 1000000, true)                                                              \
     ROW(depth_max, 16, 1, 64, true)                                                                                    \
-    ROW(reply_deadline_ms, 1000, 0, 600000, true)                                                                      \
+    ROW(reply_deadline_ms, 5000, 1, 600000, true)                                                                      \
     ROW(requests_max, 64, 1, 65536, true)                                                                              \
     ROW(log_interval_ms, 10000, 0, 3600000, true)
 
@@ -43,7 +43,7 @@
     ROW(outbox_bytes, CONFIG_MIB, CONFIG_KIB, CONFIG_GIB, true)                                                        \
     ROW(subscriptions_max, 1024, 1, 1000000, true)                                                                     \
     ROW(feeds_max, 100000, 1, 10000000, true)                                                                          \
-    ROW(aliases_max, 4096, 1, 65536, true)
+    ROW(aliases_max, 65536, 1, 65536, true)
 
 #define CONFIG_TOPICS_TABLE(ROW)                                                                                       \
     ROW(max, 100000, 1, 10000000, false)                                                                               \

@@ -48,7 +48,8 @@ enum frame_op {
 };
 
 enum ack_level { ACK_NONE, ACK_ACCEPTED, ACK_FOLDED, ACK_DURABLE };
-enum overflow_policy { POLICY_RESYNC, POLICY_BLOCK, POLICY_CONFLATE, POLICY_DROP, POLICY_DISCONNECT };
+/* POLICY_UNKNOWN: a word of a later version; the receiver refuses the subscription, not the frame. */
+enum overflow_policy { POLICY_RESYNC, POLICY_BLOCK, POLICY_CONFLATE, POLICY_DROP, POLICY_DISCONNECT, POLICY_UNKNOWN };
 
 /* By their names in frames, requests and on the command line ("folded", "resync"). WEIR_NOT_FOUND. */
 WEIR_MUST_USE enum weir_error ack_level_find(struct view name, enum ack_level *out);

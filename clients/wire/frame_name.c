@@ -40,7 +40,8 @@ static const char *const policy_names[] = {[POLICY_RESYNC] = "resync",
                                            [POLICY_BLOCK] = "block",
                                            [POLICY_CONFLATE] = "conflate",
                                            [POLICY_DROP] = "drop",
-                                           [POLICY_DISCONNECT] = "disconnect"};
+                                           [POLICY_DISCONNECT] = "disconnect",
+                                           [POLICY_UNKNOWN] = "unknown"};
 
 static enum weir_error word_find(const char *const words[], size_t count, struct view word, unsigned *index_out)
 {

@@ -148,7 +148,7 @@ static void read_policy(struct value_reader *reader, struct frame *out)
 {
     struct view name = value_read_str(reader);
     if (reader->error == WEIR_OK && policy_find(name, &out->as.subscribe.policy) != WEIR_OK)
-        fail(reader);
+        out->as.subscribe.policy = POLICY_UNKNOWN;
 }
 
 static void read_subscribe(struct value_reader *reader, struct frame *out)
