@@ -1,7 +1,7 @@
 /* A supervisor's turns: news of its children, its timers, the order to end. On workers.
  *
- * Its state is only the tree. Its own table is found by its handle each time, under the lock, so that a supervisor that was
- * forgotten while its actor is still about to end touches nothing. */
+ * Its state is only the tree. Its own table is found by its handle each time, under the lock, so that a supervisor
+ * that was forgotten while its actor is still about to end touches nothing. */
 #include "actors/supervise/tree.h"
 
 #include <inttypes.h>
@@ -134,18 +134,13 @@ static void handle_timer(struct supervisor *supervisor, const struct message *me
 static void handle(struct turn *turn, struct supervisor *supervisor, const struct message *message)
 {
     switch (message->tag) {
-    case MESSAGE_EVENT:
-        handle_event(supervisor, message);
-        break;
-    case MESSAGE_TIMER:
-        handle_timer(supervisor, message);
-        break;
+    case MESSAGE_EVENT: handle_event(supervisor, message); break;
+    case MESSAGE_TIMER: handle_timer(supervisor, message); break;
     case MESSAGE_SHUTDOWN:
         turn_shutdown_defer(turn);
         supervisor_handle(supervisor, SUPERVISOR_EVENT_SHUTDOWN, 0, WEIR_OK);
         break;
-    default: /* the nudge: only the turn matters; anything else is nothing a supervisor knows */
-        break;
+    default: /* the nudge: only the turn matters; anything else is nothing a supervisor knows */ break;
     }
 }
 

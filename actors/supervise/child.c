@@ -101,8 +101,12 @@ void child_enter(struct supervision *tree, child_index index, enum child_state s
     child->state = (uint8_t)state;
     if (tree->on_transition) {
         struct supervision_transition transition = {
-            .name = child_name(tree, index), .from = state_names[from], .event = event, .to = state_names[state],
-            .actor = child->actor, .supervisor = supervisor_actor(supervisor),
+            .name = child_name(tree, index),
+            .from = state_names[from],
+            .event = event,
+            .to = state_names[state],
+            .actor = child->actor,
+            .supervisor = supervisor_actor(supervisor),
         };
         tree->on_transition(&transition, tree->transition_context);
     }
@@ -242,8 +246,8 @@ static enum weir_error child_fail(struct step *step)
     return WEIR_OK;
 }
 
-/* The start of a group waits for this one: it must come up from its plan or not at all. A supervisor that runs on in place
- * (or an adopted actor) and fails again is just a child that failed. */
+/* The start of a group waits for this one: it must come up from its plan or not at all. A supervisor that runs on in
+ * place (or an adopted actor) and fails again is just a child that failed. */
 static enum weir_error child_stumble(struct step *step)
 {
     struct supervisor *supervisor = step->supervisor;
@@ -374,8 +378,8 @@ static enum weir_error child_finish(struct step *step)
 typedef enum weir_error child_cell(struct step *step);
 
 static child_cell *const cells[CHILD_STATE_COUNT][CHILD_EVENT_COUNT] = {
-#define CELLS(state, name, on_spawn, on_ready, on_failed, on_exited, on_timer, on_stop, on_restart)                    \
-    [CHILD_##state] = {child_##on_spawn, child_##on_ready, child_##on_failed, child_##on_exited,                       \
+#define CELLS(state, name, on_spawn, on_ready, on_failed, on_exited, on_timer, on_stop, on_restart) \
+    [CHILD_##state] = {child_##on_spawn, child_##on_ready, child_##on_failed, child_##on_exited,    \
                        child_##on_timer, child_##on_stop,  child_##on_restart},
     CHILD_TABLE(CELLS)
 #undef CELLS
@@ -429,7 +433,7 @@ void child_drop(struct supervision *tree, child_index index)
     timer_clear(tree, child);
     child_actor_clear(tree, index);
     child->state = CHILD_DOWN;
-    child->flags &= (uint8_t)~(CHILD_SPAWNS_WHEN_DOWN | CHILD_FAILED_START | CHILD_SPAWN_REFUSED);
+    child->flags &= (uint8_t) ~(CHILD_SPAWNS_WHEN_DOWN | CHILD_FAILED_START | CHILD_SPAWN_REFUSED);
     if (!supervisor)
         return;
     supervisor->live -= is_live(from);

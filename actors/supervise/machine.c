@@ -13,10 +13,9 @@ static const char *const phase_names[SUPERVISOR_PHASE_COUNT] = {
 #undef PHASE_NAME
 };
 
-static const char *const event_names[SUPERVISOR_EVENT_COUNT + 1] = {
-    [SUPERVISOR_EVENT_ENDED] = "ended",
+static const char *const event_names[SUPERVISOR_EVENT_COUNT + 1] = {[SUPERVISOR_EVENT_ENDED] = "ended",
 #define EVENT_NAME(event, name) [SUPERVISOR_EVENT_##event] = name,
-    SUPERVISOR_EVENTS(EVENT_NAME)
+                                                                    SUPERVISOR_EVENTS(EVENT_NAME)
 #undef EVENT_NAME
 };
 
@@ -42,8 +41,12 @@ static void enter(struct supervisor *supervisor, enum supervisor_phase phase, en
     if (!tree->on_transition)
         return;
     struct supervision_transition transition = {
-        .is_supervisor_phase = true, .name = supervisor->name, .from = phase_names[from], .event = event_names[event],
-        .to = phase_names[phase], .actor = supervisor->actor,
+        .is_supervisor_phase = true,
+        .name = supervisor->name,
+        .from = phase_names[from],
+        .event = event_names[event],
+        .to = phase_names[phase],
+        .actor = supervisor->actor,
     };
     tree->on_transition(&transition, tree->transition_context);
 }
@@ -152,8 +155,8 @@ static void all_stopped(struct supervisor *supervisor, enum supervisor_event eve
     }
     enter(supervisor, SUPERVISOR_RESTARTING, event);
     supervisor->cursor = supervisor->group_first;
-    if (supervisor->group_delay_ns > 0 && timer_start(tree->runtime, supervisor->actor, supervisor->group_delay_ns, 0, 0,
-                                                      &supervisor->timer) == WEIR_OK)
+    if (supervisor->group_delay_ns > 0 &&
+        timer_start(tree->runtime, supervisor->actor, supervisor->group_delay_ns, 0, 0, &supervisor->timer) == WEIR_OK)
         return;
     start_next(supervisor, event);
 }
@@ -285,8 +288,8 @@ static void phase_wind(struct occasion *occasion) { stop_all(occasion, SUPERVISO
 typedef void phase_cell(struct occasion *occasion);
 
 static phase_cell *const cells[SUPERVISOR_PHASE_COUNT][SUPERVISOR_EVENT_COUNT] = {
-#define CELLS(phase, name, on_start, on_up, on_lost, on_missed, on_down, on_shutdown, on_timer)                        \
-    [SUPERVISOR_##phase] = {phase_##on_start, phase_##on_up,       phase_##on_lost, phase_##on_missed,                 \
+#define CELLS(phase, name, on_start, on_up, on_lost, on_missed, on_down, on_shutdown, on_timer)        \
+    [SUPERVISOR_##phase] = {phase_##on_start, phase_##on_up,       phase_##on_lost, phase_##on_missed, \
                             phase_##on_down,  phase_##on_shutdown, phase_##on_timer},
     SUPERVISOR_TABLE(CELLS)
 #undef CELLS

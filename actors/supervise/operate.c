@@ -1,4 +1,5 @@
-/* What is asked of supervisors from outside: starting, stopping and restarting children, and reading the tree. Any thread. */
+/* What is asked of supervisors from outside: starting, stopping and restarting children, and reading the tree. Any
+ * thread. */
 #include "actors/supervise/tree.h"
 
 #include <stdio.h>
@@ -13,13 +14,10 @@ static enum weir_error start_check(const struct supervisor *supervisor)
             return WEIR_OK;
         return WEIR_BUSY;
     case SUPERVISOR_REGROUPING:
-    case SUPERVISOR_RESTARTING:
-        return WEIR_BUSY;
+    case SUPERVISOR_RESTARTING: return WEIR_BUSY;
     case SUPERVISOR_STOPPING:
-    case SUPERVISOR_ESCALATING:
-        return WEIR_CLOSED;
-    default:
-        return supervisor->dynamic < supervisor->config.dynamic_max ? WEIR_OK : WEIR_FULL;
+    case SUPERVISOR_ESCALATING: return WEIR_CLOSED;
+    default: return supervisor->dynamic < supervisor->config.dynamic_max ? WEIR_OK : WEIR_FULL;
     }
 }
 
@@ -189,7 +187,9 @@ static void row_fill(struct supervision *tree, child_index index, unsigned depth
     struct supervisor *above = supervisor_by_id(tree, child->supervisor);
     const struct supervisor *below = plan ? plan->supervisor : NULL;
     *row = (struct supervision_row){
-        .kind = below ? strategy_names[below->config.strategy] : plan ? plan->behaviour->name : "",
+        .kind = below  ? strategy_names[below->config.strategy]
+                : plan ? plan->behaviour->name
+                       : "",
         .state = child_state_name((enum child_state)child->state),
         .phase = below ? supervisor_phase_name((enum supervisor_phase)below->phase) : "",
         .actor = child->actor,

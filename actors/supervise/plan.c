@@ -82,10 +82,11 @@ static void config_complete(struct supervisor_config *config)
 
 static enum weir_error config_check(const struct supervisor_config *config)
 {
-    bool is_bad = (unsigned)config->strategy > SUPERVISOR_REST_FOR_ONE || config->backoff_min_ms > config->backoff_max_ms ||
-                  config->backoff_jitter_percent > 100 || (unsigned)config->adopt.restart > RESTART_TEMPORARY ||
-                  (config->intensity > SUPERVISOR_INTENSITY_MAX && config->intensity != SUPERVISOR_INTENSITY_UNLIMITED) ||
-                  (config->child_count > 0 && !config->children);
+    bool is_bad =
+        (unsigned)config->strategy > SUPERVISOR_REST_FOR_ONE || config->backoff_min_ms > config->backoff_max_ms ||
+        config->backoff_jitter_percent > 100 || (unsigned)config->adopt.restart > RESTART_TEMPORARY ||
+        (config->intensity > SUPERVISOR_INTENSITY_MAX && config->intensity != SUPERVISOR_INTENSITY_UNLIMITED) ||
+        (config->child_count > 0 && !config->children);
     return is_bad ? WEIR_BAD_REQUEST : WEIR_OK;
 }
 

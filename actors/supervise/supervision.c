@@ -164,7 +164,8 @@ void supervision_totals(struct supervision *tree, struct supervision_totals *out
 }
 
 void supervision_trace(struct supervision *tree,
-                       void (*on_transition)(const struct supervision_transition *transition, void *context), void *context)
+                       void (*on_transition)(const struct supervision_transition *transition, void *context),
+                       void *context)
 {
     tree_lock(tree);
     tree->on_transition = on_transition;

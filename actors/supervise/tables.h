@@ -1,7 +1,8 @@
 /* The two state machines of supervision, each one list that generates its states, names and table.
  *
  * A child's machine decides what happens to one actor; a supervisor's decides about the group and its order. Every
- * state × event has a cell; a cell names the function (child_NAME in child.c, phase_NAME in machine.c) that acts and may move on.
+ * state × event has a cell; a cell names the function (child_NAME in child.c, phase_NAME in machine.c) that acts and
+ * may move on.
  *
  * Cells of a child:
  *   ignore    nothing to do: late news of something settled
@@ -22,6 +23,9 @@
  */
 #ifndef ACTORS_SUPERVISE_TABLES_H
 #define ACTORS_SUPERVISE_TABLES_H
+
+/* A table is read by its columns, which clang-format would take away. */
+/* clang-format off */
 
 /* ROW(STATE, name,         SPAWN,  READY,   FAILED,  EXITED, TIMER,  STOP,    RESTART) */
 #define CHILD_TABLE(ROW)                                                                           \
@@ -89,5 +93,7 @@ enum supervisor_event {
 };
 /* Names the transition in traces. */
 #define SUPERVISOR_EVENT_ENDED SUPERVISOR_EVENT_COUNT
+
+/* clang-format on */
 
 #endif

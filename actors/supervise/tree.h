@@ -3,8 +3,9 @@
  * Everything here is guarded by the tree's one lock: supervisors' turns hold it while they handle a message, functions
  * called from other threads while they act or read. It is held for microseconds, never over a callback that may block.
  *
- * A child is one 64-byte record of a pool, so that a supervisor of a hundred thousand topics stays small. What only some
- * children have is in arena blocks beside it: the plan (how to spawn it again) and the past (once it has failed). */
+ * A child is one 64-byte record of a pool, so that a supervisor of a hundred thousand topics stays small. What only
+ * some children have is in arena blocks beside it: the plan (how to spawn it again) and the past (once it has
+ * failed). */
 #ifndef ACTORS_SUPERVISE_TREE_H
 #define ACTORS_SUPERVISE_TREE_H
 
@@ -57,7 +58,7 @@ _Static_assert(sizeof(struct child) == 64, "a child is one slot of the pool");
 /* How to spawn a child: the spec, copied. */
 struct plan {
     const struct behaviour *behaviour;
-    struct actor_options options; /* label: NULL or points to label below; set at each use */
+    struct actor_options options;  /* label: NULL or points to label below; set at each use */
     struct supervisor *supervisor; /* of a child that is a supervisor; owned */
     weir_actor notify;             /* told once of the start */
     uint64_t notify_word;
@@ -77,11 +78,11 @@ struct window {
 };
 
 struct past {
-    uint64_t failed_ns;      /* last failure; the quiet time counts from here */
-    uint32_t repeats;        /* restarts since the last quiet time */
-    uint32_t death_count;    /* in all; the newest DEATHS_KEPT are kept, at death_count % DEATHS_KEPT */
+    uint64_t failed_ns;   /* last failure; the quiet time counts from here */
+    uint32_t repeats;     /* restarts since the last quiet time */
+    uint32_t death_count; /* in all; the newest DEATHS_KEPT are kept, at death_count % DEATHS_KEPT */
     struct supervision_death deaths[DEATHS_KEPT];
-    struct window window;    /* is_intensity_per_child; times_ns is set at each use */
+    struct window window; /* is_intensity_per_child; times_ns is set at each use */
     uint64_t times_ns[];
 };
 
@@ -90,11 +91,11 @@ struct past {
 struct supervisor {
     uint32_t magic;
     uint16_t id;
-    uint8_t phase;           /* enum supervisor_phase */
-    bool is_finished;        /* everything is stopped; its own turn must end it */
-    bool is_announced;       /* its own supervisor has heard that it is ready, since its last start */
-    bool is_walking;         /* stop_next is at work further up the stack */
-    bool is_fresh;           /* never started: children added now are configured ones */
+    uint8_t phase;     /* enum supervisor_phase */
+    bool is_finished;  /* everything is stopped; its own turn must end it */
+    bool is_announced; /* its own supervisor has heard that it is ready, since its last start */
+    bool is_walking;   /* stop_next is at work further up the stack */
+    bool is_fresh;     /* never started: children added now are configured ones */
     struct supervision *tree;
     struct supervisor_config config; /* defaults filled in; name and children point nowhere */
     char name[NAME_SIZE];
@@ -107,9 +108,9 @@ struct supervisor {
     uint64_t group_delay_ns; /* REGROUPING: wait so long before the start */
     weir_timer timer;        /* RESTARTING: that wait */
     uint32_t children, dynamic;
-    uint32_t live;           /* not down */
-    uint32_t stopping;       /* stopping or killing */
-    enum weir_error cause;   /* why it escalates, or ends */
+    uint32_t live;         /* not down */
+    uint32_t stopping;     /* stopping or killing */
+    enum weir_error cause; /* why it escalates, or ends */
     struct window window;
     /* Told by log after the lock is released. */
     struct report {
@@ -135,7 +136,7 @@ struct walker {
 struct supervision {
     uint32_t magic;
     pthread_mutex_t lock;
-    pthread_cond_t changed;      /* the root became ready, or ended */
+    pthread_cond_t changed; /* the root became ready, or ended */
     struct runtime *runtime;
     struct arena *arena;
     void (*on_down)(enum weir_error cause, void *context);
@@ -145,12 +146,12 @@ struct supervision {
     uint64_t seed;
     struct slots *pool;
     struct slots_cache cache;
-    weir_msg buckets;            /* child_index[bucket_count]: live actors, by handle */
-    uint32_t bucket_count;       /* a power of two */
+    weir_msg buckets;      /* child_index[bucket_count]: live actors, by handle */
+    uint32_t bucket_count; /* a power of two */
     uint32_t hashed;
     struct supervisor **supervisors; /* by id; [0] unused */
-    uint32_t supervisors_max;    /* entries allocated */
-    uint16_t id_last;            /* highest id in use so far */
+    uint32_t supervisors_max;        /* entries allocated */
+    uint16_t id_last;                /* highest id in use so far */
     child_index root;
     bool is_ready, is_down;
     enum weir_error down_cause;
@@ -198,8 +199,8 @@ WEIR_MUST_USE enum weir_error supervisor_create(struct supervision *tree, const 
                                                 struct supervisor **out);
 void supervisor_destroy(struct supervisor **supervisor);
 /* Adds a child of that spec, down. */
-WEIR_MUST_USE enum weir_error supervisor_add(struct supervisor *supervisor, const struct child_spec *spec, uint8_t flags,
-                                             child_index *out);
+WEIR_MUST_USE enum weir_error supervisor_add(struct supervisor *supervisor, const struct child_spec *spec,
+                                             uint8_t flags, child_index *out);
 
 /* ---------------------------------------------------------------- past.c: deaths, intensity, backoff */
 
@@ -233,7 +234,8 @@ void child_give_up(struct supervision *tree, child_index index, enum weir_error 
 void child_enter(struct supervision *tree, child_index index, enum child_state state, const char *event);
 /* Spawns a child that is down or waiting from its plan: it is starting then. */
 WEIR_MUST_USE enum weir_error child_spawn(struct supervision *tree, child_index index);
-/* Makes a child down without telling its supervisor, and forgets it if it is dynamic. Whatever runs is the caller's affair. */
+/* Makes a child down without telling its supervisor, and forgets it if it is dynamic. Whatever runs is the caller's
+ * affair. */
 void child_drop(struct supervision *tree, child_index index);
 const char *child_state_name(enum child_state state);
 /* Somebody else's actor becomes a child, starting. */
@@ -259,7 +261,8 @@ extern const struct behaviour supervisor_behaviour;
 /* Control message of a supervisor to itself: its turn is needed to end it. */
 #define SUPERVISOR_NUDGE (SUPERVISOR_STARTED + 1)
 
-/* Children do not outlive their supervisor: stops what still runs, and forgets what is not configured, in the whole subtree. */
+/* Children do not outlive their supervisor: stops what still runs, and forgets what is not configured, in the whole
+ * subtree. */
 void supervisor_abandon(struct supervisor *supervisor, enum weir_error cause);
 
 #endif

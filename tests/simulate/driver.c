@@ -1,5 +1,5 @@
-/* What happens from outside: the tree is built, messages are sent, actors are spawned, stopped and restarted, timers are
- * armed and canceled. On the simulation's one thread, between turns. */
+/* What happens from outside: the tree is built, messages are sent, actors are spawned, stopped and restarted, timers
+ * are armed and canceled. On the simulation's one thread, between turns. */
 #include "tests/simulate/model.h"
 
 #include <stdio.h>
@@ -27,8 +27,8 @@ void driver_build(struct model *model)
     enum { LEAVES = 4 };
     struct node_args args[4][LEAVES];
     struct child_spec leaves[4][LEAVES + 1];
-    static const char *const names[4][LEAVES] = {{"a0", "a1", "a2", "a3"}, {"b0", "b1", "b2", "b3"},
-                                                 {"c0", "c1", "c2", "c3"}, {"d0", "d1", "d2", "d3"}};
+    static const char *const names[4][LEAVES] = {
+        {"a0", "a1", "a2", "a3"}, {"b0", "b1", "b2", "b3"}, {"c0", "c1", "c2", "c3"}, {"d0", "d1", "d2", "d3"}};
     for (int group = 0; group < 4; group++) {
         for (int i = 0; i < LEAVES; i++)
             leaves[group][i] = node_spec(model, &args[group][i], names[group][i]);
@@ -43,13 +43,17 @@ void driver_build(struct model *model)
     }
     leaves[2][LEAVES] = (struct child_spec){.supervisor = &groups[3]};
     groups[2].child_count = LEAVES + 1;
-    struct supervisor_config pool = {
-        .name = "pool", .intensity = 20, .period_ms = 1000, .backoff_min_ms = 1, .backoff_max_ms = 100,
-        .dynamic_max = NODES_MAX, .adopt = {.is_allowed = true, .restart = RESTART_TRANSIENT, .shutdown_ms = 50}};
+    struct supervisor_config pool = {.name = "pool",
+                                     .intensity = 20,
+                                     .period_ms = 1000,
+                                     .backoff_min_ms = 1,
+                                     .backoff_max_ms = 100,
+                                     .dynamic_max = NODES_MAX,
+                                     .adopt = {.is_allowed = true, .restart = RESTART_TRANSIENT, .shutdown_ms = 50}};
     if (model->temper.has_patient_pool)
         pool.intensity = SUPERVISOR_INTENSITY_UNLIMITED;
-    struct child_spec specs[4] = {{.supervisor = &groups[0]}, {.supervisor = &groups[1]}, {.supervisor = &groups[2]},
-                                  {.supervisor = &pool}};
+    struct child_spec specs[4] = {
+        {.supervisor = &groups[0]}, {.supervisor = &groups[1]}, {.supervisor = &groups[2]}, {.supervisor = &pool}};
     struct supervisor_config root = {.name = "root", .children = specs, .child_count = 4, .period_ms = 1000};
     root.intensity = model->temper.has_strict_root ? 5 : SUPERVISOR_INTENSITY_UNLIMITED;
     ENSURE(supervisor_spawn(model->tree, WEIR_ACTOR_NONE, &root, &model->root) == WEIR_OK);
@@ -159,15 +163,9 @@ static void operate(struct model *model, uint32_t node)
     static const char *const names[] = {"a1", "b2", "c0", "d3", "one", "all", "rest", "inner", "sub", "s0"};
     weir_actor actor = model->nodes[node].actor;
     switch (model_below(model, 4)) {
-    case 0:
-        (void)!supervisor_child_stop(model->tree, actor);
-        break;
-    case 1:
-        (void)!supervisor_restart(model->tree, actor);
-        break;
-    default:
-        (void)!supervisor_restart_named(model->tree, names[model_below(model, COUNT_OF(names))]);
-        break;
+    case 0: (void)!supervisor_child_stop(model->tree, actor); break;
+    case 1: (void)!supervisor_restart(model->tree, actor); break;
+    default: (void)!supervisor_restart_named(model->tree, names[model_below(model, COUNT_OF(names))]); break;
     }
 }
 

@@ -42,8 +42,9 @@ static void check_pairs(struct model *model)
         if (to == NODE_NONE || !is_alive(&model->nodes[to]) || pair->sent == pair->settled ||
             actor_status(model->runtime, pair->to, &status))
             continue;
-        model_violate(model, "node %u (%lx) was sent %lu messages and got %lu; it is %s", to, (unsigned long)pair->to.bits,
-                      (unsigned long)pair->sent, (unsigned long)pair->settled, status.state);
+        model_violate(model, "node %u (%lx) was sent %lu messages and got %lu; it is %s", to,
+                      (unsigned long)pair->to.bits, (unsigned long)pair->sent, (unsigned long)pair->settled,
+                      status.state);
     }
 }
 
@@ -64,8 +65,8 @@ static void check_nodes(struct model *model, size_t supervisors)
         uint32_t watched = ledger_node(model, node->monitoring);
         if (watched != NODE_NONE && !is_alive(&model->nodes[watched]))
             model_violate(model, "node %u never heard that node %u ended", i, watched);
-        bool has_supervisor = !actor_is_none(node->supervisor) &&
-                              actor_status(model->runtime, node->supervisor, &status) == WEIR_OK;
+        bool has_supervisor =
+            !actor_is_none(node->supervisor) && actor_status(model->runtime, node->supervisor, &status) == WEIR_OK;
         if (has_supervisor && !node->is_seen)
             model_violate(model, "node %u is unknown to its supervisor", i);
     }

@@ -1,6 +1,6 @@
-/* The ledger: who exists, which message of which pair is due next, which timers are armed. Called by the nodes, the driver
- * and the checks. Messages of a pair and lane are numbered, so that "the next one" is all that may come: a lost one, a second
- * copy and a swap all show as a wrong number. */
+/* The ledger: who exists, which message of which pair is due next, which timers are armed. Called by the nodes, the
+ * driver and the checks. Messages of a pair and lane are numbered, so that "the next one" is all that may come: a
+ * lost one, a second copy and a swap all show as a wrong number. */
 #include "tests/simulate/model.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* weir-simulate: runs the simulation for one seed or many. Exit code 0: no violation, 1: one, with its seed; 2: usage. */
+/* weir-simulate: runs the simulation for one seed or many. Exit code 0: no violation, 1: one, with its seed; 2:
+ * usage. */
 #include "tests/simulate/model.h"
 
 #include <errno.h>
@@ -37,9 +38,10 @@ static bool number_read(const char *text, char end, uint64_t *out, const char **
 
 static bool options_read(int argc, char **argv, struct options *options)
 {
-    static const struct option names[] = {{"seed", required_argument, NULL, 's'},   {"seeds", required_argument, NULL, 'S'},
-                                          {"events", required_argument, NULL, 'e'}, {"repeat", required_argument, NULL, 'r'},
-                                          {"trace", no_argument, NULL, 't'},        {0}};
+    static const struct option names[] = {
+        {"seed", required_argument, NULL, 's'},   {"seeds", required_argument, NULL, 'S'},
+        {"events", required_argument, NULL, 'e'}, {"repeat", required_argument, NULL, 'r'},
+        {"trace", no_argument, NULL, 't'},        {0}};
     const char *rest;
     bool is_good = true, has_seed = false;
     for (int name; is_good && (name = getopt_long(argc, argv, "", names, NULL)) != -1;) {
@@ -52,18 +54,10 @@ static bool options_read(int argc, char **argv, struct options *options)
             is_good = has_seed = number_read(optarg, '.', &options->first, &rest) && strncmp(rest, "..", 2) == 0 &&
                                  number_read(rest + 2, '\0', &options->last, &rest);
             break;
-        case 'e':
-            is_good = number_read(optarg, '\0', &options->events, &rest);
-            break;
-        case 'r':
-            is_good = number_read(optarg, '\0', &options->repeat, &rest) && options->repeat > 0;
-            break;
-        case 't':
-            options->is_traced = true;
-            break;
-        default:
-            is_good = false;
-            break;
+        case 'e': is_good = number_read(optarg, '\0', &options->events, &rest); break;
+        case 'r': is_good = number_read(optarg, '\0', &options->repeat, &rest) && options->repeat > 0; break;
+        case 't': options->is_traced = true; break;
+        default: is_good = false; break;
         }
     }
     return is_good && has_seed && optind == argc && options->first <= options->last;
@@ -114,10 +108,11 @@ int main(int argc, char **argv)
         }
         outcome_add(&total, &one);
     }
-    printf("%lu seeds: no violation in %lu events, %u actors, %lu messages, %lu refusals, %lu restarts, %lu dead letters, "
-           "%lu escalations; order hash of the last %016lx\n",
-           (unsigned long)(options.last - options.first + 1), (unsigned long)total.events, total.nodes,
-           (unsigned long)total.messages, (unsigned long)total.refusals, (unsigned long)total.restarts,
-           (unsigned long)total.dead, (unsigned long)total.escalations, (unsigned long)one.hash);
+    printf(
+        "%lu seeds: no violation in %lu events, %u actors, %lu messages, %lu refusals, %lu restarts, %lu dead letters, "
+        "%lu escalations; order hash of the last %016lx\n",
+        (unsigned long)(options.last - options.first + 1), (unsigned long)total.events, total.nodes,
+        (unsigned long)total.messages, (unsigned long)total.refusals, (unsigned long)total.restarts,
+        (unsigned long)total.dead, (unsigned long)total.escalations, (unsigned long)one.hash);
     return 0;
 }

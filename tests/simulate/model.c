@@ -1,4 +1,5 @@
-/* One run: builds the world from a seed, moves it event by event, lets it come to rest, stops it, and checks throughout. */
+/* One run: builds the world from a seed, moves it event by event, lets it come to rest, stops it, and checks
+ * throughout. */
 #include "tests/simulate/model.h"
 
 #include "actors/base/log.h"
@@ -159,9 +160,14 @@ static void stop(struct model *model)
 static void report(const struct model *model, struct outcome *out)
 {
     *out = (struct outcome){
-        .hash = runtime_order_hash(model->runtime), .events = model->event, .messages = model->messages,
-        .dead = model->dead, .refusals = model->refusals, .restarts = model->restarts,
-        .escalations = model->escalations, .nodes = model->node_count,
+        .hash = runtime_order_hash(model->runtime),
+        .events = model->event,
+        .messages = model->messages,
+        .dead = model->dead,
+        .refusals = model->refusals,
+        .restarts = model->restarts,
+        .escalations = model->escalations,
+        .nodes = model->node_count,
     };
 }
 

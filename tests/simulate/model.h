@@ -1,5 +1,5 @@
-/* The simulated world: a runtime under a seed, a tree of supervisors, actors that misbehave at random, and a ledger that
- * knows what must come of every message. One thread. */
+/* The simulated world: a runtime under a seed, a tree of supervisors, actors that misbehave at random, and a ledger
+ * that knows what must come of every message. One thread. */
 #ifndef TESTS_SIMULATE_MODEL_H
 #define TESTS_SIMULATE_MODEL_H
 
@@ -23,14 +23,14 @@ enum { ROLE_PLAIN, ROLE_POISON, ROLE_EXIT };
 struct node {
     weir_actor actor;
     uint32_t mailbox_max;
-    uint32_t outstanding;      /* data messages accepted and not settled */
-    uint64_t handled;          /* must equal what its own state says */
+    uint32_t outstanding; /* data messages accepted and not settled */
+    uint64_t handled;     /* must equal what its own state says */
     bool is_started, is_ended;
-    enum weir_error cause;     /* of its end */
-    weir_actor awaiting;       /* a ROOM it must get */
-    weir_actor monitoring;     /* an end it must hear of */
-    weir_actor supervisor;     /* as given by whoever spawned it from outside */
-    bool is_seen;              /* final check: the tree knows it */
+    enum weir_error cause; /* of its end */
+    weir_actor awaiting;   /* a ROOM it must get */
+    weir_actor monitoring; /* an end it must hear of */
+    weir_actor supervisor; /* as given by whoever spawned it from outside */
+    bool is_seen;          /* final check: the tree knows it */
 };
 
 /* Messages of one lane from one actor to another. */
@@ -42,7 +42,7 @@ struct pair {
 
 struct timer_entry {
     weir_timer timer;
-    uint32_t owner;            /* node */
+    uint32_t owner; /* node */
     uint64_t due_ns, period_ns;
     bool is_over, is_canceled;
 };
@@ -71,7 +71,7 @@ struct standing {
 
 /* How this seed misbehaves. */
 struct temper {
-    uint32_t nodes;            /* to begin with */
+    uint32_t nodes; /* to begin with */
     uint32_t mailbox_max;
     uint32_t fail_per_mille, exit_per_mille, start_fail_per_mille, restart_fail_per_mille;
     uint32_t forward_per_cent;
@@ -95,7 +95,7 @@ struct model {
 
     struct node *nodes;
     uint32_t node_count;
-    uint32_t *node_slots;      /* by handle: 1 + node */
+    uint32_t *node_slots; /* by handle: 1 + node */
     struct pair *pairs;
     uint32_t pair_count, pair_capacity, pair_slot_count;
     uint32_t *pair_slots;
@@ -123,7 +123,10 @@ struct outcome {
 void model_run(uint64_t seed, uint64_t events, bool is_traced, struct outcome *out);
 uint64_t model_random(struct model *model);
 static inline uint64_t model_below(struct model *model, uint64_t bound) { return model_random(model) % bound; }
-static inline bool model_chance(struct model *model, uint32_t per_mille) { return model_below(model, 1000) < per_mille; }
+static inline bool model_chance(struct model *model, uint32_t per_mille)
+{
+    return model_below(model, 1000) < per_mille;
+}
 /* Keeps the first violation; the run ends with it. */
 __attribute__((format(printf, 2, 3))) void model_violate(struct model *model, const char *format, ...);
 __attribute__((format(printf, 2, 3))) void model_trace(struct model *model, const char *format, ...);

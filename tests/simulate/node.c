@@ -1,5 +1,5 @@
-/* The actors of the simulation: each handles, forwards, refuses, waits for room, fails and ends at random, and reports all of
- * it to the ledger. In turns. */
+/* The actors of the simulation: each handles, forwards, refuses, waits for room, fails and ends at random, and
+ * reports all of it to the ledger. In turns. */
 #include "tests/simulate/model.h"
 
 #include <string.h>
@@ -177,24 +177,18 @@ static enum weir_error on_message(struct turn *turn, void *state, struct message
                       (unsigned long)node->handled);
     switch (message->tag) {
     case TAG_DATA:
-    case TAG_CONTROL:
-        return handle_own(turn, self, message);
-    case MESSAGE_ROOM:
-        handle_room(turn, model, message);
-        break;
+    case TAG_CONTROL: return handle_own(turn, self, message);
+    case MESSAGE_ROOM: handle_room(turn, model, message); break;
     case MESSAGE_TIMER:
         ledger_timer_fired(model, ledger_node(model, turn_self(turn)), (weir_timer){message->word[1]});
         break;
-    case MESSAGE_EVENT:
-        handle_event(turn, model, message);
-        break;
+    case MESSAGE_EVENT: handle_event(turn, model, message); break;
     case MESSAGE_SHUTDOWN:
         /* Some need a kill. */
         if (!model->is_draining && model_chance(model, 100))
             turn_shutdown_defer(turn);
         break;
-    default:
-        break;
+    default: break;
     }
     return WEIR_OK;
 }

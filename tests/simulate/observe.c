@@ -127,8 +127,8 @@ static bool is_counted(const struct group *group, const struct supervision_trans
         return false;
     if (strcmp(group->phase, "running") == 0 || strcmp(group->phase, "restarting") == 0)
         return true;
-    bool was_up = strcmp(made->from, "up") == 0 ||
-                  (strcmp(made->from, "starting") == 0 && strcmp(made->event, "failed") == 0);
+    bool was_up =
+        strcmp(made->from, "up") == 0 || (strcmp(made->from, "starting") == 0 && strcmp(made->event, "failed") == 0);
     return strcmp(group->phase, "starting") == 0 && was_up;
 }
 

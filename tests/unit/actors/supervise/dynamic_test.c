@@ -66,8 +66,10 @@ static void asker_hears_once_that_its_child_is_ready_or_failed_to_start(void **s
     (void)state;
     struct world *world = world_create(1);
     weir_actor root = root_spawn(world, (struct supervisor_config){.dynamic_max = 10});
-    static const struct behaviour listener = {.name = "listener", .state_size = sizeof(struct listener_state),
-                                              .on_start = listener_on_start, .on_message = listener_on_message};
+    static const struct behaviour listener = {.name = "listener",
+                                              .state_size = sizeof(struct listener_state),
+                                              .on_start = listener_on_start,
+                                              .on_message = listener_on_message};
     uint64_t seen[4] = {0};
     uint64_t *pointer = seen;
     weir_actor asker, child;
@@ -119,7 +121,8 @@ static void starting_is_refused_by_bound_by_phase_and_for_strangers(void **state
 {
     (void)state;
     struct world *world = world_create(3);
-    weir_actor root = root_spawn(world, (struct supervisor_config){.dynamic_max = 1, .intensity = 5, .period_ms = 1000});
+    weir_actor root =
+        root_spawn(world, (struct supervisor_config){.dynamic_max = 1, .intensity = 5, .period_ms = 1000});
     weir_actor a = start(world, root, "a", RESTART_PERMANENT);
     world->is_stubborn['a'] = true;
     world_run(world);
@@ -146,18 +149,16 @@ static void malformed_configurations_are_refused(void **state)
     struct child_spec twice[2] = {child_of(world, &args, "a"), child_of(world, &args, "a")};
     struct child_spec neither = {.name = "x"};
     const struct supervisor_config bad[] = {
-        {.backoff_min_ms = 2, .backoff_max_ms = 1},
-        {.backoff_jitter_percent = 101},
-        {.strategy = (enum supervisor_strategy)7},
-        {.intensity = SUPERVISOR_INTENSITY_MAX + 1, .period_ms = 1},
-        {.children = twice, .child_count = 2},
-        {.children = &neither, .child_count = 1},
+        {.backoff_min_ms = 2, .backoff_max_ms = 1}, {.backoff_jitter_percent = 101},
+        {.strategy = (enum supervisor_strategy)7},  {.intensity = SUPERVISOR_INTENSITY_MAX + 1, .period_ms = 1},
+        {.children = twice, .child_count = 2},      {.children = &neither, .child_count = 1},
     };
     weir_actor root;
     for (size_t i = 0; i < COUNT_OF(bad); i++)
         assert_int_equal(supervisor_spawn(world->tree, WEIR_ACTOR_NONE, &bad[i], &root), WEIR_BAD_REQUEST);
     root = root_spawn(world, (struct supervisor_config){0});
-    assert_int_equal(supervisor_spawn(world->tree, WEIR_ACTOR_NONE, &(struct supervisor_config){0}, &root), WEIR_EXISTS);
+    assert_int_equal(supervisor_spawn(world->tree, WEIR_ACTOR_NONE, &(struct supervisor_config){0}, &root),
+                     WEIR_EXISTS);
     finish(world);
 }
 
@@ -276,7 +277,9 @@ static void ten_thousand_children_are_found_restarted_and_stopped(void **state)
     (void)state;
     enum { COUNT = 10000 };
     struct world *world = world_create(10);
-    struct supervisor_config config = {.dynamic_max = COUNT, .intensity = SUPERVISOR_INTENSITY_UNLIMITED, .period_ms = 1,
+    struct supervisor_config config = {.dynamic_max = COUNT,
+                                       .intensity = SUPERVISOR_INTENSITY_UNLIMITED,
+                                       .period_ms = 1,
                                        .adopt = {.is_allowed = true}};
     weir_actor root = root_spawn(world, config);
     struct child_args args;
@@ -286,7 +289,8 @@ static void ten_thousand_children_are_found_restarted_and_stopped(void **state)
         if (i % 2)
             children[i] = spawn_under(world, root, 'a');
         else
-            assert_int_equal(supervisor_child_start(world->tree, root, &spec, WEIR_ACTOR_NONE, 0, &children[i]), WEIR_OK);
+            assert_int_equal(supervisor_child_start(world->tree, root, &spec, WEIR_ACTOR_NONE, 0, &children[i]),
+                             WEIR_OK);
     }
     world_run(world);
     size_t rows = 0;
@@ -355,8 +359,8 @@ static void rows_come_depth_first_in_start_order(void **state)
     struct child_spec below[1] = {child_of(world, &args[0], "x")};
     struct supervisor_config inner = {.name = "inner", .children = below, .child_count = 1};
     struct supervisor_config empty = {.name = "empty"};
-    struct child_spec specs[4] = {child_of(world, &args[1], "a"), {.supervisor = &inner}, {.supervisor = &empty},
-                                  child_of(world, &args[2], "b")};
+    struct child_spec specs[4] = {
+        child_of(world, &args[1], "a"), {.supervisor = &inner}, {.supervisor = &empty}, child_of(world, &args[2], "b")};
     root_spawn(world, (struct supervisor_config){.children = specs, .child_count = 4});
     char text[200] = "";
     supervision_each(world->tree, append_depth, text);

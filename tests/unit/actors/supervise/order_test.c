@@ -172,7 +172,8 @@ static void failed_start_in_a_restart_is_tried_again(void **state)
     (void)state;
     for (int strategy = SUPERVISOR_ONE_FOR_ONE; strategy <= SUPERVISOR_REST_FOR_ONE; strategy++) {
         struct world *world = world_create(9);
-        root_spawn(world, (struct supervisor_config){.strategy = (enum supervisor_strategy)strategy}, RESTART_PERMANENT);
+        root_spawn(world, (struct supervisor_config){.strategy = (enum supervisor_strategy)strategy},
+                   RESTART_PERMANENT);
         world->refuse_starts['b'] = 2;
         world_order(world, "b", TAG_EXIT, WEIR_IO);
         static const char *const expected[] = {"!b?b?b+b", "!b-d-c-a+a?b-a+a?b-a+a+b+c+d", "!b-d-c?b?b+b+c+d"};

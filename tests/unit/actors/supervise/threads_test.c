@@ -82,14 +82,26 @@ static void bench_open(struct bench *bench, unsigned workers)
     struct child_spec fixed[3] = {{.name = "a", .behaviour = &worker_behaviour},
                                   {.name = "b", .behaviour = &worker_behaviour},
                                   {.name = "c", .behaviour = &worker_behaviour}};
-    struct supervisor_config group = {.name = "group", .strategy = SUPERVISOR_REST_FOR_ONE, .children = fixed,
-                                      .child_count = 3, .intensity = SUPERVISOR_INTENSITY_UNLIMITED, .period_ms = 1};
-    struct supervisor_config pool = {.name = "pool", .dynamic_max = 10 * CHILDREN, .intensity = 50, .period_ms = 10,
-                                     .backoff_min_ms = 1, .backoff_max_ms = 2, .backoff_jitter_percent = 50,
+    struct supervisor_config group = {.name = "group",
+                                      .strategy = SUPERVISOR_REST_FOR_ONE,
+                                      .children = fixed,
+                                      .child_count = 3,
+                                      .intensity = SUPERVISOR_INTENSITY_UNLIMITED,
+                                      .period_ms = 1};
+    struct supervisor_config pool = {.name = "pool",
+                                     .dynamic_max = 10 * CHILDREN,
+                                     .intensity = 50,
+                                     .period_ms = 10,
+                                     .backoff_min_ms = 1,
+                                     .backoff_max_ms = 2,
+                                     .backoff_jitter_percent = 50,
                                      .adopt = {.is_allowed = true, .restart = RESTART_TRANSIENT}};
     struct child_spec specs[2] = {{.supervisor = &group}, {.supervisor = &pool}};
-    struct supervisor_config root = {.name = "root", .children = specs, .child_count = 2,
-                                     .intensity = SUPERVISOR_INTENSITY_UNLIMITED, .period_ms = 1};
+    struct supervisor_config root = {.name = "root",
+                                     .children = specs,
+                                     .child_count = 2,
+                                     .intensity = SUPERVISOR_INTENSITY_UNLIMITED,
+                                     .period_ms = 1};
     weir_actor actor;
     assert_int_equal(supervisor_spawn(bench->tree, WEIR_ACTOR_NONE, &root, &actor), WEIR_OK);
     assert_int_equal(runtime_start(bench->runtime), WEIR_OK);

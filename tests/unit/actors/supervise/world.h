@@ -1,4 +1,5 @@
-/* A simulated runtime with a tree in it, and children that write down what happens to them. Included once by each test here. */
+/* A simulated runtime with a tree in it, and children that write down what happens to them. Included once by each
+ * test here. */
 #ifndef TESTS_UNIT_ACTORS_SUPERVISE_WORLD_H
 #define TESTS_UNIT_ACTORS_SUPERVISE_WORLD_H
 
@@ -24,7 +25,7 @@ struct world {
     unsigned dead, downs;
     uint32_t dead_attempts;
     enum weir_error down_cause;
-    uint64_t counts[256]; /* by a child's name: its state's counter, as last seen */
+    uint64_t counts[256];        /* by a child's name: its state's counter, as last seen */
     unsigned refuse_starts[256]; /* how many starts of that child are to fail */
     bool is_stubborn[256];       /* does not end when asked to */
     unsigned starts;
@@ -92,20 +93,14 @@ static enum weir_error child_on_message(struct turn *turn, void *state, struct m
         }
         self->counter++;
         break;
-    case TAG_POISON:
-        return WEIR_POISONED;
-    case TAG_COUNT:
-        self->counter++;
-        break;
-    case TAG_EXIT:
-        turn_exit(turn, (enum weir_error)message->word[0]);
-        break;
+    case TAG_POISON: return WEIR_POISONED;
+    case TAG_COUNT: self->counter++; break;
+    case TAG_EXIT: turn_exit(turn, (enum weir_error)message->word[0]); break;
     case MESSAGE_SHUTDOWN:
         if (self->world->is_stubborn[(unsigned char)self->name])
             turn_shutdown_defer(turn);
         break;
-    default:
-        break;
+    default: break;
     }
     self->world->counts[(unsigned char)self->name] = self->counter;
     return WEIR_OK;
