@@ -124,17 +124,19 @@ class Session(Peer):
     def snapshot(self, timeout=WAIT):
         """Reads BEGIN, ENTRIES..., END of one feed; returns (begin, [(key, value)], end). What comes in between and is
         not of this feed is kept for next_frame, in order."""
-        begin = self.wait_for(Op.BEGIN, timeout)
-        entries, kept = [], []
+        begin, entries, kept = None, [], []
+        deadline = time.monotonic() + timeout
         try:
             while True:
-                frame = self.next_frame(timeout)
-                if frame[0] == Op.ENTRIES and frame[1] == begin[2]:
+                frame = self.next_frame(max(0.001, deadline - time.monotonic()))
+                if begin is None and frame[0] == Op.BEGIN:
+                    begin = frame
+                elif begin and frame[0] == Op.ENTRIES and frame[1] == begin[2]:
                     entries += pairs(frame[2])
-                elif frame[0] == Op.END and frame[1] == begin[2]:
+                elif begin and frame[0] == Op.END and frame[1] == begin[2]:
                     return begin, entries, frame
                 else:
-                    assert frame[0] != Op.UPDATES or frame[1] != begin[2], "an update inside a snapshot"
+                    assert not begin or frame[0] != Op.UPDATES or frame[1] != begin[2], "an update inside a snapshot"
                     kept.append(frame)
         finally:
             self.set_aside[:0] = kept

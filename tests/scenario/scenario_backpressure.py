@@ -1,0 +1,279 @@
+"""Backpressure: who is slow waits, alone; who is held back by it waits too; nobody else notices."""
+
+import subprocess
+import time
+
+from harness import STOCK, WAIT, WEIR_TEST, Broker, Op, Refused, deadline, sanitized, wait_until
+from ledger import Ledger, catch_up, check_follower, finals, seeded
+
+# A small ring, so that a stalled subscriber is overtaken, or blocks, after little.
+SMALL = "retain_count_max=256,retain_bytes_max=16384,mailbox_max=4"
+SMALL_WINDOWS = "sessions:\n  publish_window_bytes: 16384\n  outbox_bytes: 16384\n" \
+    "connections:\n  reply_deadline_ms: 300\n"
+
+
+def blocked(broker, session, topic="slow/a"):
+    """A subscriber of policy block that takes nothing after its snapshot, and the topic full because of it."""
+    session.auto_credit = False
+    session.subscribe(1, topic, policy="block", outbox=4096)
+    session.snapshot()
+    return fill(broker, topic)
+
+
+def fill(broker, topic):
+    """Publishes through a session until the broker grants no more; returns session and ledger."""
+    publisher = broker.session(name="publisher")
+    ledger = Ledger(publisher)
+    try:
+        while True:
+            ledger.publish(topic, (None, "x" * 1000), timeout=0.5)
+    except TimeoutError:
+        return publisher, ledger
+
+
+@sanitized
+def test_a_stalled_subscriber_resyncs_when_it_reads_again_and_a_fast_one_misses_nothing():
+    random = seeded()
+    with Broker(topics=[f"t=map,{SMALL}"], config=SMALL_WINDOWS) as broker, broker.session() as session:
+        ledger = Ledger(session)
+        with broker.follow("t") as fast, broker.follow("t") as stalled:
+            for follower in (fast, stalled):
+                follower.wait_event("end")
+            stalled.pause()
+            for _ in range(300):
+                ledger.publish("t", *((f"k{random.randrange(50)}", "x" * random.randrange(500)) for _ in range(100)))
+                ledger.settle()
+            view = check_follower(broker, ledger.history, fast, ["t"], timeout=2 * WAIT)
+            fast_updates = view.feeds["t"].updates
+            wait_until(lambda: any(row["phase"] == "waiting" for row in
+                                   broker.ask_admin("subscriptions")["subscriptions"]), what="a subscriber that waits")
+            stalled.resume()
+            view = check_follower(broker, ledger.history, stalled, ["t"], timeout=2 * WAIT)
+            assert view.feeds["t"].resyncs >= 1, "it missed nothing although it did not read"
+            assert fast_updates + view.feeds["t"].updates > 0
+            assert sum(row["resyncs"] for row in broker.ask_admin("topics")["topics"]) >= 1
+        assert ledger.published == ledger.acked, ledger
+
+
+@sanitized
+def test_a_session_without_credit_is_overtaken_and_gets_a_fresh_snapshot_in_band():
+    with Broker(topics=[f"t=map,{SMALL}"], config=SMALL_WINDOWS) as broker, \
+            broker.session(credit=2000, auto_credit=False) as session:
+        session.subscribe(1, "t")
+        assert session.snapshot()[2][3] == 0
+        with broker.session() as publisher:
+            ledger = Ledger(publisher)
+            for number in range(2000):
+                ledger.publish("t", (f"k{number % 10}", [number, "x" * 50]))
+            ledger.settle()
+        session.send_frame(Op.PING, 5)
+        assert wait_pong(session) < 2 * WAIT, "control never waits behind data"
+        session.send_frame(Op.REQUEST, 1, "get", {"topic": "t"})
+        assert session.wait_for(Op.REPLY)[2] == "ok", "nor do replies"
+        session.auto_credit = True
+        session.grant(1 << 20)
+        begin, entries, end = session.snapshot()
+        assert begin[7].get("cause") == "overflow" and end[3] == 2000, (begin, end)
+        newest = {f"k{number % 10}": number for number in range(1990, 2000)}
+        assert {key: value[0] for key, value in entries} == newest, entries
+
+
+def wait_pong(session):
+    start, frame = time.monotonic(), [None]
+    while frame[0] != Op.PONG:
+        frame = session.read_frame()
+        session.set_aside.append(frame)
+    return time.monotonic() - start
+
+
+@sanitized
+def test_policy_block_holds_its_publisher_back_and_nobody_else():
+    with Broker(topics=[f"slow/#=log,{SMALL}"], config=SMALL_WINDOWS) as broker:
+        with broker.session(credit=1 << 14) as reader:
+            publisher, ledger = blocked(broker, reader)
+            held = ledger.published
+            with broker.session() as other:
+                others = Ledger(other)
+                start = time.monotonic()
+                for number in range(100):
+                    others.publish("fast/a", *((None, number) for _ in range(100)))
+                others.settle()
+                assert others.acked == 10_000 and time.monotonic() - start < WAIT, others
+            why = broker.ask_admin("why", "slow/a")
+            assert "subscriber" in why["held_back_by"] and why["client"] == "scenario", why
+            row = broker.ask_admin("topics", "slow/a")["topics"][0]
+            assert row["state"] == "blocked", row
+            waiting = [row for row in broker.ask_admin("connections")["connections"] if row["client"] == "publisher"]
+            assert waiting[0]["blocked_on"] == "slow/a", waiting
+            reader.auto_credit = True
+            reader.grant(1 << 20)
+            for _ in range(100):
+                ledger.publish("slow/a", (None, "x" * 1000))
+                drain(reader)
+            read_all(reader, ledger)
+            assert ledger.published == ledger.acked == held + 100, ledger
+        publisher.close()
+
+
+def drain(session):
+    """Reads what is there."""
+    try:
+        while True:
+            session.set_aside.append(session.read_frame(0.001))
+    except TimeoutError:
+        pass
+
+
+def read_all(reader, ledger):
+    """Reads on both sides until every record is answered and delivered, each exactly once and in order."""
+    end = time.monotonic() + 2 * WAIT
+    while ledger.pending and time.monotonic() < end:
+        ledger.take_aside()
+        drain(reader)
+        try:
+            ledger.take(ledger.session.read_frame(0.01))
+        except TimeoutError:
+            pass
+    at = 0
+    while at < ledger.acked:
+        frame = reader.next_frame()
+        if frame[0] == Op.UPDATES:
+            assert frame[2] == at + 1, (frame[2], at)
+            at += len(frame[3]) // 2
+        else:
+            assert frame[0] not in (Op.BEGIN, Op.GAP, Op.RESET), "policy block leaves nothing out"
+
+
+@sanitized
+def test_cutting_the_subscriber_that_blocks_lets_the_topic_go_on():
+    with Broker(topics=[f"slow/#=log,{SMALL}"], config=SMALL_WINDOWS) as broker:
+        with broker.session(credit=1 << 14) as reader:
+            publisher, ledger = blocked(broker, reader)
+            identifier = broker.ask_admin("why", "slow/a")["connection"]
+            assert broker.ask_admin("disconnect", str(identifier)) == {"disconnected": identifier}
+            assert reader.wait_for(Op.CLOSE)[1] == "closed"
+            reader.wait_closed()
+            ledger.settle()
+            assert ledger.published == ledger.acked, ledger
+            assert broker.ask_admin("why", "slow/a")["held_back_by"] == "nothing"
+        publisher.close()
+
+
+@sanitized
+def test_a_request_to_a_full_topic_is_answered_busy_after_its_deadline():
+    with Broker(topics=[f"slow/#=log,{SMALL}"], config=SMALL_WINDOWS) as broker:
+        with broker.session(credit=1 << 14) as reader, broker.request() as request:
+            publisher, ledger = blocked(broker, reader)
+            start = time.monotonic()
+            try:
+                request.publish("slow/a", "x")
+                raise AssertionError("not refused")
+            except Refused as refused:
+                assert refused.code == "busy", refused
+                assert (refused.details["topic"], refused.details["cause"]) == ("slow/a", "subscriber"), refused.details
+                assert refused.details["retry_ms"] > 0
+            assert 0.25 < time.monotonic() - start < WAIT
+            seq = broker.get("slow/a")["seq"]
+            request.publish("fast/a", 1)
+            reader.auto_credit = True
+            reader.grant(1 << 20)
+            read_all(reader, ledger)
+            assert request.publish("slow/a", "y")["seq"] == ledger.acked + 1 > seq, "what was refused was not folded"
+        publisher.close()
+
+
+def push_rows(broker):
+    return [row for row in broker.ask_admin("connections")["connections"] if row["protocol"] == "push"]
+
+
+@sanitized
+def test_push_backpressure_reaches_the_peers_own_send_and_others_pass_at_full_speed():
+    with Broker(topics=[f"slow/#=log,{SMALL}"], config=SMALL_WINDOWS) as broker, \
+            broker.session(credit=1 << 14) as reader:
+        # Its many bytes a record make it far more than the kernel's buffers and the broker's receive blocks hold.
+        count, topic = 100_000, "slow/" + "a" * 240
+        publisher, ledger = blocked(broker, reader, topic)
+        held = subprocess.Popen([STOCK / "stock_push", broker.tcp, str(count), topic], stdout=subprocess.PIPE)
+        wait_until(lambda: any(row["blocked_on"] == topic for row in push_rows(broker)), what="a PUSH peer held back")
+        taken = 0
+        while taken != (taken := push_rows(broker)[0]["bytes_in"]):
+            others = subprocess.run([STOCK / "stock_push", broker.tcp, "5000", "fast/a"], capture_output=True,
+                                    text=True, timeout=WAIT)
+            assert others.stdout == "sent 5000\n", others
+        assert held.poll() is None and taken < count * 250 / 2, "its own send does not wait"
+        wait_until(lambda: broker.get("fast/a")["seq"] >= 5000)
+        reader.auto_credit = True
+        reader.window = 1 << 20
+        reader.grant(1 << 20)
+        at = 0
+        while at < ledger.published + count:
+            frame = reader.next_frame()
+            assert frame[0] == Op.UPDATES and frame[2] == at + 1, (frame[:3], at)
+            at += len(frame[3]) // 2
+        assert held.wait(WAIT) == 0, "it goes on when there is room"
+        publisher.close()
+
+
+@sanitized
+@deadline(90)
+def test_a_publisher_faster_than_its_topic_loses_nothing():
+    rules = ["slow/#=map,mailbox_max=4"]
+    with Broker(topics=rules, config=SMALL_WINDOWS, binary=WEIR_TEST) as broker, broker.session() as session:
+        ledger = Ledger(session)
+        with broker.follow("slow/a", options=["--policy", "block"]) as follower:
+            for number in range(500):
+                ledger.publish("slow/a", (f"k{number}", "slow"), timeout=3 * WAIT)
+                if number == 250:
+                    with broker.session() as other:
+                        others = Ledger(other)
+                        others.publish("fast", *((None, number) for number in range(1000)))
+                        others.settle(2)
+            ledger.settle(3 * WAIT)
+            assert ledger.acked == 500, ledger
+            view = check_follower(broker, ledger.history, follower, ["slow/a"], timeout=3 * WAIT)
+            assert len(view.state("slow/a")) == 500 and view.feeds["slow/a"].resyncs == 0
+
+
+@sanitized
+def test_a_slow_live_feed_is_dropped_from_and_counted_and_a_fast_one_is_not():
+    with Broker() as broker, broker.feed() as slow, broker.feed("t") as fast, broker.session() as session:
+        ledger = Ledger(session)
+        wait_until(lambda: len(broker.ask_admin("connections")["connections"]) == 3)
+        ledger.publish("t", (None, "first"))
+        assert fast.next()[1:] == (1, None, "first")
+        for number in range(3000):
+            ledger.publish("t", (None, "x" * 4000))
+            assert fast.next()[1] == number + 2
+        ledger.settle()
+        rows = [row for row in broker.ask_admin("connections")["connections"] if row["protocol"] == "sub"]
+        dropped = sorted(row["dropped"] for row in rows)
+        assert dropped[0] == 0 and dropped[1] > 0, dropped
+        assert broker.ask_admin("status")["records_dropped"] == dropped[1]
+        seqs = []
+        session.publish("t", "last")
+        end = ledger.acked + 1
+        while not seqs or seqs[-1] < end:
+            try:
+                seqs.append(slow.next(1)[1])
+            except TimeoutError:
+                break
+        assert seqs == sorted(set(seqs)) and len(seqs) >= 3001 - dropped[1] - 1, "in order, never twice"
+
+
+@sanitized
+def test_a_follower_that_does_not_read_costs_the_others_no_time():
+    with Broker(config=SMALL_WINDOWS) as broker, broker.session() as session:
+        ledger = Ledger(session)
+        with broker.follow("t/#") as fast, broker.follow("#") as stalled:
+            fast.wait_event("subscribed")
+            stalled.wait_event("subscribed")
+            stalled.pause()
+            for round in range(50):
+                for topic in range(10):
+                    ledger.publish(f"t/{topic}", *((None, "x" * 500) for _ in range(20)))
+                ledger.settle()
+            topics = [f"t/{topic}" for topic in range(10)]
+            catch_up(fast, finals(broker, topics), 2 * WAIT)
+            stalled.resume()
+            check_follower(broker, ledger.history, stalled, topics, timeout=2 * WAIT)
+            check_follower(broker, ledger.history, fast, topics)
