@@ -135,6 +135,15 @@ void connection_close(struct connection *connection)
     sp_pipe_close(connection->pipe);
 }
 
+/* Closes the pipe, but what topics hold back may still find room. */
+static void connection_hang_up(struct connection *connection)
+{
+    if (connection->is_closing)
+        return;
+    connection->is_closing = true;
+    sp_pipe_close(connection->pipe);
+}
+
 void connection_finish(struct connection *connection)
 {
     if (connection->is_finishing || connection->is_closing)
@@ -151,7 +160,7 @@ void connection_refuse(struct connection *connection, enum refusal refusal, enum
     gateway_count(connection->gateway, refusal, 1);
     gateway_log(connection->gateway, "connection.refused", connection->address, connection->peer, refusal, text);
     if (connection->ops->on_refused == NULL) {
-        connection_close(connection);
+        connection_hang_up(connection);
         return;
     }
     connection->ops->on_refused(connection, error, text);
@@ -216,15 +225,6 @@ static void connection_settle(struct connection *connection)
 
 /* --------------------------------------------------------------------------------------------- messages */
 
-/* What topics hold back may still find room once the pipe is gone. */
-static void connection_on_linger(struct connection *connection)
-{
-    if (connection->is_closing)
-        return;
-    connection->is_closing = true;
-    sp_pipe_close(connection->pipe);
-}
-
 static void connection_on_tick(struct connection *connection)
 {
     uint64_t silent_ns = turn_now_ns(connection->turn) - connection->heard_ns;
@@ -245,7 +245,7 @@ static void connection_on_timer(struct connection *connection, enum connection_t
 {
     switch (timer) {
     case TIMER_LINGER:
-        connection_on_linger(connection);
+        connection_hang_up(connection);
         return;
     case TIMER_GONE:
         connection->is_forced = true;

@@ -7,6 +7,7 @@
 enum {
     RECEIVES_PER_RUN = 4, /* reads of one turn: a busy peer saves thread switches, others wait for one turn at most */
     ROOM_MIN_PART = 4,    /* a block is read into while at least 1/4 of it is free */
+    TAIL_GROWTH = 4,      /* a long message is copied 1.3 times in all, and claims 4 times what it has sent */
 };
 
 /* Once all is parsed and nobody else has the block, it can be written from its start again. */
@@ -18,33 +19,26 @@ static void intake_rewind(struct connection *connection)
         intake->start = intake->end = 0;
 }
 
-/* What the block that continues here should hold at least: all that is there of a message, twice. */
+/* The size to choose the block that continues here by: all that is there of a message, four times over. */
 static size_t intake_wish(const struct intake *intake)
 {
-    size_t tail = intake->end - intake->start;
-    size_t wish = intake->next_capacity;
-    if (intake->needed > wish) {
-        size_t grown = tail * 2 > INTAKE_BLOCK_MAX / 4 ? tail * 2 : INTAKE_BLOCK_MAX / 4;
-        wish = intake->needed < grown ? intake->needed : grown;
+    size_t tail = intake->end - intake->start, wish = intake->next_class;
+    size_t needed = intake->needed + ARENA_BLOCK_OVERHEAD;
+    if (needed > wish) {
+        size_t grown = tail * TAIL_GROWTH;
+        if (grown > wish)
+            wish = needed < grown ? needed : grown;
     }
-    return wish > tail + INTAKE_BLOCK_MIN / 2 ? wish : tail + INTAKE_BLOCK_MIN / 2;
+    size_t least = tail + INTAKE_BLOCK_MIN;
+    return wish > least ? wish : least;
 }
 
-/* Blocks stop at three quarters of what the connection may pin: the rest is for the indexes and parked batches of what
- * is parsed already, so that a full topic holds the connection back and nothing of what it sent is refused. */
-static bool intake_may_take(const struct connection *connection, size_t capacity)
-{
-    struct budget_usage usage;
-    budget_usage(connection->budget, &usage);
-    return usage.bytes_used + capacity <= usage.bytes_max - usage.bytes_max / 4;
-}
-
-static bool intake_replace(struct connection *connection, size_t capacity)
+static bool intake_replace(struct connection *connection, size_t class_size)
 {
     struct intake *intake = &connection->intake;
     weir_msg block;
-    if (!intake_may_take(connection, capacity) ||
-        arena_alloc(connection->arena, capacity, connection->budget, &block) != WEIR_OK)
+    size_t capacity = class_size - ARENA_BLOCK_OVERHEAD;
+    if (arena_alloc(connection->arena, capacity, connection->budget, &block) != WEIR_OK)
         return false;
     uint8_t *data = arena_data(connection->arena, block);
     size_t tail = intake->end - intake->start;
@@ -54,6 +48,7 @@ static bool intake_replace(struct connection *connection, size_t capacity)
     intake->block = block;
     intake->data = data;
     intake->capacity = (uint32_t)capacity;
+    intake->block_class = (uint32_t)class_size;
     intake->start = 0;
     intake->end = (uint32_t)tail;
     return true;
@@ -65,10 +60,10 @@ static bool intake_room(struct connection *connection)
     struct intake *intake = &connection->intake;
     intake_rewind(connection);
     size_t tail = intake->end - intake->start, room = intake->capacity - intake->end;
-    bool is_growing = intake->capacity >= INTAKE_BLOCK_MAX / 4 && tail < intake->capacity / 2;
+    bool is_growing = tail < intake->capacity / 2;
     bool is_enough = !msg_is_none(intake->block) && room >= intake->capacity / ROOM_MIN_PART &&
                      (intake->needed <= tail + room || is_growing);
-    bool is_sized = intake->start > 0 || tail > 0 || intake->capacity == intake->next_capacity;
+    bool is_sized = intake->start > 0 || tail > 0 || intake->block_class == intake->next_class;
     if (is_enough && is_sized)
         return true;
     if (intake_replace(connection, intake_wish(intake)) ||
@@ -85,12 +80,12 @@ static bool intake_room(struct connection *connection)
 /* Reads fill it: double. They leave most of it empty: halve. */
 static void intake_adapt(struct intake *intake, size_t size, size_t posted)
 {
-    uint32_t capacity = intake->next_capacity;
-    if (size == posted && capacity < INTAKE_BLOCK_MAX)
-        capacity *= 2;
-    else if (size < capacity / 8 && capacity > INTAKE_BLOCK_MIN)
-        capacity /= 2;
-    intake->next_capacity = capacity;
+    uint32_t class_size = intake->next_class;
+    if (size == posted && class_size < INTAKE_BLOCK_MAX)
+        class_size *= 2;
+    else if (size < class_size / 8 && class_size > INTAKE_BLOCK_MIN)
+        class_size /= 2;
+    intake->next_class = class_size;
 }
 
 static void intake_take(struct connection *connection, size_t size, size_t posted)
@@ -148,8 +143,7 @@ static void intake_parse(struct connection *connection)
     connection->intake.needed = 0;
     while (intake_step(connection)) {
     }
-    if (!connection->is_closing)
-        publisher_flush(connection);
+    publisher_flush(connection); /* also what came before a message that ends the connection */
 }
 
 /* True when bytes came at once, so that there is more to parse. */
@@ -204,7 +198,7 @@ void intake_run(struct connection *connection)
 
 void intake_start(struct connection *connection)
 {
-    connection->intake.next_capacity = INTAKE_BLOCK_MIN;
+    connection->intake.next_class = INTAKE_BLOCK_MIN;
     if (connection->intake.body_max == 0)
         connection->intake.body_max = connection->config.message_size_max;
     intake_run(connection);

@@ -2,7 +2,7 @@
  * a block is only written behind what was parsed, or anew once nobody else has it. In the connection's turns.
  *
  * A block starts small (many connections are idle), doubles while reads fill it, and halves when they do not; a message
- * longer than the block moves to one twice as large until it fits, so that a claimed length costs nothing until bytes
+ * longer than the block moves to larger and larger ones until it fits, so that a claimed length costs nothing until bytes
  * come. */
 #ifndef BROKER_GATEWAY_INTAKE_H
 #define BROKER_GATEWAY_INTAKE_H
@@ -16,16 +16,17 @@ struct connection;
 
 /* An idle connection's block: most costs of 10,000 of them. */
 #define INTAKE_BLOCK_MIN 1024
-/* Read at once under load: thousands of small records; more gave no measurable gain. */
-#define INTAKE_BLOCK_MAX (256 * 1024)
+/* Read at once under load: thousands of small records, and the largest block that is cut from a shared slab. */
+#define INTAKE_BLOCK_MAX (128 * 1024)
 
 struct intake {
     weir_msg block;
     uint8_t *data;
-    uint32_t capacity;      /* of block */
+    uint32_t capacity;      /* bytes of block, a little below its class */
+    uint32_t block_class;   /* the size it was chosen by: capacity and the arena's overhead */
     uint32_t start, end;    /* bytes not parsed yet */
     uint32_t posted;        /* room that the receive under way was given; 0: none is under way */
-    uint32_t next_capacity; /* what the next block should have */
+    uint32_t next_class;    /* what the next block should be chosen by */
     bool is_full;           /* the last read took all the room it had */
     size_t needed;          /* bytes of the message at start, as far as is known */
     size_t body_max;        /* of one message; sessions raise it after HELLO */

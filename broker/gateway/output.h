@@ -14,7 +14,7 @@
 struct connection;
 
 /* Copied at most into one send: enough to spread the cost of a send over thousands of small messages. */
-#define OUTPUT_BUFFER_MAX (64 * 1024)
+#define OUTPUT_BUFFER_MAX (64 * 1024 - ARENA_BLOCK_OVERHEAD)
 /* From here on a slice goes by reference: copying less costs below a microsecond, and parts are only 8. */
 #define OUTPUT_REFERENCE_MIN (8 * 1024)
 /* Answers that the peer has not taken; beyond, it is not read. */
