@@ -59,7 +59,7 @@ struct child_args {
     char name;
 };
 
-struct child_state {
+struct counting_state {
     struct world *world;
     uint64_t counter;
     char name;
@@ -69,7 +69,7 @@ static enum weir_error child_on_start(struct turn *turn, void *state, const void
 {
     (void)turn;
     const struct child_args *given = args;
-    struct child_state *self = state;
+    struct counting_state *self = state;
     self->world = given->world;
     self->name = given->name;
     given->world->starts++;
@@ -84,7 +84,7 @@ static enum weir_error child_on_start(struct turn *turn, void *state, const void
 
 static enum weir_error child_on_message(struct turn *turn, void *state, struct message *message)
 {
-    struct child_state *self = state;
+    struct counting_state *self = state;
     switch (message->tag) {
     case TAG_FAIL:
         if (message->word[0] > 0) {
@@ -110,7 +110,7 @@ static enum weir_error child_on_restart(struct turn *turn, void *state, enum wei
 {
     (void)turn;
     (void)cause;
-    struct child_state *self = state;
+    struct counting_state *self = state;
     journal(self->world, '~', self->name);
     return WEIR_OK;
 }
@@ -118,13 +118,13 @@ static enum weir_error child_on_restart(struct turn *turn, void *state, enum wei
 static void child_on_stop(struct turn *turn, void *state, enum weir_error cause)
 {
     (void)turn;
-    struct child_state *self = state;
+    struct counting_state *self = state;
     journal(self->world, cause == WEIR_OK ? '-' : '!', self->name);
 }
 
 static const struct behaviour child_behaviour = {
     .name = "child",
-    .state_size = sizeof(struct child_state),
+    .state_size = sizeof(struct counting_state),
     .on_start = child_on_start,
     .on_message = child_on_message,
     .on_restart = child_on_restart,
