@@ -3,12 +3,17 @@
 #include "clients/lib/client.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
+#include "clients/wire/utf8.h"
+
+enum { NAME_SIZE_MAX = 255, GOODBYE_MS = 200 };
 
 static const char *const link_reason_none = "the broker could not be reached in time";
 
@@ -46,6 +51,9 @@ static bool condition_wait(struct weir *client, pthread_cond_t *condition, uint6
 
 bool client_wait(struct weir *client, uint64_t deadline_ns)
 {
+    /* Looked at first, so that a wait that is woken all the time ends, too. */
+    if (deadline_ns != UINT64_MAX && clock_now_ns() >= deadline_ns)
+        return false;
     return condition_wait(client, &client->changed, deadline_ns);
 }
 
@@ -55,23 +63,37 @@ static uint64_t backoff_next_ns(struct weir *client)
     uint64_t limit_ms = client->backoff_ms;
     client->backoff_ms = limit_ms * 2 > client->options.backoff_max_ms ? client->options.backoff_max_ms : limit_ms * 2;
     uint64_t half_ns = limit_ms * NS_PER_MS / 2;
-    return clock_now_ns() + half_ns + (uint64_t)random() % (half_ns + 1);
+    /* xorshift64: neither rand's lock nor its state, which are the user's. */
+    client->jitter ^= client->jitter << 13;
+    client->jitter ^= client->jitter >> 7;
+    client->jitter ^= client->jitter << 17;
+    return clock_now_ns() + half_ns + client->jitter % (half_ns + 1);
 }
 
 static void client_end(struct weir *client, enum weir_error error)
 {
     client->is_over = true;
     client->over_error = error;
+    publisher_on_over(client);
     subscriptions_on_over(client);
     while (subscriptions_deliver(client)) {
     }
     pthread_cond_broadcast(&client->changed);
 }
 
+/* Will trying again not help? Looked at until the first session only: a broker that once was there may come back
+ * another one. */
+static bool is_hopeless(enum weir_error error)
+{
+    return error == WEIR_PROTOCOL || error == WEIR_BAD_REQUEST || error == WEIR_FORBIDDEN || error == WEIR_TOO_BIG;
+}
+
+/* Without a connection: ends the client, or waits and dials again. */
 static void client_reconnect(struct weir *client)
 {
-    if (client->options.reconnect_never) {
-        client_end(client, client->link.error == WEIR_OK ? WEIR_CLOSED : client->link.error);
+    enum weir_error error = client->link.error == WEIR_OK ? WEIR_CLOSED : client->link.error;
+    if (client->options.reconnect_never || (!client->link.was_up && is_hopeless(error))) {
+        client_end(client, error);
         return;
     }
     uint64_t until = backoff_next_ns(client);
@@ -86,11 +108,7 @@ static bool client_round(struct weir *client)
 {
     struct link *link = &client->link;
     if (link->pipe != NULL && link->is_closed) {
-        bool was_up = link->state == LINK_UP;
-        enum weir_error error = link->error;
         link_reap(client);
-        if (was_up && client->options.reconnect_never)
-            client_end(client, error == WEIR_OK ? WEIR_CLOSED : error);
         return true;
     }
     if (link->pipe == NULL) {
@@ -103,6 +121,17 @@ static bool client_round(struct weir *client)
     return has_done;
 }
 
+/* With every signal blocked, so that the user's handlers run on the user's threads. */
+static bool thread_start(struct weir *client, void *(*main)(void *))
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    bool is_started = pthread_create(&client->thread, NULL, main, client) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return is_started;
+}
+
 static void *client_main(void *argument)
 {
     struct weir *client = argument;
@@ -112,7 +141,7 @@ static void *client_main(void *argument)
         if (client_round(client) || client->is_stopping || client->is_over)
             continue;
         uint64_t next = link_heartbeat(client, clock_now_ns());
-        if (!client->link.has_received && !client->link.is_closed)
+        if (!client->link.has_received && !client->link.is_closed && client->ready.first == NULL)
             condition_wait(client, &client->work, next);
     }
     if (client->link.pipe != NULL) {
@@ -125,6 +154,12 @@ static void *client_main(void *argument)
         client_end(client, WEIR_CLOSED);
     pthread_mutex_unlock(&client->lock);
     return NULL;
+}
+
+/* HELLO takes UTF-8 of a sensible size. */
+static char *name_given(const char *name)
+{
+    return strlen(name) <= NAME_SIZE_MAX && utf8_is_valid((const uint8_t *)name, strlen(name)) ? strdup(name) : NULL;
 }
 
 static char *name_default(void)
@@ -140,7 +175,7 @@ static enum weir_error client_init(struct weir *client, const struct weir_option
     struct weir_options *o = &client->options;
     const char *url = o->url != NULL ? o->url : getenv("WEIR_URL");
     client->url = strdup(url != NULL && *url != '\0' ? url : WEIR_DEFAULT_URL);
-    client->name = o->name != NULL ? strdup(o->name) : name_default();
+    client->name = o->name != NULL ? name_given(o->name) : name_default();
     o->connect_timeout_ms = o->connect_timeout_ms != 0 ? o->connect_timeout_ms : 5000;
     o->backoff_min_ms = o->backoff_min_ms != 0 ? o->backoff_min_ms : 50;
     o->backoff_max_ms = o->backoff_max_ms != 0 ? o->backoff_max_ms : 5000;
@@ -148,6 +183,9 @@ static enum weir_error client_init(struct weir *client, const struct weir_option
     o->publish_buffer_bytes = o->publish_buffer_bytes != 0 ? o->publish_buffer_bytes : (size_t)1 << 20;
     o->heartbeat_ms = o->heartbeat_ms != 0 ? o->heartbeat_ms : 5000;
     client->magic = CLIENT_MAGIC;
+    if (getrandom(&client->jitter, sizeof client->jitter, GRND_NONBLOCK) != sizeof client->jitter)
+        client->jitter = clock_now_ns() ^ (uint64_t)(uintptr_t)client;
+    client->jitter |= 1;
     client->backoff_ms = o->backoff_min_ms;
     client->publisher.next_number = 1;
     client->publisher.first_number = 1;
@@ -160,13 +198,15 @@ static enum weir_error client_init(struct weir *client, const struct weir_option
     pthread_cond_init(&client->changed, &monotonic);
     pthread_cond_init(&client->work, &monotonic);
     pthread_condattr_destroy(&monotonic);
+    if (o->name != NULL && client->name == NULL)
+        return WEIR_BAD_REQUEST;
     return client->url != NULL && client->name != NULL ? WEIR_OK : WEIR_NO_MEMORY;
 }
 
 static void client_free(struct weir *client)
 {
     subscriptions_fini(client);
-    publisher_fini(client);
+    client_publisher_fini(client);
     link_fini(client);
     pthread_cond_destroy(&client->work);
     pthread_cond_destroy(&client->changed);
@@ -193,13 +233,13 @@ static enum weir_error client_await_up(struct weir *client, const char **reason)
     uint64_t deadline = deadline_after_ms(client->options.connect_timeout_ms);
     enum weir_error error = WEIR_OK;
     pthread_mutex_lock(&client->lock);
-    while (client->link.state != LINK_UP && !client->is_over && client_wait(client, deadline)) {
-        if (client->link.error == WEIR_PROTOCOL)
-            break;
+    while (!client->link.was_up && !client->is_over && client_wait(client, deadline)) {
     }
-    if (client->link.state != LINK_UP) {
+    if (!client->link.was_up) {
         snprintf(kept, sizeof kept, "%s", client->link.reason[0] != '\0' ? client->link.reason : link_reason_none);
-        error = client->link.error == WEIR_OK ? WEIR_TIMEOUT : client->link.error;
+        error = client->is_over ? client->over_error : client->link.error;
+        if (error == WEIR_OK || error == WEIR_CLOSED)
+            error = error == WEIR_OK ? WEIR_TIMEOUT : WEIR_CONNECT;
         if (reason != NULL)
             *reason = kept;
     }
@@ -219,7 +259,7 @@ enum weir_error weir_open(const struct weir_options *options, struct weir **out,
     if (error == WEIR_OK) {
         /* The new thread reads client->thread only under the lock. */
         pthread_mutex_lock(&client->lock);
-        if (pthread_create(&client->thread, NULL, client_main, client) != 0)
+        if (!thread_start(client, client_main))
             error = WEIR_NO_MEMORY;
         pthread_mutex_unlock(&client->lock);
     }
@@ -247,7 +287,7 @@ static void client_goodbye(struct weir *client)
         frame.as.close.message = view_text("the client was closed");
         link_control(client, &frame);
         link_pump(client);
-        uint64_t deadline = deadline_after_ms(200);
+        uint64_t deadline = deadline_after_ms(GOODBYE_MS);
         while (client->link.is_sending && client->link.state == LINK_UP && client_wait(client, deadline)) {
         }
     }

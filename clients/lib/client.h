@@ -10,19 +10,12 @@
 
 #include "actors/base/limits.h"
 #include "clients/lib/weir.h"
+#include "clients/sp/inbox.h"
 #include "clients/sp/pipe.h"
 #include "clients/wire/frame.h"
 
 #define CLIENT_MAGIC 0x57454952u
 #define CLIENT_DEPTH_MAX 64
-
-/* Received bytes, shared by the frames found in them. */
-struct chunk {
-    uint32_t references; /* the link's while it receives, and one for each queued frame */
-    size_t size, capacity;
-    uint8_t data[];
-};
-void chunk_drop(struct chunk *chunk);
 
 /* Bytes on their way out: whole SP messages, one behind the other. */
 struct outbuf {
@@ -35,18 +28,24 @@ enum link_state { LINK_DOWN, LINK_HELLO, LINK_UP };
 struct link {
     enum link_state state;
     struct sp_pipe *pipe;
-    bool is_ipc, is_receiving, is_sending, is_closed, has_received;
+    bool is_ipc, is_receiving, is_sending, is_closed;
+    bool has_received;          /* bytes are in inbox that were not taken apart */
+    bool is_paused;             /* not receiving, because too many events wait for the user */
+    bool was_up;                /* this client has had a session before */
     enum weir_error error;      /* why it closes */
     char reason[160];
-    struct chunk *chunk;        /* being received into */
-    size_t parsed;              /* bytes of chunk taken apart */
+    struct sp_inbox inbox;      /* the client's thread; on_received commits while that one waits for it */
+    size_t offered;             /* bytes of the receive under way */
+    bool is_flowing;            /* the last receive filled much of what it was offered: there is likely more */
     struct outbuf control;      /* frames that never wait behind data */
     struct outbuf data;         /* closed PUBLISH frames that wait for credit or the line */
     struct outbuf sending;      /* what is with the pipe now */
+    uint64_t sent_ns;           /* when the last send ended */
     uint64_t credit_total, credit_used;         /* for PUBLISH bodies, from the broker */
     uint64_t granted_total, consumed_total;     /* for ENTRIES and UPDATES bodies, to the broker */
+    uint64_t leftover;          /* bytes of earlier connections that were queued when this one began */
     uint64_t message_max;
-    uint64_t heard_ns, pinged_ns;
+    uint64_t dialed_ns, heard_ns, pinged_ns;
     unsigned pings;
 };
 
@@ -77,27 +76,33 @@ struct publisher {
     /* A ring in order of numbers; the last unsent_count of them are the messages in link.data, in the same order. */
     struct unacked *unacked;
     size_t unacked_start, unacked_count, unacked_capacity, unsent_count;
+    size_t sending_count; /* those before the unsent: with the pipe now */
     struct publish_waiter *waiters;
 };
 
 struct feed {
     struct weir_subscription *subscription;
-    uint32_t id;            /* of this connection; 0: none at present */
+    uint32_t id;
+    uint32_t references;    /* queued frames that name it */
+    bool is_open;           /* it has an id in this connection */
+    bool is_joining;        /* between BEGIN and END */
     bool has_cursor;        /* a whole snapshot came, so epoch and seq can be resumed from */
     uint64_t epoch, seq;
     size_t topic_size;
     char topic[];
 };
 
-/* A frame that a subscription has not consumed yet; an SUBSCRIBED or ENDED of the client's own has no chunk. */
+/* A frame that a subscription has not consumed yet, with its own copy of the body: one small frame never keeps a whole
+ * receive buffer. */
 struct queued {
     struct queued *next;
-    struct chunk *chunk;
     struct frame frame;
     struct feed *feed;      /* NULL: about the whole subscription */
     size_t credit;          /* bytes to give back when consumed */
     struct view items;      /* still to be delivered */
+    uint64_t epoch;         /* of its feed at that time */
     uint64_t seq;           /* of the next item */
+    uint8_t body[];
 };
 
 struct weir_subscription {
@@ -110,9 +115,17 @@ struct weir_subscription {
     void *feeds_by_topic;   /* tsearch tree of struct feed, by topic */
     struct queued *first, **last;
     struct queued *current; /* the pulled one whose views are out */
+    struct weir_subscription *listed_next;
+    bool is_listed;         /* in client->ready or client->pullable */
     bool is_over;           /* no more will come */
-    bool is_delivering;     /* the client's thread is in its callback */
-    bool is_ended_by_user;
+    bool is_over_told;      /* weir_next has said so */
+    bool is_ended_by_user;     /* none of its events is delivered any more */
+    bool is_ended_in_callback; /* the client's thread frees it when the callback is back */
+};
+
+/* Subscriptions with something to deliver, first come first served. */
+struct ready_list {
+    struct weir_subscription *first, *last;
 };
 
 struct request_waiter {
@@ -134,9 +147,14 @@ struct weir {
     bool is_stopping, is_over;
     enum weir_error over_error;
     uint64_t backoff_ms;
+    uint64_t jitter;         /* state of the random numbers behind backoff; the client's thread */
     struct link link;
     struct publisher publisher;
     struct weir_subscription *subscriptions;
+    struct ready_list ready;    /* with a callback: the client's thread delivers */
+    struct ready_list pullable; /* for weir_await */
+    struct weir_subscription *delivering; /* whose callback runs now */
+    size_t queued_bytes, queued_count;    /* of all subscriptions; bytes: what counts for credit */
     void *feeds_by_id;       /* tsearch tree of struct feed, by id, of this connection */
     uint32_t next_sub;
     struct request_waiter *requests;
@@ -156,39 +174,74 @@ void link_dial(struct weir *client); /* releases the lock meanwhile */
 void link_close(struct weir *client, enum weir_error error, const char *reason);
 /* Takes apart what came; true when it did something. */
 bool link_take(struct weir *client);
-/* Sends what may be sent, if the line is idle. */
-void link_pump(struct weir *client);
-/* Queues a control frame. */
-void link_control(struct weir *client, const struct frame *frame);
 /* The next time the link wants attention; sends pings and gives up on a silent peer. */
 uint64_t link_heartbeat(struct weir *client, uint64_t now_ns);
-void link_consumed(struct weir *client, size_t size);
 /* Once the pipe has closed: frees it, and tells all parts. Releases the lock meanwhile. */
 void link_reap(struct weir *client);
 void link_fini(struct weir *client);
+
+/* send.c: what goes out */
+/* Sends what may be sent, if the line is idle. */
+void link_pump(struct weir *client);
+/* What was with the pipe is with the kernel. */
+void link_sent(struct weir *client);
+/* Queues a control frame. */
+void link_control(struct weir *client, const struct frame *frame);
+/* The user has dealt with size bytes of data frames: renews the broker's credit. */
+void link_consumed(struct weir *client, size_t size);
 /* Adds one SP message of head and items to buffer; false when memory is out. */
 bool outbuf_message(struct outbuf *buffer, bool is_ipc, struct view head, struct view items);
 size_t outbuf_size(const struct outbuf *buffer);
+void outbuf_clear(struct outbuf *buffer);
 
 /* publish.c */
 void publisher_close_batch(struct weir *client);
-/* The next frame of link.data goes out. */
+void client_publisher_fini(struct weir *client);
+
+/* outcome.c: what became of published frames */
+bool unacked_reserve(struct publisher *publisher);
+void unacked_push(struct publisher *publisher, const struct unacked *frame);
+const struct unacked *unacked_oldest(const struct publisher *publisher); /* NULL: none */
+/* The next frame of link.data goes out; then all that did are with the kernel. */
 void publisher_on_sending(struct weir *client);
+void publisher_on_sent(struct weir *client);
 void publisher_on_ack(struct weir *client, const struct frame *frame);
 void publisher_on_refused(struct weir *client, const struct frame *frame);
+/* A broker with a smaller bound than the last may answer: what it would not take is refused here. */
+void publisher_on_link_up(struct weir *client);
 void publisher_on_link_down(struct weir *client);
-void publisher_fini(struct weir *client);
-bool publisher_is_idle(const struct weir *client);
+void publisher_on_over(struct weir *client);
+
+/* feed.c: topics under subscriptions, and the cursor of each */
+struct feed *feed_ensure(struct weir_subscription *subscription, struct view topic);
+/* What the frame says moves the cursor; *feed is NULL when the frame is of a subscription that was ended meanwhile.
+ * WEIR_PROTOCOL with *reason when it breaks the order that was promised, WEIR_NO_MEMORY. */
+enum weir_error feed_begin(struct weir *client, struct weir_subscription *subscription, const struct frame *frame,
+                           struct feed **feed, const char **reason);
+enum weir_error feed_follow(struct weir *client, const struct frame *frame, struct feed **feed, const char **reason);
+void feed_hold(struct feed *feed);
+void feed_drop(struct feed *feed);
+void feeds_close(struct weir *client);
+void feeds_free(struct weir_subscription *subscription);
+/* The cursors of all feeds, as far as size_max bytes reach; *count of them. NULL: no memory. The caller frees. */
+uint8_t *feeds_cursors(const struct weir_subscription *subscription, size_t size_max, size_t *size, uint32_t *count);
 
 /* subscribe.c */
 void subscriptions_on_link_up(struct weir *client);
-void subscriptions_on_link_down(struct weir *client);
 void subscriptions_on_over(struct weir *client);
-/* Queues a frame about a subscription; body_size counts for credit. */
-void subscriptions_on_frame(struct weir *client, struct chunk *chunk, const struct frame *frame, size_t body_size);
-/* Runs callbacks for one queued event; false when none waits. Releases the lock meanwhile. */
+/* Queues a frame about a subscription. */
+void subscriptions_on_frame(struct weir *client, const struct frame *frame, struct view body);
+/* Runs callbacks for what one subscription has; false when none waits. Releases the lock meanwhile. */
 bool subscriptions_deliver(struct weir *client);
 void subscriptions_fini(struct weir *client);
+
+/* event.c: queued frames as events */
+enum weir_error queue_push(struct weir_subscription *subscription, const struct frame *frame, struct view body,
+                           struct feed *feed);
+/* The next event; false when none is queued. The frame it points into stays as `current` until the next call. */
+bool subscription_event(struct weir_subscription *subscription, struct weir_event *event);
+/* Forgets all that is queued. */
+void queue_clear(struct weir_subscription *subscription);
 
 /* request.c */
 void requests_on_reply(struct weir *client, const struct frame *frame);

@@ -8,71 +8,15 @@
 #include "actors/base/limits.h"
 #include "clients/lib/client.h"
 #include "clients/wire/name.h"
+#include "clients/wire/utf8.h"
 
 enum {
     BATCH_SIZE_MAX = 64 * 1024,     /* a frame beyond this gains nothing and delays what comes behind it */
     BATCH_COUNT_MAX = 4096,
     UNACKED_MAX = 65536,            /* frames with outcomes to come; beyond it publishing waits */
+    HEAD_MAX = 24,                  /* of a PUBLISH frame, without the topic's text */
     VALUE_HEAD_MAX = 5,             /* a str or bin header */
 };
-
-/* ------------------------------------------------------------------------------------ frames not done with */
-
-static struct unacked *unacked_at(struct publisher *publisher, size_t i)
-{
-    return &publisher->unacked[(publisher->unacked_start + i) % publisher->unacked_capacity];
-}
-
-static bool unacked_reserve(struct publisher *publisher)
-{
-    if (publisher->unacked_count < publisher->unacked_capacity)
-        return true;
-    size_t capacity = publisher->unacked_capacity == 0 ? 64 : publisher->unacked_capacity * 2;
-    struct unacked *grown = malloc(capacity * sizeof *grown);
-    if (grown == NULL)
-        return false;
-    for (size_t i = 0; i < publisher->unacked_count; i++)
-        grown[i] = *unacked_at(publisher, i);
-    free(publisher->unacked);
-    publisher->unacked = grown;
-    publisher->unacked_start = 0;
-    publisher->unacked_capacity = capacity;
-    return true;
-}
-
-static void unacked_trim(struct publisher *publisher)
-{
-    while (publisher->unacked_count > publisher->unsent_count && unacked_at(publisher, 0)->remaining == 0) {
-        publisher->unacked_start = (publisher->unacked_start + 1) % publisher->unacked_capacity;
-        publisher->unacked_count--;
-    }
-}
-
-/* The first frame that ends behind number. */
-static size_t unacked_find(struct publisher *publisher, uint64_t number)
-{
-    size_t low = 0, high = publisher->unacked_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        struct unacked *frame = unacked_at(publisher, middle);
-        if (frame->number + frame->count <= number)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-void publisher_on_sending(struct weir *client)
-{
-    struct publisher *publisher = &client->publisher;
-    INVARIANT(publisher->unsent_count > 0);
-    struct unacked *frame = unacked_at(publisher, publisher->unacked_count - publisher->unsent_count);
-    publisher->unsent_count--;
-    if (frame->ack == ACK_NONE)
-        frame->remaining = 0;
-    unacked_trim(publisher);
-}
 
 /* -------------------------------------------------------------------------------------------- the batch */
 
@@ -95,19 +39,28 @@ void publisher_close_batch(struct weir *client)
                         view_of(publisher->items, publisher->items_size))) {
         return; /* no memory now: the batch stays and is tried again with the next send */
     }
-    INVARIANT(publisher->unacked_count < publisher->unacked_capacity);
-    *unacked_at(publisher, publisher->unacked_count++) =
-        (struct unacked){publisher->first_number, publisher->count, publisher->count, publisher->ack};
-    publisher->unsent_count++;
+    unacked_push(publisher, &(struct unacked){publisher->first_number, publisher->count, publisher->count, publisher->ack});
     publisher->count = 0;
     publisher->items_size = 0;
     publisher->first_number = publisher->next_number;
 }
 
-static bool batch_takes(const struct publisher *publisher, const struct weir_record *record, size_t need)
+/* What a frame takes beside its items: op, topic, number, ack and the heads of the arrays. */
+static size_t head_need(const char *topic)
+{
+    return strlen(topic) + HEAD_MAX;
+}
+
+static size_t batch_size_max(const struct weir *client, const char *topic)
+{
+    size_t allowed = client->link.message_max - head_need(topic);
+    return allowed < BATCH_SIZE_MAX ? allowed : BATCH_SIZE_MAX;
+}
+
+static bool batch_takes(const struct publisher *publisher, const struct weir_record *record, size_t need, size_t size_max)
 {
     return publisher->count == 0 ||
-           (publisher->items_size + need <= BATCH_SIZE_MAX && publisher->count < BATCH_COUNT_MAX &&
+           (publisher->items_size + need <= size_max && publisher->count < BATCH_COUNT_MAX &&
             publisher->ack == (enum ack_level)record->ack && strcmp(publisher->topic, record->topic) == 0);
 }
 
@@ -153,20 +106,25 @@ static uint64_t batch_add(struct publisher *publisher, const struct weir_record 
 
 /* ------------------------------------------------------------------------------------------ publishing */
 
+/* What the broker would end the session for must not get there. */
 static enum weir_error record_check(const struct weir_record *record)
 {
-    size_t scanned = 0;
     struct view value = view_of(record->value, record->value_size);
     enum weir_error error = name_check(view_text(record->topic), NULL);
     if (error != WEIR_OK)
         return error;
-    if (record->ack < WEIR_ACK_NONE || record->ack > WEIR_ACK_DURABLE || record->value_size > UINT32_MAX)
+    if (record->ack < WEIR_ACK_NONE || record->ack > WEIR_ACK_DURABLE)
         return WEIR_BAD_REQUEST;
-    if (record->key != NULL && strlen(record->key) > KEY_SIZE_MAX)
+    if (value.size > MESSAGE_SIZE_MAX || (record->key != NULL && strlen(record->key) > KEY_SIZE_MAX))
         return WEIR_TOO_BIG;
-    if (record->form != WEIR_MSGPACK)
+    if (record->key != NULL && !utf8_is_valid((const uint8_t *)record->key, strlen(record->key)))
+        return WEIR_BAD_REQUEST;
+    if (record->form == WEIR_TEXT)
+        return utf8_is_valid(value.data, value.size) ? WEIR_OK : WEIR_BAD_REQUEST;
+    if (record->form == WEIR_BYTES)
         return WEIR_OK;
-    error = value_scan(value, CLIENT_DEPTH_MAX, &scanned);
+    size_t scanned = 0;
+    error = value_scan(value, MSGPACK_DEPTH_MAX_DEFAULT, &scanned);
     return error != WEIR_OK || scanned != value.size ? WEIR_BAD_REQUEST : WEIR_OK;
 }
 
@@ -188,9 +146,9 @@ static enum weir_error publisher_add(struct weir *client, const struct weir_reco
                                      uint64_t *number)
 {
     struct publisher *publisher = &client->publisher;
-    if (client->link.message_max != 0 && need + FRAME_HEAD_SIZE_MAX > client->link.message_max)
+    if (need + head_need(record->topic) > client->link.message_max)
         return WEIR_TOO_BIG;
-    if (!batch_takes(publisher, record, need)) {
+    if (!batch_takes(publisher, record, need, batch_size_max(client, record->topic))) {
         publisher_close_batch(client);
         if (publisher->count > 0)
             return WEIR_NO_MEMORY;
@@ -205,6 +163,18 @@ static enum weir_error publisher_add(struct weir *client, const struct weir_reco
     return WEIR_OK;
 }
 
+/* Waits for room, then adds. Lock held. */
+static enum weir_error publisher_offer(struct weir *client, const struct weir_record *record, uint64_t deadline_ns,
+                                       bool may_wait, uint64_t *number)
+{
+    size_t need = record_need(record);
+    while (!client->is_over && !publisher_has_room(client, need)) {
+        if (!may_wait || !client_wait(client, deadline_ns))
+            return WEIR_BUSY;
+    }
+    return client->is_over ? WEIR_CLOSED : publisher_add(client, record, need, number);
+}
+
 enum weir_error weir_publish(struct weir *client, const struct weir_record *record, uint64_t timeout_ms,
                              uint64_t *number)
 {
@@ -212,22 +182,25 @@ enum weir_error weir_publish(struct weir *client, const struct weir_record *reco
     enum weir_error error = record_check(record);
     if (error != WEIR_OK)
         return error;
-    size_t need = record_need(record);
+    uint64_t deadline = timeout_ms == 0 ? 0 : deadline_after_ms(timeout_ms);
     pthread_mutex_lock(&client->lock);
     bool may_wait = timeout_ms > 0 && !client_is_own_thread(client);
-    uint64_t deadline = deadline_after_ms(timeout_ms);
-    while (!client->is_over && !publisher_has_room(client, need)) {
-        if (!may_wait || !client_wait(client, deadline)) {
-            error = WEIR_BUSY;
-            break;
-        }
-    }
-    if (client->is_over)
-        error = WEIR_CLOSED;
-    if (error == WEIR_OK)
-        error = publisher_add(client, record, need, number);
+    error = publisher_offer(client, record, deadline, may_wait, number);
     pthread_mutex_unlock(&client->lock);
     return error;
+}
+
+static enum weir_error publish_wait(struct weir *client, struct publish_waiter *waiter, uint64_t deadline_ns)
+{
+    waiter->next = client->publisher.waiters;
+    client->publisher.waiters = waiter;
+    while (!waiter->is_done && !client->is_over && client_wait(client, deadline_ns)) {
+    }
+    struct publish_waiter **at = &client->publisher.waiters;
+    while (*at != waiter)
+        at = &(*at)->next;
+    *at = waiter->next;
+    return waiter->is_done ? waiter->outcome : client->is_over ? WEIR_CLOSED : WEIR_TIMEOUT;
 }
 
 enum weir_error weir_publish_wait(struct weir *client, const struct weir_record *record, uint64_t timeout_ms,
@@ -238,39 +211,27 @@ enum weir_error weir_publish_wait(struct weir *client, const struct weir_record 
         return WEIR_BAD_REQUEST;
     if (client_is_own_thread(client))
         return WEIR_FORBIDDEN;
+    enum weir_error error = record_check(record);
+    if (error != WEIR_OK)
+        return error;
     uint64_t deadline = deadline_after_ms(timeout_ms);
     struct publish_waiter waiter = {.outcome = WEIR_TIMEOUT};
     pthread_mutex_lock(&client->lock);
-    enum weir_error error = record_check(record);
-    size_t need = error == WEIR_OK ? record_need(record) : 0;
-    while (error == WEIR_OK && !client->is_over && !publisher_has_room(client, need)) {
-        if (!client_wait(client, deadline))
-            error = WEIR_BUSY;
-    }
+    error = publisher_offer(client, record, deadline, true, &waiter.number);
     if (error == WEIR_OK)
-        error = client->is_over ? WEIR_CLOSED : publisher_add(client, record, need, &waiter.number);
-    if (error == WEIR_OK) {
-        waiter.next = client->publisher.waiters;
-        client->publisher.waiters = &waiter;
-        while (!waiter.is_done && !client->is_over && client_wait(client, deadline)) {
-        }
-        struct publish_waiter **at = &client->publisher.waiters;
-        while (*at != &waiter)
-            at = &(*at)->next;
-        *at = waiter.next;
-        error = waiter.is_done ? waiter.outcome : client->is_over ? WEIR_CLOSED : WEIR_TIMEOUT;
-        if (out != NULL)
-            *out = waiter.seq;
-    }
+        error = publish_wait(client, &waiter, deadline);
+    if (out != NULL)
+        *out = waiter.seq;
     pthread_mutex_unlock(&client->lock);
     return error;
 }
 
-bool publisher_is_idle(const struct weir *client)
+/* Is everything below number settled? */
+static bool is_settled(const struct weir *client, uint64_t number)
 {
     const struct publisher *publisher = &client->publisher;
-    return publisher->count == 0 && publisher->unacked_count == 0 && outbuf_size(&client->link.data) == 0 &&
-           !client->link.is_sending;
+    const struct unacked *oldest = unacked_oldest(publisher);
+    return (publisher->count == 0 || publisher->first_number >= number) && (oldest == NULL || oldest->number >= number);
 }
 
 enum weir_error weir_flush(struct weir *client, uint64_t timeout_ms)
@@ -281,8 +242,9 @@ enum weir_error weir_flush(struct weir *client, uint64_t timeout_ms)
     uint64_t deadline = deadline_after_ms(timeout_ms);
     enum weir_error error = WEIR_OK;
     pthread_mutex_lock(&client->lock);
+    uint64_t number = client->publisher.next_number;
     link_pump(client);
-    while (error == WEIR_OK && !publisher_is_idle(client)) {
+    while (error == WEIR_OK && !is_settled(client, number)) {
         if (client->is_over)
             error = WEIR_CLOSED;
         else if (!client_wait(client, deadline))
@@ -292,96 +254,7 @@ enum weir_error weir_flush(struct weir *client, uint64_t timeout_ms)
     return error;
 }
 
-/* -------------------------------------------------------------------------------------------- outcomes */
-
-struct outcome {
-    uint64_t number;
-    uint32_t count;
-    enum weir_error error;
-    uint64_t epoch, seq;
-    const char *reason;
-};
-
-static void outcome_tell(struct weir *client, const struct outcome *outcome)
-{
-    for (struct publish_waiter *w = client->publisher.waiters; w != NULL; w = w->next) {
-        if (w->is_done || w->number < outcome->number || w->number - outcome->number >= outcome->count)
-            continue;
-        w->is_done = true;
-        w->outcome = outcome->error;
-        w->seq = (struct weir_seq){outcome->epoch, outcome->seq + (w->number - outcome->number)};
-    }
-    pthread_cond_broadcast(&client->changed);
-    if (client->options.on_outcome == NULL)
-        return;
-    pthread_mutex_unlock(&client->lock);
-    client->options.on_outcome(client, outcome->number, outcome->count, outcome->error, outcome->epoch, outcome->seq,
-                               outcome->reason, client->options.context);
-    pthread_mutex_lock(&client->lock);
-}
-
-/* Takes the records numbered from outcome->number off the frames not done with. */
-static void outcome_settle(struct weir *client, const struct outcome *outcome)
-{
-    struct publisher *publisher = &client->publisher;
-    uint64_t end = outcome->number + outcome->count;
-    size_t sent_count = publisher->unacked_count - publisher->unsent_count;
-    for (size_t i = unacked_find(publisher, outcome->number); i < sent_count; i++) {
-        struct unacked *frame = unacked_at(publisher, i);
-        if (frame->number >= end)
-            break;
-        uint64_t from = frame->number > outcome->number ? frame->number : outcome->number;
-        uint64_t to = frame->number + frame->count < end ? frame->number + frame->count : end;
-        uint32_t settled = (uint32_t)(to - from);
-        frame->remaining -= settled < frame->remaining ? settled : frame->remaining;
-    }
-    unacked_trim(publisher);
-    outcome_tell(client, outcome);
-}
-
-void publisher_on_ack(struct weir *client, const struct frame *frame)
-{
-    client->counts.acked += frame->as.ack.count;
-    outcome_settle(client, &(struct outcome){.number = frame->as.ack.number,
-                                             .count = frame->as.ack.count,
-                                             .epoch = frame->as.ack.epoch,
-                                             .seq = frame->as.ack.seq,
-                                             .reason = ""});
-}
-
-void publisher_on_refused(struct weir *client, const struct frame *frame)
-{
-    char reason[256];
-    size_t size = frame->as.refused.message.size < sizeof reason - 1 ? frame->as.refused.message.size : sizeof reason - 1;
-    memcpy(reason, frame->as.refused.message.data, size);
-    reason[size] = '\0';
-    client->counts.refused += frame->as.refused.count;
-    struct view code = frame->as.refused.code;
-    outcome_settle(client, &(struct outcome){.number = frame->as.refused.number,
-                                             .count = frame->as.refused.count,
-                                             .error = weir_error_from_code((const char *)code.data, code.size),
-                                             .reason = reason});
-}
-
-/* What was sent and not answered may or may not have been folded; what was not sent waits for the next connection. */
-void publisher_on_link_down(struct weir *client)
-{
-    struct publisher *publisher = &client->publisher;
-    while (publisher->unacked_count > publisher->unsent_count) {
-        struct unacked frame = *unacked_at(publisher, 0);
-        unacked_at(publisher, 0)->remaining = 0;
-        unacked_trim(publisher);
-        if (frame.remaining == 0)
-            continue;
-        client->counts.unknown += frame.remaining;
-        outcome_tell(client, &(struct outcome){.number = frame.number,
-                                               .count = frame.count,
-                                               .error = WEIR_CLOSED,
-                                               .reason = "the connection was lost before an answer came"});
-    }
-}
-
-void publisher_fini(struct weir *client)
+void client_publisher_fini(struct weir *client)
 {
     free(client->publisher.items);
     free(client->publisher.unacked);

@@ -165,6 +165,11 @@ WEIR_API WEIR_MUST_USE enum weir_error weir_subscribe(struct weir *client, const
 WEIR_API WEIR_MUST_USE enum weir_error weir_next(struct weir_subscription *subscription, uint64_t timeout_ms,
                                                  struct weir_event *out);
 
+/* Waits until one of the client's subscriptions without on_event has something for weir_next, its end included; each gets
+ * its turn. WEIR_TIMEOUT; WEIR_CLOSED: the client is over and all was taken. Not from a callback. */
+WEIR_API WEIR_MUST_USE enum weir_error weir_await(struct weir *client, uint64_t timeout_ms,
+                                                  struct weir_subscription **out);
+
 /* Ends and frees it; after this none of its events is delivered. From within its own callback: yes. Nulls *subscription. */
 WEIR_API void weir_unsubscribe(struct weir_subscription **subscription);
 

@@ -1,0 +1,215 @@
+/* Queued frames, and the events that the user gets of them one at a time; credit goes back to the broker as they are
+ * consumed. Any thread, with the lock held. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/base/assert.h"
+#include "clients/lib/client.h"
+
+const char *weir_event_name(enum weir_event_kind kind)
+{
+    static const char *const names[] = {"subscribed", "begin", "entry", "end", "update", "gap",
+                                        "conflated", "reset", "idle", "stale", "live", "ended"};
+    return (size_t)kind < COUNT_OF(names) ? names[kind] : "unknown";
+}
+
+/* ----------------------------------------------------------------------------------------------- queue */
+
+/* Frames without a feed and without views (made here) have no body. */
+enum weir_error queue_push(struct weir_subscription *s, const struct frame *frame, struct view body, struct feed *feed)
+{
+    struct queued *queued = malloc(sizeof *queued + body.size);
+    if (queued == NULL)
+        return WEIR_NO_MEMORY;
+    *queued = (struct queued){.frame = *frame, .feed = feed};
+    if (body.size > 0) {
+        memcpy(queued->body, body.data, body.size);
+        enum weir_error error = frame_read(view_of(queued->body, body.size), CLIENT_DEPTH_MAX, &queued->frame, NULL);
+        INVARIANT(error == WEIR_OK); /* it could be read before, and is the same */
+    }
+    if (feed != NULL) {
+        feed_hold(feed);
+        queued->epoch = feed->epoch;
+    }
+    if (frame->op == FRAME_ENTRIES) {
+        queued->items = queued->frame.as.entries.items;
+        queued->credit = body.size;
+    } else if (frame->op == FRAME_UPDATES) {
+        queued->items = queued->frame.as.updates.items;
+        queued->seq = frame->as.updates.seq;
+        queued->credit = body.size;
+    }
+    s->client->queued_bytes += queued->credit;
+    s->client->queued_count++;
+    *s->last = queued;
+    s->last = &queued->next;
+    return WEIR_OK;
+}
+
+static void queue_pop(struct weir_subscription *s)
+{
+    struct queued *queued = s->first;
+    s->first = queued->next;
+    if (s->first == NULL)
+        s->last = &s->first;
+}
+
+static void queued_done(struct weir *client, struct queued *queued)
+{
+    client->queued_bytes -= queued->credit;
+    client->queued_count--;
+    if (queued->credit > 0)
+        link_consumed(client, queued->credit);
+    if (queued->feed != NULL)
+        feed_drop(queued->feed);
+    if (client->link.is_paused)
+        client_wake(client);
+    free(queued);
+}
+
+void queue_clear(struct weir_subscription *s)
+{
+    if (s->current != NULL && s->current != s->first)
+        queued_done(s->client, s->current);
+    s->current = NULL;
+    while (s->first != NULL) {
+        struct queued *queued = s->first;
+        queue_pop(s);
+        queued_done(s->client, queued);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- events */
+
+static struct weir_view given(struct view view)
+{
+    return (struct weir_view){view.data, view.size};
+}
+
+static const char *kind_text(struct view kind)
+{
+    static const char *const kinds[] = {"last", "map", "log", "merge"};
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
+        if (view_is_same(kind, view_text(kinds[i])))
+            return kinds[i];
+    }
+    return "plugin";
+}
+
+/* The key's text behind its str header. */
+static struct weir_view key_text(struct view key)
+{
+    struct value_reader reader;
+    if (key.size == 0)
+        return (struct weir_view){NULL, 0};
+    value_reader_init(&reader, key, 1);
+    return given(value_read_str(&reader));
+}
+
+/* The next of the items; false when there is none left. */
+static bool event_of_item(struct queued *queued, struct weir_event *event)
+{
+    struct view key, value;
+    if (items_next(&queued->items, CLIENT_DEPTH_MAX, &key, &value) != WEIR_OK)
+        return false;
+    event->kind = queued->frame.op == FRAME_ENTRIES ? WEIR_EVENT_ENTRY : WEIR_EVENT_UPDATE;
+    event->key = key_text(key);
+    event->value = given(value);
+    event->seq = event->kind == WEIR_EVENT_UPDATE ? queued->seq++ : 0;
+    return true;
+}
+
+static void event_of_subscription(const struct frame *frame, struct weir_event *event)
+{
+    if (frame->op == FRAME_SUBSCRIBED) {
+        event->kind = WEIR_EVENT_SUBSCRIBED;
+        event->count = frame->as.subscribed.topics;
+        return;
+    }
+    struct view code = frame->as.unsubscribed.code;
+    event->kind = WEIR_EVENT_ENDED;
+    event->error = weir_error_from_code((const char *)code.data, code.size);
+    event->cause = given(frame->as.unsubscribed.message);
+}
+
+static void event_of_gap(const struct frame *frame, struct weir_event *event)
+{
+    event->kind = frame->op == FRAME_GAP ? WEIR_EVENT_GAP : WEIR_EVENT_CONFLATED;
+    event->seq = frame->as.gap.from;
+    event->seq_to = frame->as.gap.to;
+    event->cause = given(frame->as.gap.cause);
+}
+
+static void event_of_frame(const struct frame *frame, struct weir_event *event)
+{
+    switch (frame->op) {
+    case FRAME_BEGIN:
+        event->kind = WEIR_EVENT_BEGIN;
+        event->topic_kind = kind_text(frame->as.begin.kind);
+        event->seq = frame->as.begin.seq;
+        event->resumed = frame->as.begin.resumed;
+        event->delta = frame->as.begin.delta;
+        event->cause = given(frame->as.begin.cause);
+        break;
+    case FRAME_END:
+        event->kind = WEIR_EVENT_END;
+        event->seq = frame->as.end.seq;
+        event->delta = frame->as.end.delta;
+        break;
+    case FRAME_GAP:
+    case FRAME_CONFLATED:
+        event_of_gap(frame, event);
+        break;
+    case FRAME_RESET:
+        event->kind = WEIR_EVENT_RESET;
+        event->cause = given(frame->as.reset.cause);
+        break;
+    case FRAME_IDLE:
+        event->kind = WEIR_EVENT_IDLE;
+        event->seq = frame->as.idle.seq;
+        break;
+    case FRAME_STALE:
+        event->kind = WEIR_EVENT_STALE;
+        event->cause = given(frame->as.stale.cause);
+        break;
+    case FRAME_LIVE:
+        event->kind = WEIR_EVENT_LIVE;
+        break;
+    case FRAME_ENDED: {
+        struct view code = frame->as.ended.cause;
+        event->kind = WEIR_EVENT_ENDED;
+        event->error = weir_error_from_code((const char *)code.data, code.size);
+        event->cause = given(code);
+        break;
+    }
+    default:
+        event_of_subscription(frame, event);
+        break;
+    }
+}
+
+bool subscription_event(struct weir_subscription *s, struct weir_event *event)
+{
+    if (s->current != NULL && s->current != s->first)
+        queued_done(s->client, s->current);
+    s->current = NULL;
+    while (s->first != NULL) {
+        struct queued *queued = s->first;
+        bool has_items = queued->frame.op == FRAME_ENTRIES || queued->frame.op == FRAME_UPDATES;
+        *event = (struct weir_event){.topic_kind = "", .epoch = queued->epoch};
+        if (queued->feed != NULL)
+            event->topic = (struct weir_view){queued->feed->topic, queued->feed->topic_size};
+        if (has_items && event_of_item(queued, event)) {
+            s->current = queued;
+            return true;
+        }
+        queue_pop(s);
+        if (!has_items) {
+            event_of_frame(&queued->frame, event);
+            s->current = queued;
+            return true;
+        }
+        queued_done(s->client, queued);
+    }
+    return false;
+}

@@ -1,0 +1,225 @@
+/* What a client sends: control frames first, then PUBLISH frames as far as the broker's credit reaches. While the line is
+ * idle a send is one write in the thread that asks for it; while sends follow one another nng does them, and what comes
+ * meanwhile gathers for the next. Any thread, with the lock held. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/base/assert.h"
+#include "actors/base/clock.h"
+#include "clients/lib/client.h"
+
+enum {
+    SENDING_SIZE_MAX = 256 * 1024, /* data sent at once: more would only delay control frames behind it */
+    CONTROL_BODY_MAX = 1024,       /* all control frames but those sized by their parts fit */
+    PONGS_SIZE_MAX = 64 * 1024,    /* answers that a peer may leave unread: thousands of pings */
+    IDLE_NS = 50 * 1000,           /* a line without a send for so long is idle: longer than a thread switch */
+};
+
+/* ------------------------------------------------------------------------------------------- buffers */
+
+size_t outbuf_size(const struct outbuf *buffer)
+{
+    return buffer->end - buffer->start;
+}
+
+void outbuf_clear(struct outbuf *buffer)
+{
+    buffer->start = buffer->end = 0;
+}
+
+/* Makes room for size more bytes at the end. */
+static bool outbuf_reserve(struct outbuf *buffer, size_t size)
+{
+    if (buffer->capacity - buffer->end >= size)
+        return true;
+    size_t used = outbuf_size(buffer);
+    if (buffer->start > 0) {
+        memmove(buffer->data, buffer->data + buffer->start, used);
+        buffer->start = 0;
+        buffer->end = used;
+    }
+    if (buffer->capacity - used >= size)
+        return true;
+    size_t capacity = buffer->capacity == 0 ? 4096 : buffer->capacity;
+    while (capacity - used < size)
+        capacity *= 2;
+    uint8_t *data = realloc(buffer->data, capacity);
+    if (data == NULL)
+        return false;
+    buffer->data = data;
+    buffer->capacity = capacity;
+    return true;
+}
+
+bool outbuf_message(struct outbuf *buffer, bool is_ipc, struct view head, struct view items)
+{
+    size_t prefix = sp_prefix_size(is_ipc);
+    if (!outbuf_reserve(buffer, prefix + head.size + items.size))
+        return false;
+    uint8_t *at = buffer->data + buffer->end;
+    sp_prefix_write(at, is_ipc, head.size + items.size);
+    memcpy(at + prefix, head.data, head.size);
+    if (items.size > 0)
+        memcpy(at + prefix + head.size, items.data, items.size);
+    buffer->end += prefix + head.size + items.size;
+    return true;
+}
+
+/* Moves the first size bytes; where memory is out, false and none. */
+static bool outbuf_move(struct outbuf *to, struct outbuf *from, size_t size)
+{
+    if (size == 0)
+        return true;
+    if (outbuf_size(to) == 0 && size == outbuf_size(from)) {
+        struct outbuf swapped = *to;
+        *to = *from;
+        *from = swapped;
+        outbuf_clear(from);
+        return true;
+    }
+    if (!outbuf_reserve(to, size))
+        return false;
+    memcpy(to->data + to->end, from->data + from->start, size);
+    to->end += size;
+    from->start += size;
+    if (from->start == from->end)
+        outbuf_clear(from);
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------ control frames */
+
+static size_t frame_size_bound(const struct frame *frame)
+{
+    if (frame->op == FRAME_SUBSCRIBE)
+        return CONTROL_BODY_MAX + frame->as.subscribe.pattern.size + frame->as.subscribe.cursors.size;
+    if (frame->op == FRAME_REQUEST)
+        return CONTROL_BODY_MAX + frame->as.request.verb.size + frame->as.request.args.size;
+    if (frame->op == FRAME_HELLO)
+        return CONTROL_BODY_MAX + frame->as.hello.peer.size;
+    return CONTROL_BODY_MAX;
+}
+
+void link_control(struct weir *client, const struct frame *frame)
+{
+    struct outbuf *control = &client->link.control;
+    size_t capacity = frame_size_bound(frame);
+    uint8_t small[CONTROL_BODY_MAX];
+    uint8_t *body = capacity <= sizeof small ? small : malloc(capacity);
+    struct value_writer writer;
+    if (frame->op == FRAME_PONG && outbuf_size(control) > PONGS_SIZE_MAX) {
+        link_close(client, WEIR_PROTOCOL, "the broker sends pings and does not read the answers");
+        return;
+    }
+    value_writer_init(&writer, body, body == NULL ? 0 : capacity);
+    frame_write(&writer, frame);
+    if (writer.is_full || !outbuf_message(control, client->link.is_ipc, view_of(body, writer.size), view_of(NULL, 0)))
+        link_close(client, WEIR_NO_MEMORY, "no memory for a frame");
+    if (body != small)
+        free(body);
+}
+
+void link_consumed(struct weir *client, size_t size)
+{
+    struct link *link = &client->link;
+    if (link->state == LINK_DOWN)
+        return; /* makes room in the window of the next connection, which counts what is queued when it begins */
+    link->consumed_total += size;
+    uint64_t window = client->options.window_bytes;
+    /* What was queued before this connection takes its part of the window until it is consumed, too. */
+    uint64_t target = link->consumed_total + window > link->leftover ? link->consumed_total + window - link->leftover : 0;
+    if (link->state != LINK_UP || target <= link->granted_total || target - link->granted_total < window / 2)
+        return;
+    link->granted_total = target;
+    link_control(client, &(struct frame){.op = FRAME_CREDIT, .as.credit.total = target});
+    link_pump(client);
+}
+
+/* --------------------------------------------------------------------------------------------- sending */
+
+/* How many bytes of whole data messages the broker's credit lets out now, of how many bodies. One message may begin as
+ * long as any credit is left, so that one larger than the window is not stuck. */
+static size_t data_allowed(struct link *link, uint64_t *bodies_size, size_t *count)
+{
+    size_t prefix = sp_prefix_size(link->is_ipc), allowed = 0;
+    uint64_t used = link->credit_used;
+    *count = 0;
+    while (allowed < outbuf_size(&link->data) && allowed < SENDING_SIZE_MAX && used < link->credit_total) {
+        size_t offset = 0, size = 0, needed = 0;
+        enum weir_error error =
+            sp_message_find(link->data.data + link->data.start + allowed, outbuf_size(&link->data) - allowed,
+                            link->is_ipc, SIZE_MAX / 2, &offset, &size, &needed);
+        INVARIANT(error == WEIR_OK && offset == prefix);
+        used += size;
+        allowed += offset + size;
+        (*count)++;
+    }
+    *bodies_size = used - link->credit_used;
+    return allowed;
+}
+
+static void data_take(struct weir *client)
+{
+    struct link *link = &client->link;
+    uint64_t bodies_size = 0;
+    size_t count = 0;
+    if (outbuf_size(&link->data) == 0 && link->credit_used < link->credit_total)
+        publisher_close_batch(client);
+    size_t size = data_allowed(link, &bodies_size, &count);
+    if (!outbuf_move(&link->sending, &link->data, size))
+        return; /* memory is out: it stays for the next attempt */
+    link->credit_used += bodies_size;
+    for (size_t i = 0; i < count; i++)
+        publisher_on_sending(client);
+}
+
+void link_sent(struct weir *client)
+{
+    struct link *link = &client->link;
+    link->is_sending = false;
+    link->sent_ns = clock_now_ns();
+    outbuf_clear(&link->sending);
+    publisher_on_sent(client);
+}
+
+/* True when all of it went out at once. */
+static bool sending_flush(struct weir *client)
+{
+    struct link *link = &client->link;
+    struct iovec part = {link->sending.data + link->sending.start, outbuf_size(&link->sending)};
+    size_t sent = 0;
+    client->counts.bytes_sent += part.iov_len;
+    if (clock_now_ns() - link->sent_ns > IDLE_NS) {
+        enum weir_error error = sp_pipe_send_now(link->pipe, &part, 1, &sent);
+        if (error == WEIR_OK) {
+            link_sent(client);
+            pthread_cond_broadcast(&client->changed);
+            return true;
+        }
+        part.iov_base = (uint8_t *)part.iov_base + sent;
+        part.iov_len -= sent;
+        if (error == WEIR_CLOSED) {
+            link->is_sending = true; /* for ever: what was in it is settled when the link is reaped */
+            link_close(client, WEIR_CLOSED, "the connection was lost while sending");
+            return false;
+        }
+    }
+    link->is_sending = true;
+    sp_pipe_send(link->pipe, &part, 1);
+    return false;
+}
+
+void link_pump(struct weir *client)
+{
+    struct link *link = &client->link;
+    bool is_done = true;
+    while (is_done && !link->is_sending && link->pipe != NULL && link->state != LINK_DOWN && link->error == WEIR_OK) {
+        if (!outbuf_move(&link->sending, &link->control, outbuf_size(&link->control))) {
+            link_close(client, WEIR_NO_MEMORY, "no memory for a frame");
+            return;
+        }
+        if (link->state == LINK_UP)
+            data_take(client);
+        is_done = outbuf_size(&link->sending) > 0 && sending_flush(client);
+    }
+}
