@@ -9,7 +9,7 @@ enum { CLIENT_FRAME_MAX = 2 << 20 };
 struct client {
     int fd;
     uint8_t *buffer, *out;
-    size_t body_size; /* of the frame read last */
+    size_t sent_size; /* of the frame's body sent last */
     uint64_t data_bytes; /* of data frames read so far */
     struct frame hello;
 };
@@ -20,6 +20,7 @@ static inline void client_send(struct client *client, const struct frame *frame)
     value_writer_init(&writer, client->out, CLIENT_FRAME_MAX);
     frame_write(&writer, frame);
     assert_false(writer.is_full);
+    client->sent_size = writer.size;
     raw_message(client->fd, client->out, writer.size);
 }
 
@@ -32,7 +33,6 @@ static inline bool client_receive(struct client *client, struct frame *frame)
     const char *reason = "";
     if (frame_read(view_of(client->buffer, size), 64, frame, &reason) != WEIR_OK)
         fail_msg("the broker's frame does not parse: %s", reason);
-    client->body_size = size;
     if (frame->op == FRAME_ENTRIES || frame->op == FRAME_UPDATES)
         client->data_bytes += size;
     return true;
@@ -94,7 +94,7 @@ static inline void client_close(struct client *client)
 static inline void client_publish(struct client *client, const char *topic, uint64_t number, enum ack_level ack,
                                   uint32_t count)
 {
-    uint8_t items[8192];
+    static uint8_t items[16384];
     struct value_writer writer;
     value_writer_init(&writer, items, sizeof items);
     for (uint32_t i = 0; i < count; i++) {
