@@ -13,13 +13,14 @@ static bool is_batch(const struct message *message)
 
 static void tell_publisher(struct turn *turn, const struct message *batch, uint32_t attempts)
 {
-    struct message nack = {.tag = TOPIC_NACK, .detail = 1,
-                           .word = {TOPIC_NUMBER(batch->word[2]), WEIR_POISONED, attempts}};
+    struct message nack = {
+        .tag = TOPIC_NACK, .detail = 1, .word = {TOPIC_NUMBER(batch->word[2]), WEIR_POISONED, attempts}};
     if (!actor_is_none(batch->from) && turn_control(turn, batch->from, &nack) == WEIR_FULL)
         log_warning("topic.nack_lost", "number=%llu", (unsigned long long)TOPIC_NUMBER(batch->word[2]));
 }
 
-bool topic_dead_letter(struct turn *turn, struct message *message, enum weir_error cause, uint32_t attempts, void *context)
+bool topic_dead_letter(struct turn *turn, struct message *message, enum weir_error cause, uint32_t attempts,
+                       void *context)
 {
     (void)context;
     if (!is_batch(message) || message->detail == 0) {
@@ -27,7 +28,8 @@ bool topic_dead_letter(struct turn *turn, struct message *message, enum weir_err
         return true;
     }
     struct record_slice slice = batch_first(turn_arena(turn), message);
-    struct message bury = {.tag = TOPIC_BURY, .hold = {message->hold[0]},
+    struct message bury = {.tag = TOPIC_BURY,
+                           .hold = {message->hold[0]},
                            .word = {TOPIC_WORD(slice.key_offset, slice.key_size),
                                     TOPIC_WORD(slice.value_offset, slice.value_size), TOPIC_WORD(cause, attempts)}};
     enum weir_error error = arena_hold(turn_arena(turn), message->hold[0]);

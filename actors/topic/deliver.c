@@ -1,5 +1,5 @@
-/* What feeds are sent: each is taken through BEGIN, ENTRIES, END and then UPDATES, as far as its credit and the room in its
- * subscriber's mailbox go. Only entries and updates cost credit; the frames around them need room alone. */
+/* What feeds are sent: each is taken through BEGIN, ENTRIES, END and then UPDATES, as far as its credit and the room in
+ * its subscriber's mailbox go. Only entries and updates cost credit; the frames around them need room alone. */
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
 #include "actors/topic/directory_state.h"
@@ -12,7 +12,7 @@ enum step {
     STEP_CAUGHT_UP, /* nothing to send before the next record */
     STEP_NO_CREDIT,
     STEP_NO_ROOM,
-    STEP_OVER,      /* the feed has ended */
+    STEP_OVER, /* the feed has ended */
 };
 
 static enum step step_of(enum weir_error error)
@@ -25,8 +25,8 @@ static enum step step_of(enum weir_error error)
     }
 }
 
-static enum step step_send(struct turn *turn, const struct feed *feed, enum topic_tag tag, uint64_t word0, uint64_t word1,
-                           uint64_t word2)
+static enum step step_send(struct turn *turn, const struct feed *feed, enum topic_tag tag, uint64_t word0,
+                           uint64_t word1, uint64_t word2)
 {
     struct message message = {.tag = tag, .detail = feed->feed, .word = {word0, word1, word2}};
     return step_of(turn_send(turn, feed->subscriber, &message));
@@ -36,7 +36,9 @@ static enum step step_send(struct turn *turn, const struct feed *feed, enum topi
 static enum step step_send_slice(struct turn *turn, const struct feed *feed, enum topic_tag tag, struct slice slice,
                                  uint32_t count, uint64_t seq)
 {
-    struct message message = {.tag = tag, .detail = feed->feed, .hold = {slice.block},
+    struct message message = {.tag = tag,
+                              .detail = feed->feed,
+                              .hold = {slice.block},
                               .word = {TOPIC_WORD(slice.offset, slice.size), count, seq}};
     if (arena_hold(turn_arena(turn), slice.block))
         return STEP_OVER;
@@ -121,10 +123,15 @@ static enum weir_error begin_block(struct topic *topic, const struct feed *feed,
     if (error)
         return error;
     struct topic_begin *begin = arena_data(topic->arena, *out);
-    *begin = (struct topic_begin){
-        .sub = feed->sub, .slot = (uint32_t)(feed - topic->feeds.table), .kind = topic->rule.kind,
-        .resumed = feed->is_resumed, .cause = feed->is_resumed ? CAUSE_NONE : feed->cause, .topic = self,
-        .epoch = topic->epoch, .seq = feed->end_seq, .name_size = shared->name_size};
+    *begin = (struct topic_begin){.sub = feed->sub,
+                                  .slot = (uint32_t)(feed - topic->feeds.table),
+                                  .kind = topic->rule.kind,
+                                  .resumed = feed->is_resumed,
+                                  .cause = feed->is_resumed ? CAUSE_NONE : feed->cause,
+                                  .topic = self,
+                                  .epoch = topic->epoch,
+                                  .seq = feed->end_seq,
+                                  .name_size = shared->name_size};
     if (feed->join >= 0) {
         begin->state_bytes = topic->joins[feed->join]->snapshot.bytes;
         begin->entries = topic->joins[feed->join]->snapshot.entries;
@@ -333,8 +340,10 @@ static void feed_serve(struct turn *turn, struct topic *topic, uint32_t slot, ui
         feeds_remove(topic, slot);
         return;
     }
-    static const enum feed_list lists[] = {[STEP_SENT] = LIST_READY, [STEP_CAUGHT_UP] = LIST_IDLE,
-                                           [STEP_NO_CREDIT] = LIST_WAITING, [STEP_NO_ROOM] = LIST_PARKED};
+    static const enum feed_list lists[] = {[STEP_SENT] = LIST_READY,
+                                           [STEP_CAUGHT_UP] = LIST_IDLE,
+                                           [STEP_NO_CREDIT] = LIST_WAITING,
+                                           [STEP_NO_ROOM] = LIST_PARKED};
     feed_settle_lag(topic, feed);
     feed->is_stalled = step == STEP_NO_CREDIT || step == STEP_NO_ROOM;
     feeds_list(&topic->feeds, slot, lists[step]);

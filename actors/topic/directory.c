@@ -1,4 +1,5 @@
-/* The directory: made by the program before its runtime starts, then an actor. What it is told, and whom it asks to do it. */
+/* The directory: made by the program before its runtime starts, then an actor. What it is told, and whom it asks to do
+ * it. */
 #include "actors/topic/directory.h"
 
 #include <stdlib.h>
@@ -41,8 +42,8 @@ static void reply_topic(struct turn *turn, const struct directory *directory, co
 
 static void directory_ensure(struct turn *turn, struct directory *directory, const struct message *message)
 {
-    struct view name = view_of(arena_data(directory->arena, message->hold[0]),
-                               arena_size(directory->arena, message->hold[0]));
+    struct view name =
+        view_of(arena_data(directory->arena, message->hold[0]), arena_size(directory->arena, message->hold[0]));
     uint32_t index = INDEX_NONE;
     enum weir_error error = name_check(name, NULL);
     if (!error && name_is_reserved(name))
@@ -92,7 +93,9 @@ static void directory_dead(struct turn *turn, struct directory *directory, struc
     if (index == INDEX_NONE)
         error = directory_topic_create(turn, directory, name, NULL, &index);
     if (!error) {
-        struct message publish = {.tag = TOPIC_PUBLISH, .detail = 1, .hold = {message->hold[0]},
+        struct message publish = {.tag = TOPIC_PUBLISH,
+                                  .detail = 1,
+                                  .hold = {message->hold[0]},
                                   .word = {0, TOPIC_WORD(name_size, value_size), TOPIC_NUMBER_WORD(0, ACK_NONE)}};
         error = turn_send(turn, directory_topic_at(directory, index)->actor, &publish);
         if (!error)
@@ -139,8 +142,6 @@ static const struct behaviour directory_behaviour = {
     .on_start = directory_start,
     .on_message = directory_message,
 };
-
-/* ------------------------------------------------------------------------------- made and unmade */
 
 static enum weir_error rules_copy(struct directory *directory, const struct directory_config *config)
 {
@@ -225,8 +226,8 @@ static enum weir_error topics_create(struct directory *directory)
 
 static enum weir_error directory_spawn(struct directory *directory)
 {
-    struct actor_options options = {.mailbox_max = DIRECTORY_MAILBOX_MAX, .supervisor = directory->supervisor,
-                                    .label = "directory"};
+    struct actor_options options = {
+        .mailbox_max = DIRECTORY_MAILBOX_MAX, .supervisor = directory->supervisor, .label = "directory"};
     return actor_spawn(directory->runtime, &directory_behaviour, &directory, sizeof directory, &options,
                        &directory->actor);
 }
@@ -240,9 +241,15 @@ enum weir_error directory_create(struct runtime *runtime, weir_actor supervisor,
     struct directory *directory = calloc(1, sizeof *directory);
     if (directory == NULL)
         return WEIR_NO_MEMORY;
-    *directory = (struct directory){.magic = DIRECTORY_MAGIC, .runtime = runtime, .arena = runtime_arena(runtime),
-                                    .supervisor = supervisor, .seed = config->seed, .job_first = INDEX_NONE,
-                                    .job_last = INDEX_NONE, .link_free = INDEX_NONE, .feeds_max = config->feeds_max,
+    *directory = (struct directory){.magic = DIRECTORY_MAGIC,
+                                    .runtime = runtime,
+                                    .arena = runtime_arena(runtime),
+                                    .supervisor = supervisor,
+                                    .seed = config->seed,
+                                    .job_first = INDEX_NONE,
+                                    .job_last = INDEX_NONE,
+                                    .link_free = INDEX_NONE,
+                                    .feeds_max = config->feeds_max,
                                     .state_bytes_max = config->state_bytes_max,
                                     .retain_count_max_dead = config->retain_count_max_dead};
     pthread_rwlock_init(&directory->names, NULL);

@@ -1,5 +1,5 @@
-/* Work over many topics, a bounded step in each turn: visiting all that match a new subscription, undoing all feeds of one
- * that ended. In the directory's turns. */
+/* Work over many topics, a bounded step in each turn: visiting all that match a new subscription, undoing all feeds of
+ * one that ended. In the directory's turns. */
 #include "actors/base/assert.h"
 #include "actors/topic/directory_state.h"
 #include "clients/wire/name.h"
@@ -9,7 +9,8 @@ void directory_subscribed(struct turn *turn, struct directory *directory, weir_a
 {
     struct message reply = {.tag = DIRECTORY_SUBSCRIBED, .detail = sub, .word = {topics, 0, error}};
     (void)directory;
-    (void)!turn_control(turn, to, &reply); /* who has 64,000 unread messages will be cut off before it misses this one */
+    (void)!turn_control(turn, to,
+                        &reply); /* who has 64,000 unread messages will be cut off before it misses this one */
 }
 
 void directory_job_add(struct turn *turn, struct directory *directory, uint32_t sub_index, enum sub_job job)
@@ -44,7 +45,7 @@ static uint32_t visit_next(const struct directory *directory, struct sub *sub, u
         sub->visited = INDEX_NONE;
         return index;
     }
-    while (sub->visited < directory->topics.used && *steps_left > 0) {
+    while (sub->visited<directory->topics.used && * steps_left> 0) {
         uint32_t index = sub->visited++;
         --*steps_left;
         const struct topic_entry *entry = directory_topic_at(directory, index);

@@ -7,7 +7,8 @@
  *   directory_status.c  what other threads may ask
  *
  * Written in the directory's turns. `names` guards what other threads read: the table of topics (find, status) and the
- * rules; the directory takes it to write, others to read. All else is the turns' alone. Only actors/topic includes this. */
+ * rules; the directory takes it to write, others to read. All else is the turns' alone. Only actors/topic includes
+ * this. */
 #ifndef ACTORS_TOPIC_DIRECTORY_STATE_H
 #define ACTORS_TOPIC_DIRECTORY_STATE_H
 
@@ -21,8 +22,8 @@
 #define INDEX_NONE UINT32_MAX
 
 enum directory_internal_tag {
-    DIRECTORY_STEP = 0x280,  /* to itself: jobs are waiting */
-    DIRECTORY_FEED_ENDED,    /* control, from a topic: detail feed, word[0] link. The feed ended by itself. */
+    DIRECTORY_STEP = 0x280, /* to itself: jobs are waiting */
+    DIRECTORY_FEED_ENDED,   /* control, from a topic: detail feed, word[0] link. The feed ended by itself. */
 };
 
 /* A topic, in an arena block of its own. */
@@ -32,12 +33,12 @@ struct topic_entry {
     weir_actor actor;
     struct budget *budget;
     uint32_t name_next, actor_next; /* in their buckets */
-    uint32_t links;              /* first feed of the topic */
+    uint32_t links;                 /* first feed of the topic */
 };
 
 /* A feed: one topic under one subscription. */
 struct feed_link {
-    uint32_t feed;               /* 0: free */
+    uint32_t feed; /* 0: free */
     uint32_t topic, sub;
     uint32_t topic_next, topic_prev, sub_next, sub_prev;
 };
@@ -47,18 +48,18 @@ enum sub_job { JOB_NONE, JOB_VISIT, JOB_UNDO };
 /* A subscription, in an arena block of its own, the pattern behind it. */
 struct sub {
     weir_msg block;
-    weir_msg request;            /* struct directory_subscribe while topics are visited: key and cursors are in it */
-    weir_msg cursor_index;       /* offsets of the request's cursors, by the hash of their topics */
+    weir_msg request;      /* struct directory_subscribe while topics are visited: key and cursors are in it */
+    weir_msg cursor_index; /* offsets of the request's cursors, by the hash of their topics */
     uint32_t cursor_index_count;
     uint32_t subscriber, next, prev; /* the subscriber's subscriptions */
     uint32_t sub;
-    uint32_t links, link_count;  /* its feeds */
-    uint32_t link_made;          /* feeds made while topics were visited */
-    uint32_t visited;            /* topics below this index have been looked at */
+    uint32_t links, link_count; /* its feeds */
+    uint32_t link_made;         /* feeds made while topics were visited */
+    uint32_t visited;           /* topics below this index have been looked at */
     uint32_t job_next;
     enum sub_job job;
-    enum weir_error end_error;   /* for DIRECTORY_UNSUBSCRIBED */
-    weir_actor told;             /* who is told of its end */
+    enum weir_error end_error; /* for DIRECTORY_UNSUBSCRIBED */
+    weir_actor told;           /* who is told of its end */
     bool snapshot, updates;
     enum overflow_policy policy;
     uint32_t credit;
@@ -71,8 +72,8 @@ struct sub {
 struct subscriber {
     weir_msg block;
     weir_actor actor;
-    uint32_t subs;               /* first subscription */
-    uint32_t next;               /* in its bucket, or free */
+    uint32_t subs; /* first subscription */
+    uint32_t next; /* in its bucket, or free */
 };
 
 /* A table of pointers by index, of fixed capacity, with a free list. */
@@ -97,7 +98,7 @@ struct directory {
     size_t rule_count;
     struct topic_rule fallback;
     bool auto_create;
-    struct index_table topics;   /* struct topic_entry */
+    struct index_table topics; /* struct topic_entry */
     uint32_t *name_buckets, *actor_buckets;
     uint32_t bucket_count;
     uint64_t published_gone, refused_gone, dead_gone; /* of topics that have ended */
@@ -128,8 +129,9 @@ uint32_t directory_topic_find(const struct directory *directory, struct view nam
 uint32_t directory_topic_find_actor(const struct directory *directory, weir_actor actor);
 struct topic_entry *directory_topic_at(const struct directory *directory, uint32_t index);
 struct view topic_entry_name(const struct topic_entry *entry);
-/* Creates a topic by the directory's rules; kind: overrides theirs, and need not have one; may be NULL. Every subscription that matches is attached before anyone can find
- * it. turn NULL: before the runtime has started. WEIR_NOT_FOUND (no rule), WEIR_FULL (topics_max), WEIR_NO_MEMORY. */
+/* Creates a topic by the directory's rules; kind: overrides theirs, and need not have one; may be NULL. Every
+ * subscription that matches is attached before anyone can find it. turn NULL: before the runtime has started.
+ * WEIR_NOT_FOUND (no rule), WEIR_FULL (topics_max), WEIR_NO_MEMORY. */
 WEIR_MUST_USE enum weir_error directory_topic_create(struct turn *turn, struct directory *directory, struct view name,
                                                      const enum topic_kind *kind, uint32_t *index_out);
 /* The topic's actor has ended. */
@@ -171,7 +173,7 @@ void directory_subscribed(struct turn *turn, struct directory *directory, weir_a
 /* Prepares the request's cursors for look-ups by topic. WEIR_NO_MEMORY, WEIR_BAD_REQUEST. */
 WEIR_MUST_USE enum weir_error sub_cursors_index(struct directory *directory, struct sub *sub);
 /* The cursor for a topic; WEIR_NOT_FOUND. */
-WEIR_MUST_USE enum weir_error sub_cursor_find(const struct directory *directory, const struct sub *sub, struct view topic,
-                                              struct cursor *out);
+WEIR_MUST_USE enum weir_error sub_cursor_find(const struct directory *directory, const struct sub *sub,
+                                              struct view topic, struct cursor *out);
 
 #endif

@@ -1,5 +1,5 @@
-/* What other threads may ask of the directory. Each topic is looked at under the lock of names, a short read lock, and its
- * own; the callbacks of topics run under neither. */
+/* What other threads may ask of the directory. Each topic is looked at under the lock of names, a short read lock, and
+ * its own; the callbacks of topics run under neither. */
 #include "actors/base/assert.h"
 #include "actors/topic/directory_state.h"
 #include "clients/wire/name.h"
@@ -71,12 +71,15 @@ void directory_status(struct directory *directory, struct directory_status *out)
     struct budget_usage usage;
     budget_usage(directory->state_budget, &usage);
     pthread_rwlock_rdlock(&directory->names);
-    *out = (struct directory_status){
-        .topics = directory->topic_count, .topics_max = directory->topics.capacity,
-        .subscriptions = atomic_load_explicit(&directory->sub_count, memory_order_relaxed),
-        .feeds = atomic_load_explicit(&directory->link_count, memory_order_relaxed), .state_bytes = usage.bytes_used,
-        .state_bytes_max = directory->state_bytes_max, .published = directory->published_gone,
-        .refused = directory->refused_gone, .dead = directory->dead_gone};
+    *out = (struct directory_status){.topics = directory->topic_count,
+                                     .topics_max = directory->topics.capacity,
+                                     .subscriptions = atomic_load_explicit(&directory->sub_count, memory_order_relaxed),
+                                     .feeds = atomic_load_explicit(&directory->link_count, memory_order_relaxed),
+                                     .state_bytes = usage.bytes_used,
+                                     .state_bytes_max = directory->state_bytes_max,
+                                     .published = directory->published_gone,
+                                     .refused = directory->refused_gone,
+                                     .dead = directory->dead_gone};
     for (uint32_t i = 0; i < directory->topics.used; i++) {
         const struct topic_entry *entry = directory_topic_at(directory, i);
         if (entry == NULL)

@@ -23,8 +23,6 @@ struct feed_link *directory_link_at(const struct directory *directory, uint32_t 
     return &chunk[index % LINK_CHUNK];
 }
 
-/* ------------------------------------------------------------------------------------ subscribers */
-
 static uint32_t *subscriber_bucket(const struct directory *directory, weir_actor actor)
 {
     uint32_t hash = directory_hash(directory, view_of(&actor.bits, sizeof actor.bits));
@@ -73,8 +71,6 @@ static void subscriber_free(struct directory *directory, uint32_t index)
     arena_drop(directory->arena, subscriber->block);
 }
 
-/* ------------------------------------------------------------------------------------------ links */
-
 static enum weir_error link_chunk_add(struct directory *directory)
 {
     if (directory->link_chunk_count == directory->link_chunk_max)
@@ -109,9 +105,13 @@ static enum weir_error link_add(struct directory *directory, uint32_t sub_index,
     directory->link_free = link->sub_next;
     if (++directory->feed_last == 0)
         directory->feed_last = 1;
-    *link = (struct feed_link){.feed = directory->feed_last, .topic = topic_index, .sub = sub_index,
-                               .topic_next = entry->links, .topic_prev = INDEX_NONE,
-                               .sub_next = sub->links, .sub_prev = INDEX_NONE};
+    *link = (struct feed_link){.feed = directory->feed_last,
+                               .topic = topic_index,
+                               .sub = sub_index,
+                               .topic_next = entry->links,
+                               .topic_prev = INDEX_NONE,
+                               .sub_next = sub->links,
+                               .sub_prev = INDEX_NONE};
     if (entry->links != INDEX_NONE)
         directory_link_at(directory, entry->links)->topic_prev = index;
     if (sub->links != INDEX_NONE)
@@ -169,11 +169,16 @@ static enum weir_error subscribe_block(const struct directory *directory, const 
     if (error)
         return error;
     struct topic_subscribe *order = arena_data(directory->arena, *out);
-    *order = (struct topic_subscribe){
-        .subscriber = subscriber_at(directory, sub->subscriber)->actor, .sub = sub->sub,
-        .feed = directory_link_at(directory, link_index)->feed, .link = link_index, .policy = sub->policy,
-        .snapshot = sub->snapshot, .updates = sub->updates, .credit = sub->credit, .outbox_max = sub->outbox_max,
-        .key_size = (uint16_t)key_size};
+    *order = (struct topic_subscribe){.subscriber = subscriber_at(directory, sub->subscriber)->actor,
+                                      .sub = sub->sub,
+                                      .feed = directory_link_at(directory, link_index)->feed,
+                                      .link = link_index,
+                                      .policy = sub->policy,
+                                      .snapshot = sub->snapshot,
+                                      .updates = sub->updates,
+                                      .credit = sub->credit,
+                                      .outbox_max = sub->outbox_max,
+                                      .key_size = (uint16_t)key_size};
     if (key_size)
         memcpy(order->key, request->bytes + request->pattern_size, key_size);
     struct cursor cursor;
@@ -218,8 +223,6 @@ void directory_feed_ended(struct directory *directory, const struct message *mes
         return; /* undone from this side meanwhile */
     directory_link_over(directory, (uint32_t)index);
 }
-
-/* ---------------------------------------------------------------------------------- subscriptions */
 
 static uint32_t sub_find(const struct directory *directory, weir_actor actor, uint32_t number)
 {
@@ -284,10 +287,18 @@ static enum weir_error sub_add(struct directory *directory, weir_actor actor, co
         return WEIR_FULL;
     }
     struct subscriber *owner = subscriber_at(directory, subscriber);
-    *sub = (struct sub){.block = block, .subscriber = subscriber, .next = owner->subs, .prev = INDEX_NONE,
-                        .sub = request->sub, .links = INDEX_NONE, .job_next = INDEX_NONE,
-                        .snapshot = request->snapshot, .updates = request->updates, .policy = request->policy,
-                        .credit = request->credit, .outbox_max = request->outbox_max,
+    *sub = (struct sub){.block = block,
+                        .subscriber = subscriber,
+                        .next = owner->subs,
+                        .prev = INDEX_NONE,
+                        .sub = request->sub,
+                        .links = INDEX_NONE,
+                        .job_next = INDEX_NONE,
+                        .snapshot = request->snapshot,
+                        .updates = request->updates,
+                        .policy = request->policy,
+                        .credit = request->credit,
+                        .outbox_max = request->outbox_max,
                         .pattern_size = (uint16_t)request->pattern_size};
     memcpy(sub->pattern, request->bytes, request->pattern_size);
     if (owner->subs != INDEX_NONE)

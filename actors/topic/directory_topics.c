@@ -95,7 +95,8 @@ static enum weir_error rule_find(const struct directory *directory, struct view 
 {
     size_t prefix = sizeof DEAD_PREFIX - 1;
     if (name.size > prefix && memcmp(name.data, DEAD_PREFIX, prefix) == 0) {
-        *out = (struct topic_rule){.kind = TOPIC_LOG, .log_count_max = directory->retain_count_max_dead,
+        *out = (struct topic_rule){.kind = TOPIC_LOG,
+                                   .log_count_max = directory->retain_count_max_dead,
                                    .retain_count_max = directory->retain_count_max_dead};
         return WEIR_OK;
     }
@@ -117,7 +118,9 @@ static enum weir_error shared_create(struct directory *directory, struct view na
     if (error)
         return error;
     struct topic_shared *shared = arena_data(directory->arena, *out);
-    *shared = (struct topic_shared){.arena = directory->arena, .kind = rule->kind, .name_size = (uint16_t)name.size,
+    *shared = (struct topic_shared){.arena = directory->arena,
+                                    .kind = rule->kind,
+                                    .name_size = (uint16_t)name.size,
                                     .depth_max = rule->mailbox_max};
     memcpy(shared->name, name.data, name.size);
     pthread_mutex_init(&shared->lock, NULL);
@@ -144,13 +147,12 @@ static enum weir_error entry_create(struct directory *directory, struct view nam
                                     struct topic_entry **out)
 {
     weir_msg block;
-    enum weir_error error =
-        arena_alloc(directory->arena, sizeof(struct topic_entry), directory->feeds_budget, &block);
+    enum weir_error error = arena_alloc(directory->arena, sizeof(struct topic_entry), directory->feeds_budget, &block);
     if (error)
         return error;
     struct topic_entry *entry = arena_data(directory->arena, block);
-    *entry = (struct topic_entry){.block = block, .name_next = INDEX_NONE, .actor_next = INDEX_NONE,
-                                  .links = INDEX_NONE};
+    *entry =
+        (struct topic_entry){.block = block, .name_next = INDEX_NONE, .actor_next = INDEX_NONE, .links = INDEX_NONE};
     char owner[64];
     snprintf(owner, sizeof owner, "topic %.*s", (int)(name.size < 48 ? name.size : 48), (const char *)name.data);
     error = budget_create(directory->state_budget, owner, topic_budget_max(rule), &entry->budget);
@@ -165,17 +167,22 @@ static enum weir_error entry_create(struct directory *directory, struct view nam
     return WEIR_OK;
 }
 
-static enum weir_error entry_spawn(struct directory *directory, struct topic_entry *entry, const struct topic_rule *rule)
+static enum weir_error entry_spawn(struct directory *directory, struct topic_entry *entry,
+                                   const struct topic_rule *rule)
 {
     char label[64];
     struct view name = topic_entry_name(entry);
     snprintf(label, sizeof label, "topic %.*s", (int)(name.size < 56 ? name.size : 56), (const char *)name.data);
     directory->epoch_last = topic_epoch_next(directory->epoch_last);
-    struct topic_args args = {.shared = entry->shared_block, .directory = directory->actor, .budget = entry->budget,
-                              .feeds_budget = directory->feeds_budget, .rule = *rule, .epoch = directory->epoch_last,
+    struct topic_args args = {.shared = entry->shared_block,
+                              .directory = directory->actor,
+                              .budget = entry->budget,
+                              .feeds_budget = directory->feeds_budget,
+                              .rule = *rule,
+                              .epoch = directory->epoch_last,
                               .seed = directory->seed ^ directory->epoch_last};
-    struct actor_options options = {.mailbox_max = rule->mailbox_max, .supervisor = directory->supervisor,
-                                    .budget = entry->budget, .label = label};
+    struct actor_options options = {
+        .mailbox_max = rule->mailbox_max, .supervisor = directory->supervisor, .budget = entry->budget, .label = label};
     enum weir_error error = arena_hold(directory->arena, entry->shared_block);
     if (error)
         return error;

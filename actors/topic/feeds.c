@@ -73,8 +73,13 @@ enum weir_error feeds_add(struct topic *topic, uint32_t number, uint32_t *slot_o
     uint32_t slot = feeds->free;
     uint32_t *bucket = feeds_bucket(feeds, number);
     feeds->free = feeds->table[slot].next;
-    feeds->table[slot] = (struct feed){.feed = number, .phase = FEED_BEGIN, .list = LIST_NONE, .join = -1,
-                                       .chain = *bucket, .block_next = FEED_NONE, .block_prev = FEED_NONE};
+    feeds->table[slot] = (struct feed){.feed = number,
+                                       .phase = FEED_BEGIN,
+                                       .list = LIST_NONE,
+                                       .join = -1,
+                                       .chain = *bucket,
+                                       .block_next = FEED_NONE,
+                                       .block_prev = FEED_NONE};
     *bucket = slot;
     feeds->count++;
     *slot_out = slot;

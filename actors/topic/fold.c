@@ -1,3 +1,4 @@
+/* Which fold serves which kind, and making one. In the topic's turn; the names of kinds from any thread. */
 #include "actors/topic/fold.h"
 
 #include "actors/base/assert.h"

@@ -1,7 +1,7 @@
-/* Snapshots under way. Who joins at one seq reads one snapshot; at most TOPIC_SNAPSHOTS_MAX different ones are held, since
- * each may keep its own copy of every page that changed. Beyond that a joiner gets the newest one whose updates are still
- * in the ring: older, but just as whole. Where there is none either, the oldest one is given up, and its readers start
- * over when they can take something. */
+/* Snapshots under way. Who joins at one seq reads one snapshot; at most TOPIC_SNAPSHOTS_MAX different ones are held,
+ * since each may keep its own copy of every page that changed. Beyond that a joiner gets the newest one whose updates
+ * are still in the ring: older, but just as whole. Where there is none either, the oldest one is given up, and its
+ * readers start over when they can take something. */
 #include "actors/base/assert.h"
 #include "actors/topic/state.h"
 
@@ -66,7 +66,9 @@ static enum weir_error join_capture(struct topic *topic, int index)
     if (error)
         return error;
     struct join *join = arena_data(topic->arena, block);
-    *join = (struct join){.cursor = ring_end(&topic->ring), .epoch = topic->epoch, .seq = topic->ring.seq_last,
+    *join = (struct join){.cursor = ring_end(&topic->ring),
+                          .epoch = topic->epoch,
+                          .seq = topic->ring.seq_last,
                           .number = ++topic->joins_made};
     topic->fold.ops->capture(&topic->fold, &join->snapshot);
     topic->joins[index] = join;

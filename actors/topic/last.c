@@ -1,4 +1,5 @@
-/* Kind last: state is the newest record. It stands in the newest page of the ring already, so state is a reference to it. */
+/* Kind last: state is the newest record. It stands in the newest page of the ring already, so state is a reference to
+ * it. */
 #include "actors/topic/fold.h"
 
 static enum weir_error last_apply(struct fold *fold, const struct cell *cell)
@@ -20,8 +21,8 @@ static enum weir_error last_apply(struct fold *fold, const struct cell *cell)
 
 static void last_capture(struct fold *fold, struct fold_snapshot *out)
 {
-    *out = (struct fold_snapshot){.root = fold->as.last.block, .offset = fold->as.last.offset,
-                                  .bytes = fold->bytes, .entries = fold->entries};
+    *out = (struct fold_snapshot){
+        .root = fold->as.last.block, .offset = fold->as.last.offset, .bytes = fold->bytes, .entries = fold->entries};
     if (!msg_is_none(out->root))
         (void)arena_hold(fold->arena, out->root); /* cannot be stale: the fold has a reference */
 }

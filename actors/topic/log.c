@@ -1,7 +1,7 @@
 /* Kind log: state is the newest records, in the ring's own pages, which it holds by reference. The pages are listed in
- * segments, the segments in a root. A snapshot holds the root. Appending to the last segment and leaving pages behind at
- * the front change nothing that a snapshot looks at (it knows its first and last pair), so only the root is ever copied
- * on write, when a segment comes or goes. While one is out, pages are given back a segment at a time.
+ * segments, the segments in a root. A snapshot holds the root. Appending to the last segment and leaving pages behind
+ * at the front change nothing that a snapshot looks at (it knows its first and last pair), so only the root is ever
+ * copied on write, when a segment comes or goes. While one is out, pages are given back a segment at a time.
  *
  * `shares` counts the roots that list a segment, and the fold and the snapshots that hold a root; only the topic's turn
  * touches it. */
@@ -29,10 +29,7 @@ struct log_root {
     weir_msg segments[];
 };
 
-static struct log_root *log_root(const struct fold *fold, weir_msg root)
-{
-    return arena_data(fold->arena, root);
-}
+static struct log_root *log_root(const struct fold *fold, weir_msg root) { return arena_data(fold->arena, root); }
 
 static struct log_segment *log_segment(const struct fold *fold, const struct log_root *root, uint32_t index)
 {
@@ -66,8 +63,7 @@ static enum weir_error log_root_renew(struct fold *fold, uint32_t from, uint32_t
 {
     struct log_root *old = msg_is_none(fold->as.log.root) ? NULL : log_root(fold, fold->as.log.root);
     weir_msg block;
-    enum weir_error error =
-        arena_alloc(fold->arena, sizeof *old + capacity * sizeof(weir_msg), fold->budget, &block);
+    enum weir_error error = arena_alloc(fold->arena, sizeof *old + capacity * sizeof(weir_msg), fold->budget, &block);
     if (error)
         return error;
     struct log_root *root = arena_data(fold->arena, block);
@@ -107,8 +103,8 @@ static enum weir_error log_segment_push(struct fold *fold)
     return WEIR_OK;
 }
 
-/* Drops segments that lie wholly before the first record, where no snapshot shares the root: else they wait for the next
- * root. */
+/* Drops segments that lie wholly before the first record, where no snapshot shares the root: else they wait for the
+ * next root. */
 static void log_segments_shed(struct fold *fold)
 {
     struct log_root *root = log_root(fold, fold->as.log.root);

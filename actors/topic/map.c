@@ -1,5 +1,5 @@
-/* Kind map: state is the newest record of each key; a nil value deletes its key. Leaves with the pairs (map_leaf.h) in a
- * tree (map_tree.h). */
+/* Kind map: state is the newest record of each key; a nil value deletes its key. Leaves with the pairs (map_leaf.h) in
+ * a tree (map_tree.h). */
 #include "actors/topic/fold.h"
 #include "actors/topic/map_tree.h"
 #include "actors/topic/topic_limits.h"
@@ -35,10 +35,7 @@ static enum weir_error map_delete(struct fold *fold, uint64_t hash, const struct
     return WEIR_OK;
 }
 
-static size_t place_need(const struct leaf_place *place)
-{
-    return place->is_found ? leaf_need(place->size) : 0;
-}
+static size_t place_need(const struct leaf_place *place) { return place->is_found ? leaf_need(place->size) : 0; }
 
 /* A leaf of our own with room for the cell in place of what it has of that key; *place is kept up to date. */
 static enum weir_error map_make_room(struct fold *fold, uint64_t hash, const struct cell *cell, struct leaf **out,

@@ -1,3 +1,4 @@
+/* Leaves of a map, see map_leaf.h. In the topic's turn. */
 #include "actors/topic/map_leaf.h"
 
 #include "actors/base/assert.h"
@@ -13,10 +14,7 @@ static uint32_t leaf_start(const struct leaf *leaf)
     return (uint32_t)(sizeof *leaf + leaf->large_count * sizeof(struct leaf_large));
 }
 
-static uint8_t *leaf_pairs(struct leaf *leaf)
-{
-    return (uint8_t *)leaf + leaf_start(leaf);
-}
+static uint8_t *leaf_pairs(struct leaf *leaf) { return (uint8_t *)leaf + leaf_start(leaf); }
 
 struct view leaf_key_text(struct view key)
 {
@@ -60,10 +58,7 @@ uint32_t leaf_pair_size(const struct leaf *leaf, uint32_t index)
     return leaf_pair_offset(leaf, index + 1) - leaf_pair_offset(leaf, index);
 }
 
-uint16_t leaf_tag(const struct leaf *leaf, uint32_t index)
-{
-    return leaf_slot(leaf, index)->tag;
-}
+uint16_t leaf_tag(const struct leaf *leaf, uint32_t index) { return leaf_slot(leaf, index)->tag; }
 
 struct leaf_place leaf_find(struct arena *arena, struct leaf *leaf, uint16_t tag, struct view key)
 {

@@ -1,6 +1,6 @@
-/* A leaf of a map: a block with the pairs of some keys in wire encoding, dense, so that all of them go out as one run, and
- * a slot for each at its end by which a key is found. A pair beyond MAP_LARGE_SIZE stands in a block of its own, which the
- * leaf holds. From the front: this head, the large pairs' places, the pairs; from the end: the slots.
+/* A leaf of a map: a block with the pairs of some keys in wire encoding, dense, so that all of them go out as one run,
+ * and a slot for each at its end by which a key is found. A pair beyond MAP_LARGE_SIZE stands in a block of its own,
+ * which the leaf holds. From the front: this head, the large pairs' places, the pairs; from the end: the slots.
  *
  * Only the topic's turn touches heads and slots. Pairs may be on their way to a socket at any time, so they are changed
  * only while the arena says that nobody else holds the block (map.c sees to that). */

@@ -1,3 +1,4 @@
+/* The tree of a map, copied on write, see map_tree.h. In the topic's turn. */
 #include "actors/topic/map_tree.h"
 
 #include "actors/base/assert.h"
@@ -20,7 +21,8 @@ static uint64_t hash_word(const uint8_t *data, size_t size)
     return word;
 }
 
-/* Multiply and fold, eight bytes at a time, as wyhash does; the seed keeps outsiders from choosing keys that collide. */
+/* Multiply and fold, eight bytes at a time, as wyhash does; the seed keeps outsiders from choosing keys that collide.
+ */
 uint64_t map_hash(struct view text, uint64_t seed)
 {
     const uint64_t odd = UINT64_C(0x9e3779b97f4a7c15), other = UINT64_C(0xd6e8feb86659fd93);
@@ -208,7 +210,8 @@ static enum weir_error segment_renew(struct fold *fold, uint64_t hash, weir_msg 
     return WEIR_OK;
 }
 
-/* Puts two segments of one bit less in the place of the full one that hash leads to. The root is our own and long enough. */
+/* Puts two segments of one bit less in the place of the full one that hash leads to. The root is our own and long
+ * enough. */
 static enum weir_error segment_split(struct fold *fold, uint64_t hash, weir_msg old_block)
 {
     const struct map_segment *old = map_segment_at(fold->arena, old_block);
@@ -322,7 +325,8 @@ static void leaf_distribute(struct fold *fold, struct leaf *from, struct leaf *h
     }
 }
 
-/* Puts two leaves in the place of the one that hash leads to. The segment is our own and has a bit to tell them apart. */
+/* Puts two leaves in the place of the one that hash leads to. The segment is our own and has a bit to tell them apart.
+ */
 static enum weir_error leaf_split(struct fold *fold, struct map_segment *segment, uint64_t hash, weir_msg old_block)
 {
     struct leaf *old = map_leaf_at(fold->arena, old_block);

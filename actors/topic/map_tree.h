@@ -1,7 +1,8 @@
-/* The tree that a map's leaves hang in: a root of segments, segments of leaves, each an extendible hash directory over the
- * next bits of the key's hash. Snapshots share it and it is copied on write, node by node, so that a snapshot costs one
- * reference and a write under one at most a root, a segment and a leaf. No step takes longer than that: a segment that is
- * full splits, and only the root, small as it is, ever doubles as a whole. Used by map.c, in the topic's turn. */
+/* The tree that a map's leaves hang in: a root of segments, segments of leaves, each an extendible hash directory over
+ * the next bits of the key's hash. Snapshots share it and it is copied on write, node by node, so that a snapshot costs
+ * one reference and a write under one at most a root, a segment and a leaf. No step takes longer than that: a segment
+ * that is full splits, and only the root, small as it is, ever doubles as a whole. Used by map.c, in the topic's turn.
+ */
 #ifndef ACTORS_TOPIC_MAP_TREE_H
 #define ACTORS_TOPIC_MAP_TREE_H
 
@@ -31,8 +32,8 @@ weir_msg map_leaf_find(struct arena *arena, weir_msg root, uint64_t hash);
  * WEIR_NO_MEMORY; the tree's contents are the same in any case. */
 WEIR_MUST_USE enum weir_error map_leaf_own(struct fold *fold, uint64_t hash, struct leaf **out);
 
-/* Gives the leaf of hash more room, by size or by splitting it. It may move. WEIR_NO_MEMORY: none to be had; the contents
- * are the same in any case. */
+/* Gives the leaf of hash more room, by size or by splitting it. It may move. WEIR_NO_MEMORY: none to be had; the
+ * contents are the same in any case. */
 WEIR_MUST_USE enum weir_error map_leaf_widen(struct fold *fold, uint64_t hash);
 
 /* Gives back one share of a root, and with the last all below it. */

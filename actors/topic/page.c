@@ -1,3 +1,4 @@
+/* Pages of records, see page.h. In the topic's turn. */
 #include "actors/topic/page.h"
 
 uint32_t page_pairs_within(uint8_t *data, uint32_t capacity, uint32_t index, uint32_t count, uint32_t end,

@@ -1,6 +1,6 @@
 /* Records: folded one by one, given their seqs, appended to the ring, acknowledged. A batch that cannot go on because a
- * subscriber of policy block must not fall further behind is put into the stash, in the order of arrival, and the mailbox
- * is muted, so that it fills up for those who publish; nothing is taken out of turn. */
+ * subscriber of policy block must not fall further behind is put into the stash, in the order of arrival, and the
+ * mailbox is muted, so that it fills up for those who publish; nothing is taken out of turn. */
 #include <time.h>
 
 #include "actors/base/assert.h"
@@ -93,10 +93,8 @@ static bool is_refusal(enum weir_error error)
     return error == WEIR_BAD_REQUEST || error == WEIR_TOO_BIG || error == WEIR_NO_MEMORY;
 }
 
-/* ------------------------------------------------------------------------------------ blocking */
-
-/* How far records may go before this feed's cursor must move: its outbox, and half the ring, so that what it has not had
- * yet is surely kept. */
+/* How far records may go before this feed's cursor must move: its outbox, and half the ring, so that what it has not
+ * had yet is surely kept. */
 static void feed_allowance(const struct topic *topic, const struct feed *feed, uint64_t *seq, uint64_t *weight)
 {
     uint64_t half = topic->ring.bytes_max / 2;
@@ -165,8 +163,8 @@ static enum weir_error stash_grow(struct topic *topic)
     return WEIR_OK;
 }
 
-/* Moves the batch into the stash; at its front when it came from there. The mailbox is muted meanwhile, so the stash holds
- * no more than the mailbox may. */
+/* Moves the batch into the stash; at its front when it came from there. The mailbox is muted meanwhile, so the stash
+ * holds no more than the mailbox may. */
 static enum weir_error stash_push(struct turn *turn, struct topic *topic, struct message *batch, bool is_front)
 {
     if (topic->stash_count == topic->stash_capacity) {
@@ -211,8 +209,6 @@ void topic_unblock(struct turn *turn, struct topic *topic)
         turn_mute(turn, false);
     }
 }
-
-/* ---------------------------------------------------------------------------------- publishing */
 
 static void batch_refuse(struct turn *turn, struct topic *topic, struct message *batch, enum weir_error error)
 {
@@ -269,7 +265,8 @@ static void serve_amid(struct turn *turn, struct topic *topic)
 }
 
 /* Folds what is left of the batch. WEIR_BUSY: it must wait. Anything else: the fold failed at the first record left. */
-static enum weir_error batch_fold(struct turn *turn, struct topic *topic, struct message *batch, struct outcome *outcome)
+static enum weir_error batch_fold(struct turn *turn, struct topic *topic, struct message *batch,
+                                  struct outcome *outcome)
 {
     const uint8_t *data = arena_data(topic->arena, batch->hold[0]);
     uint32_t now_ms = (uint32_t)(turn_now_ns(turn) / NS_PER_MS);

@@ -1,3 +1,4 @@
+/* The ring of updates, see ring.h. In the topic's turn. */
 #include "actors/topic/ring.h"
 
 #include "actors/base/assert.h"
@@ -148,9 +149,15 @@ enum weir_error ring_reserve(struct ring *ring, struct view key, struct view val
         pair[0] = MSGPACK_NIL;
     memcpy(pair + key_size, value.data, value.size);
     *page_mark_at(data, page->capacity, page->count) = (struct page_mark){page->used, time_ms};
-    *out = (struct cell){.block = page->block, .data = pair, .offset = page->used, .size = (uint32_t)size,
-                         .key_size = (uint32_t)key.size, .index = page->count, .capacity = page->capacity,
-                         .time_ms = time_ms, .is_alone = page->is_alone};
+    *out = (struct cell){.block = page->block,
+                         .data = pair,
+                         .offset = page->used,
+                         .size = (uint32_t)size,
+                         .key_size = (uint32_t)key.size,
+                         .index = page->count,
+                         .capacity = page->capacity,
+                         .time_ms = time_ms,
+                         .is_alone = page->is_alone};
     return WEIR_OK;
 }
 
@@ -240,8 +247,8 @@ bool ring_next(const struct ring *ring, struct ring_cursor *cursor, size_t size_
     uint8_t *data = arena_data(ring->arena, page->block);
     uint32_t start = page_mark_at(data, page->capacity, at.index)->offset;
     uint32_t count = page_pairs_within(data, page->capacity, at.index, page->count, page->used, size_max);
-    uint32_t end = at.index + count == page->count ? page->used
-                                                   : page_mark_at(data, page->capacity, at.index + count)->offset;
+    uint32_t end =
+        at.index + count == page->count ? page->used : page_mark_at(data, page->capacity, at.index + count)->offset;
     *out = (struct ring_run){.pairs = {page->block, start, end - start}, .seq = at.seq, .count = count};
     *cursor = (struct ring_cursor){.seq = at.seq + count, .page = at.page, .index = at.index + count};
     return true;

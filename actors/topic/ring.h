@@ -1,5 +1,5 @@
-/* The ring of updates: the newest records of a topic in append-only pages, found by seq. Subscribers are cursors into it.
- * Bounded by count (exactly) and by bytes of pages (up to one page more). Used by the topic's turn only. */
+/* The ring of updates: the newest records of a topic in append-only pages, found by seq. Subscribers are cursors into
+ * it. Bounded by count (exactly) and by bytes of pages (up to one page more). Used by the topic's turn only. */
 #ifndef ACTORS_TOPIC_RING_H
 #define ACTORS_TOPIC_RING_H
 
@@ -17,17 +17,17 @@ struct ring_page {
 struct ring {
     struct arena *arena;
     struct budget *budget;
-    struct ring_page *pages;     /* in table; page n is at n & (table_count - 1) */
+    struct ring_page *pages; /* in table; page n is at n & (table_count - 1) */
     weir_msg table;
-    uint64_t head, tail;         /* pages head..tail-1 are there; numbers are never used again */
-    uint64_t seq_first;          /* the oldest record still retained; seq_last + 1 when there is none */
+    uint64_t head, tail; /* pages head..tail-1 are there; numbers are never used again */
+    uint64_t seq_first;  /* the oldest record still retained; seq_last + 1 when there is none */
     uint64_t seq_last;
-    uint64_t weight;             /* of all records ever */
-    size_t bytes;                /* of the pages held */
+    uint64_t weight; /* of all records ever */
+    size_t bytes;    /* of the pages held */
     size_t bytes_max, count_max;
     size_t page_size, page_size_max;
-    size_t alone_size;           /* larger pairs get a page of their own */
-    uint64_t keep_page;          /* pages from here on are not evicted: a subscriber with policy block is there */
+    size_t alone_size;  /* larger pairs get a page of their own */
+    uint64_t keep_page; /* pages from here on are not evicted: a subscriber with policy block is there */
     uint32_t table_count;
 };
 
@@ -66,8 +66,8 @@ static inline bool ring_has(const struct ring *ring, const struct ring_cursor *c
 {
     return cursor->seq >= ring->seq_first;
 }
-/* Takes a run of records that stand in one page, at most size_max bytes but at least one, and moves the cursor behind it.
- * False: there is nothing newer. Requires ring_has. */
+/* Takes a run of records that stand in one page, at most size_max bytes but at least one, and moves the cursor behind
+ * it. False: there is nothing newer. Requires ring_has. */
 bool ring_next(const struct ring *ring, struct ring_cursor *cursor, size_t size_max, struct ring_run *out);
 /* What is between the cursor and the end: bytes of pairs and marks. Requires ring_has. */
 uint64_t ring_lag(const struct ring *ring, const struct ring_cursor *cursor);

@@ -27,8 +27,8 @@ enum topic_internal_tag {
     TOPIC_SERVE = 0x180, /* to itself: feeds are left to be served */
     TOPIC_RESUME,        /* to itself: records held back may go on */
     TOPIC_RESUMED,       /* a TOPIC_PUBLISH that was held back; never sent */
-    TOPIC_BURY,          /* to itself, from topic_dead_letter: hold[0] the data block, word[0] and word[1] key and value as in
-                            TOPIC_PUBLISH, word[2] WORD(cause, attempts) */
+    TOPIC_BURY, /* to itself, from topic_dead_letter: hold[0] the data block, word[0] and word[1] key and value as in
+                   TOPIC_PUBLISH, word[2] WORD(cause, attempts) */
 };
 
 /* Where a feed stands in its protocol. */
@@ -47,42 +47,42 @@ enum feed_list {
 #define FEED_NONE UINT32_MAX
 
 struct feed {
-    uint32_t feed, sub;           /* 0: the slot is free */
+    uint32_t feed, sub; /* 0: the slot is free */
     weir_actor subscriber;
-    int64_t credit;               /* bytes; below 0 by what the last pair was beyond it */
-    uint64_t weight;              /* of the ring where it stood when it was last served */
+    int64_t credit;  /* bytes; below 0 by what the last pair was beyond it */
+    uint64_t weight; /* of the ring where it stood when it was last served */
     uint64_t outbox_max;
-    uint64_t lag_allowed;         /* at least outbox_max; what a snapshot let pile up is not held against it */
+    uint64_t lag_allowed;              /* at least outbox_max; what a snapshot let pile up is not held against it */
     uint64_t cursor_epoch, cursor_seq; /* what it asked to resume from */
     struct ring_cursor cursor;
     struct fold_cursor entries;
-    uint64_t end_seq;             /* of the snapshot or cursor that END closes */
-    uint64_t gap_from, gap_to;    /* updates left out that it must be told of; gap_from 0: none */
-    weir_msg key;                 /* of a subscription to one key */
+    uint64_t end_seq;          /* of the snapshot or cursor that END closes */
+    uint64_t gap_from, gap_to; /* updates left out that it must be told of; gap_from 0: none */
+    weir_msg key;              /* of a subscription to one key */
     uint32_t key_size;
     uint32_t resyncs;
-    uint32_t next, prev, chain;   /* in its list; in its bucket */
-    uint32_t link;                /* the directory's number for it */
+    uint32_t next, prev, chain;      /* in its list; in its bucket */
+    uint32_t link;                   /* the directory's number for it */
     uint32_t block_next, block_prev; /* among those of policy block */
     enum feed_phase phase;
     enum feed_list list;
     enum overflow_policy policy;
-    enum topic_cause cause;       /* for BEGIN, RESET and GAP */
+    enum topic_cause cause; /* for BEGIN, RESET and GAP */
     enum weir_error end_error;
-    int8_t join;                  /* index of its snapshot; -1: none */
+    int8_t join; /* index of its snapshot; -1: none */
     bool wants_snapshot, wants_updates;
     bool has_cursor;
     bool is_resumed;
     bool owes_reset, owes_stale, owes_live;
-    bool is_stalled;              /* was out of credit or room since it was last served */
+    bool is_stalled; /* was out of credit or room since it was last served */
 };
 
 struct feeds {
     struct feed *table;
-    uint32_t *buckets;            /* by feed number; FEED_NONE ends a chain */
+    uint32_t *buckets; /* by feed number; FEED_NONE ends a chain */
     weir_msg block, bucket_block;
     uint32_t capacity, count, free;
-    uint32_t blockers;            /* first feed of policy block */
+    uint32_t blockers; /* first feed of policy block */
     struct {
         uint32_t first, last, count;
     } lists[LIST_COUNT];
@@ -91,10 +91,10 @@ struct feeds {
 /* A snapshot under way. */
 struct join {
     struct fold_snapshot snapshot;
-    struct ring_cursor cursor;    /* behind its seq */
+    struct ring_cursor cursor; /* behind its seq */
     uint64_t epoch, seq;
-    uint64_t number;              /* the order of capture */
-    uint32_t refs;                /* feeds that read it */
+    uint64_t number; /* the order of capture */
+    uint32_t refs;   /* feeds that read it */
 };
 
 /* What others may look at: published by the topic at the end of its turns, under the lock. The feeds' table too is
@@ -102,8 +102,8 @@ struct join {
 struct topic_shared {
     pthread_mutex_t lock;
     struct arena *arena;
-    const struct feeds *feeds;    /* NULL: the topic has ended */
-    uint64_t seq, weight;         /* of the ring */
+    const struct feeds *feeds; /* NULL: the topic has ended */
+    uint64_t seq, weight;      /* of the ring */
     weir_actor actor;
     enum topic_kind kind;
     uint64_t epoch;
@@ -115,16 +115,16 @@ struct topic_shared {
     uint32_t blocked_feed;
     weir_actor blocked_by;
     uint64_t blocked_since_ns;
-    uint32_t stashed;             /* batches held back */
+    uint32_t stashed; /* batches held back */
     uint16_t name_size;
     char name[];
 };
 
 struct topic_args {
-    weir_msg shared;              /* the topic takes over this reference when it starts */
+    weir_msg shared; /* the topic takes over this reference when it starts */
     weir_actor directory;
-    struct budget *budget;        /* its own: borrowed, the directory's as long as the topic lives */
-    struct budget *feeds_budget;  /* feeds and joins: subscribers must not use up the state's */
+    struct budget *budget;       /* its own: borrowed, the directory's as long as the topic lives */
+    struct budget *feeds_budget; /* feeds and joins: subscribers must not use up the state's */
     struct topic_rule rule;
     uint64_t epoch, seed;
 };
@@ -151,17 +151,17 @@ struct topic {
     struct message *stash;              /* batches taken from the mailbox and held back, oldest first */
     weir_msg stash_block;
     uint32_t stash_count, stash_first, stash_capacity;
-    uint32_t blocked_slot;              /* feed that blocks; FEED_NONE */
+    uint32_t blocked_slot; /* feed that blocks; FEED_NONE */
     uint64_t blocked_since_ns;
 
     uint64_t published, refused, dead, resyncs;
-    uint32_t turn_records;              /* folded in this turn */
-    uint32_t failures;                  /* of the message in hand, in a row */
+    uint32_t turn_records; /* folded in this turn */
+    uint32_t failures;     /* of the message in hand, in a row */
     uint32_t restarts;
     enum weir_error last_cause;
     bool is_muted, is_closing, is_drained, is_stale_told;
     bool is_serve_sent, is_resume_sent, has_expiry;
-    bool has_joiners;                   /* feeds opened since feeds were served last */
+    bool has_joiners; /* feeds opened since feeds were served last */
 };
 
 /* publish.c */
@@ -204,7 +204,8 @@ WEIR_MUST_USE enum weir_error join_take(struct topic *topic, struct feed *feed);
 void join_leave(struct topic *topic, struct feed *feed);
 
 /* deliver.c */
-WEIR_MUST_USE enum weir_error feed_open(struct turn *turn, struct topic *topic, const struct topic_subscribe *subscribe);
+WEIR_MUST_USE enum weir_error feed_open(struct turn *turn, struct topic *topic,
+                                        const struct topic_subscribe *subscribe);
 /* Serves ready feeds, a bounded number of messages; sends TOPIC_SERVE when some are left. Takes shared->lock. */
 void topic_serve(struct turn *turn, struct topic *topic);
 /* Starts a feed over with BEGIN. */
@@ -217,8 +218,8 @@ void topic_shared_publish(struct turn *turn, struct topic *topic);
 /* Any thread. */
 void topic_shared_status(struct runtime *runtime, struct topic_shared *shared, struct topic_status *out);
 /* Calls each for every feed under the topic's lock. False: each returned false. Any thread. */
-bool topic_shared_feeds_each(struct topic_shared *shared,
-                             bool (*each)(const struct feed_status *status, void *context), void *context);
+bool topic_shared_feeds_each(struct topic_shared *shared, bool (*each)(const struct feed_status *status, void *context),
+                             void *context);
 
 extern const struct behaviour topic_behaviour;
 

@@ -31,13 +31,24 @@ void topic_shared_status(struct runtime *runtime, struct topic_shared *shared, s
 {
     struct actor_status actor = {.depth = 0};
     pthread_mutex_lock(&shared->lock);
-    *out = (struct topic_status){
-        .actor = shared->actor, .kind = shared->kind, .epoch = shared->epoch, .seq = shared->seq,
-        .state_bytes = shared->state_bytes, .ring_bytes = shared->ring_bytes, .entries = shared->entries,
-        .depth_max = shared->depth_max, .published = shared->published, .refused = shared->refused,
-        .dead = shared->dead, .resyncs = shared->resyncs, .is_stale = shared->is_stale,
-        .restarts = shared->restarts, .last_cause = shared->last_cause, .blocked_feed = shared->blocked_feed,
-        .blocked_by = shared->blocked_by, .blocked_since_ns = shared->blocked_since_ns};
+    *out = (struct topic_status){.actor = shared->actor,
+                                 .kind = shared->kind,
+                                 .epoch = shared->epoch,
+                                 .seq = shared->seq,
+                                 .state_bytes = shared->state_bytes,
+                                 .ring_bytes = shared->ring_bytes,
+                                 .entries = shared->entries,
+                                 .depth_max = shared->depth_max,
+                                 .published = shared->published,
+                                 .refused = shared->refused,
+                                 .dead = shared->dead,
+                                 .resyncs = shared->resyncs,
+                                 .is_stale = shared->is_stale,
+                                 .restarts = shared->restarts,
+                                 .last_cause = shared->last_cause,
+                                 .blocked_feed = shared->blocked_feed,
+                                 .blocked_by = shared->blocked_by,
+                                 .blocked_since_ns = shared->blocked_since_ns};
     if (shared->feeds != NULL)
         out->subscribers = shared->feeds->count;
     out->depth = shared->stashed;
@@ -56,10 +67,13 @@ static const char *feed_phase_name(const struct feed *feed)
 
 static struct feed_status feed_status_of(const struct topic_shared *shared, const struct feed *feed)
 {
-    struct feed_status status = {
-        .sub = feed->sub, .feed = feed->feed, .subscriber = feed->subscriber, .policy = feed->policy,
-        .phase = feed_phase_name(feed), .credit = feed->credit > 0 ? (uint64_t)feed->credit : 0,
-        .resyncs = feed->resyncs};
+    struct feed_status status = {.sub = feed->sub,
+                                 .feed = feed->feed,
+                                 .subscriber = feed->subscriber,
+                                 .policy = feed->policy,
+                                 .phase = feed_phase_name(feed),
+                                 .credit = feed->credit > 0 ? (uint64_t)feed->credit : 0,
+                                 .resyncs = feed->resyncs};
     memcpy(status.topic, shared->name, shared->name_size);
     if (feed->phase == FEED_BEGIN || feed->phase == FEED_ENDED)
         return status;

@@ -14,9 +14,9 @@
 const char *topic_cause_name(enum topic_cause cause)
 {
     static const char *const names[] = {
-        [CAUSE_NONE] = "none", [CAUSE_NEW] = "new", [CAUSE_EPOCH] = "epoch", [CAUSE_TRIMMED] = "trimmed",
-        [CAUSE_OVERFLOW] = "overflow", [CAUSE_CLEARED] = "cleared", [CAUSE_RESTART] = "restart",
-        [CAUSE_DELETED] = "deleted",
+        [CAUSE_NONE] = "none",       [CAUSE_NEW] = "new",           [CAUSE_EPOCH] = "epoch",
+        [CAUSE_TRIMMED] = "trimmed", [CAUSE_OVERFLOW] = "overflow", [CAUSE_CLEARED] = "cleared",
+        [CAUSE_RESTART] = "restart", [CAUSE_DELETED] = "deleted",
     };
     REQUIRE((size_t)cause < COUNT_OF(names));
     return names[cause];
@@ -26,10 +26,17 @@ static enum weir_error topic_start(struct turn *turn, void *state, const void *a
 {
     struct topic *topic = state;
     const struct topic_args *args = args_given;
-    *topic = (struct topic){.magic = TOPIC_MAGIC, .shared_block = args->shared, .arena = turn_arena(turn),
-                            .budget = args->budget, .feeds_budget = args->feeds_budget,
-                            .directory = args->directory, .rule = args->rule, .epoch = args->epoch,
-                            .block_seq = UINT64_MAX, .block_weight = UINT64_MAX, .blocked_slot = FEED_NONE};
+    *topic = (struct topic){.magic = TOPIC_MAGIC,
+                            .shared_block = args->shared,
+                            .arena = turn_arena(turn),
+                            .budget = args->budget,
+                            .feeds_budget = args->feeds_budget,
+                            .directory = args->directory,
+                            .rule = args->rule,
+                            .epoch = args->epoch,
+                            .block_seq = UINT64_MAX,
+                            .block_weight = UINT64_MAX,
+                            .blocked_slot = FEED_NONE};
     topic->shared = arena_data(topic->arena, topic->shared_block);
     fold_init(&topic->fold, &topic->rule, topic->arena, topic->budget, args->seed);
     ring_init(&topic->ring, topic->arena, topic->budget, topic->rule.retain_count_max, topic->rule.retain_bytes_max,
@@ -158,8 +165,8 @@ static void topic_feed_order(struct turn *turn, struct topic *topic, struct mess
     case TOPIC_SUBSCRIBE: {
         const struct topic_subscribe *subscribe = arena_data(topic->arena, message->hold[0]);
         if (subscribe != NULL && feed_open(turn, topic, subscribe) == WEIR_FULL)
-            log_warning("topic.refusal_lost", "topic=%.*s feed=%u", (int)topic->shared->name_size,
-                        topic->shared->name, subscribe->feed);
+            log_warning("topic.refusal_lost", "topic=%.*s feed=%u", (int)topic->shared->name_size, topic->shared->name,
+                        subscribe->feed);
         return;
     }
     case TOPIC_UNSUBSCRIBE: {
@@ -203,8 +210,7 @@ static void topic_expiry_arm(struct turn *turn, struct topic *topic)
     if (topic->fold.ops->expire == NULL || age_ms == 0 || topic->has_expiry || topic->fold.entries == 0)
         return;
     uint64_t delay_ns = (age_ms / LOG_AGE_CHECKS + 1) * NS_PER_MS;
-    topic->has_expiry =
-        timer_start(turn_runtime(turn), turn_self(turn), delay_ns, 0, TIMER_EXPIRY, &timer) == WEIR_OK;
+    topic->has_expiry = timer_start(turn_runtime(turn), turn_self(turn), delay_ns, 0, TIMER_EXPIRY, &timer) == WEIR_OK;
 }
 
 static void topic_turn_end(struct turn *turn, void *state)

@@ -56,7 +56,8 @@ static void crowd_open(struct world *world, struct crowd *crowd)
 {
     struct actor_options options = {.mailbox_max = 65535};
     *crowd = (struct crowd){.world = world};
-    assert_int_equal(actor_spawn(world->runtime, &crowd_behaviour, &crowd, sizeof crowd, &options, &crowd->actor), WEIR_OK);
+    assert_int_equal(actor_spawn(world->runtime, &crowd_behaviour, &crowd, sizeof crowd, &options, &crowd->actor),
+                     WEIR_OK);
 }
 
 static void crowd_ensure(struct crowd *crowd, const char *name)
@@ -83,18 +84,18 @@ static void crowd_subscribe(struct crowd *crowd, uint32_t sub, const char *patte
     struct directory_subscribe *block;
     assert_int_equal(arena_alloc(crowd->world->arena, sizeof *block + size, NULL, &message.hold[0]), WEIR_OK);
     block = arena_data(crowd->world->arena, message.hold[0]);
-    *block = (struct directory_subscribe){.sub = sub, .snapshot = true, .updates = updates, .credit = 1000,
-                                          .pattern_size = (uint32_t)size};
+    *block = (struct directory_subscribe){
+        .sub = sub, .snapshot = true, .updates = updates, .credit = 1000, .pattern_size = (uint32_t)size};
     memcpy(block->bytes, pattern, size);
-    assert_int_equal(actor_send(crowd->world->runtime, crowd->actor, directory_actor(crowd->world->directory), &message),
-                     WEIR_OK);
+    assert_int_equal(
+        actor_send(crowd->world->runtime, crowd->actor, directory_actor(crowd->world->directory), &message), WEIR_OK);
 }
 
 static void crowd_order(struct crowd *crowd, uint32_t tag, uint32_t detail)
 {
     struct message message = {.tag = tag, .detail = detail};
-    assert_int_equal(actor_send(crowd->world->runtime, crowd->actor, directory_actor(crowd->world->directory), &message),
-                     WEIR_OK);
+    assert_int_equal(
+        actor_send(crowd->world->runtime, crowd->actor, directory_actor(crowd->world->directory), &message), WEIR_OK);
 }
 
 /* Settles and returns the longest step. */

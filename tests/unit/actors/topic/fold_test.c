@@ -83,7 +83,9 @@ static void log_seed(uint64_t seed)
     for (int step = 0; step < 6000; step++) {
         rig.now_ms += random_next(&random) % 3;
         struct view bytes = random_value(&random, value);
-        struct view key = random_next(&random) % 2 ? view_text("\xa2" "kk") : view_of(NULL, 0);
+        struct view key = random_next(&random) % 2 ? view_text("\xa2"
+                                                               "kk")
+                                                   : view_of(NULL, 0);
         assert_int_equal(rig_apply(&rig, key, bytes), WEIR_OK);
         history_add(history, key, bytes, rig.now_ms);
         assert_int_equal(rig.fold.entries, history->count - log_first(history, &rule, rig.now_ms));
@@ -163,8 +165,14 @@ static void last_refuses_what_goes_beyond_its_bytes(void **state)
     (void)state;
     struct rig rig;
     rig_open(&rig, (struct topic_rule){.kind = TOPIC_LAST, .state_bytes_max = 4});
-    assert_int_equal(rig_apply(&rig, view_of(NULL, 0), view_text("\xa2" "ab")), WEIR_OK);
-    assert_int_equal(rig_apply(&rig, view_of(NULL, 0), view_text("\xa3" "abc")), WEIR_TOO_BIG);
+    assert_int_equal(rig_apply(&rig, view_of(NULL, 0),
+                               view_text("\xa2"
+                                         "ab")),
+                     WEIR_OK);
+    assert_int_equal(rig_apply(&rig, view_of(NULL, 0),
+                               view_text("\xa3"
+                                         "abc")),
+                     WEIR_TOO_BIG);
     assert_int_equal(rig.fold.bytes, 4);
     assert_int_equal(rig.ring.seq_last, 1);
     rig_close(&rig);
@@ -185,7 +193,8 @@ static void merge_follows_merge_apply_and_snapshots_never_change(void **state)
         char key = (char)('a' + random_next(&random) % 20);
         size_t patch_size = 1 + encode_str(patch + 1, &key, 1);
         patch[patch_size++] = random_next(&random) % 3 ? (uint8_t)(random_next(&random) % 100) : 0xc0;
-        assert_int_equal(merge_apply(view_of(now, size), view_of(patch, patch_size), 16, next, sizeof next, &size), WEIR_OK);
+        assert_int_equal(merge_apply(view_of(now, size), view_of(patch, patch_size), 16, next, sizeof next, &size),
+                         WEIR_OK);
         memcpy(now, next, size);
         if (i == 1000) {
             rig.fold.ops->capture(&rig.fold, &held);

@@ -65,8 +65,9 @@ static struct text model_text(const struct model *model)
 
 static size_t value_size_at(const uint8_t *value)
 {
-    return value[0] == 0xda ? 3 + ((size_t)value[1] << 8 | value[2]) : value[0] == 0xd9 ? 2u + value[1]
-                                                                                         : 1u + (value[0] & 0x1f);
+    return value[0] == 0xda   ? 3 + ((size_t)value[1] << 8 | value[2])
+           : value[0] == 0xd9 ? 2u + value[1]
+                              : 1u + (value[0] & 0x1f);
 }
 
 static struct text text_sorted(struct text raw)
@@ -230,12 +231,36 @@ static void map_refuses_what_goes_beyond_its_bytes(void **state)
     (void)state;
     struct rig rig;
     rig_open(&rig, (struct topic_rule){.kind = TOPIC_MAP, .state_bytes_max = 8});
-    assert_int_equal(rig_apply(&rig, view_text("\xa1" "a"), view_text("\xa3" "xyz")), WEIR_OK);
-    assert_int_equal(rig_apply(&rig, view_text("\xa1" "b"), view_text("\xa3" "xyz")), WEIR_TOO_BIG);
-    assert_int_equal(rig_apply(&rig, view_text("\xa1" "a"), view_text("\xa5" "vwxyz")), WEIR_OK);
-    assert_int_equal(rig_apply(&rig, view_text("\xa1" "a"), view_text("\xa6" "uvwxyz")), WEIR_TOO_BIG);
+    assert_int_equal(rig_apply(&rig,
+                               view_text("\xa1"
+                                         "a"),
+                               view_text("\xa3"
+                                         "xyz")),
+                     WEIR_OK);
+    assert_int_equal(rig_apply(&rig,
+                               view_text("\xa1"
+                                         "b"),
+                               view_text("\xa3"
+                                         "xyz")),
+                     WEIR_TOO_BIG);
+    assert_int_equal(rig_apply(&rig,
+                               view_text("\xa1"
+                                         "a"),
+                               view_text("\xa5"
+                                         "vwxyz")),
+                     WEIR_OK);
+    assert_int_equal(rig_apply(&rig,
+                               view_text("\xa1"
+                                         "a"),
+                               view_text("\xa6"
+                                         "uvwxyz")),
+                     WEIR_TOO_BIG);
     assert_int_equal(rig.fold.bytes, 8);
-    assert_int_equal(rig_apply(&rig, view_text("\xa1" "a"), view_text("\xc0")), WEIR_OK);
+    assert_int_equal(rig_apply(&rig,
+                               view_text("\xa1"
+                                         "a"),
+                               view_text("\xc0")),
+                     WEIR_OK);
     assert_int_equal(rig.fold.entries, 0);
     assert_int_equal(rig.ring.seq_last, 3);
     rig_close(&rig);
@@ -246,14 +271,31 @@ static void two_encodings_of_one_text_are_one_key(void **state)
     (void)state;
     struct rig rig;
     rig_open(&rig, (struct topic_rule){.kind = TOPIC_MAP});
-    assert_int_equal(rig_apply(&rig, view_text("\xa1" "a"), view_text("\x01")), WEIR_OK);
-    assert_int_equal(rig_apply(&rig, view_text("\xd9\x01" "a"), view_text("\x02")), WEIR_OK);
+    assert_int_equal(rig_apply(&rig,
+                               view_text("\xa1"
+                                         "a"),
+                               view_text("\x01")),
+                     WEIR_OK);
+    assert_int_equal(rig_apply(&rig,
+                               view_text("\xd9\x01"
+                                         "a"),
+                               view_text("\x02")),
+                     WEIR_OK);
     assert_int_equal(rig.fold.entries, 1);
     struct fold_snapshot snapshot;
     struct fold_run run;
     rig.fold.ops->capture(&rig.fold, &snapshot);
-    assert_int_equal(rig.fold.ops->find(&rig.fold, &snapshot, view_of("\xda\x00\x01" "a", 4), &run), WEIR_OK);
-    assert_int_equal(rig.fold.ops->find(&rig.fold, &snapshot, view_text("\xa1" "a"), &run), WEIR_OK);
+    assert_int_equal(rig.fold.ops->find(&rig.fold, &snapshot,
+                                        view_of("\xda\x00\x01"
+                                                "a",
+                                                4),
+                                        &run),
+                     WEIR_OK);
+    assert_int_equal(rig.fold.ops->find(&rig.fold, &snapshot,
+                                        view_text("\xa1"
+                                                  "a"),
+                                        &run),
+                     WEIR_OK);
     assert_int_equal(run.pairs.size, 4);
     rig.fold.ops->release(&rig.fold, &snapshot);
     rig_close(&rig);
@@ -266,7 +308,10 @@ static void map_finds_each_of_many_keys(void **state)
     uint8_t key[64];
     rig_open(&rig, (struct topic_rule){.kind = TOPIC_MAP});
     for (uint32_t i = 0; i < 100000; i++)
-        assert_int_equal(rig_apply(&rig, view_of(key, key_encode(key, i)), view_text("\xa2" "ab")), WEIR_OK);
+        assert_int_equal(rig_apply(&rig, view_of(key, key_encode(key, i)),
+                                   view_text("\xa2"
+                                             "ab")),
+                         WEIR_OK);
     struct fold_snapshot snapshot;
     rig.fold.ops->capture(&rig.fold, &snapshot);
     assert_int_equal(snapshot.entries, 100000);
@@ -299,14 +344,19 @@ static void a_refused_allocation_leaves_the_map_as_it_was(void **state)
         budget_limit_set(rig.budget, usage.bytes_used + extra);
         uint8_t key[64];
         size_t size = key_encode(key, (uint32_t)(random_next(&random) % KEYS));
-        enum weir_error error = rig_apply(&rig, view_of(key, size), view_text("\xa9" "refused?!"));
+        enum weir_error error = rig_apply(&rig, view_of(key, size),
+                                          view_text("\xa9"
+                                                    "refused?!"));
         if (error) {
             assert_int_equal(error, WEIR_NO_MEMORY);
             refused++;
         } else {
             uint8_t pair[128];
             memcpy(pair, key, size);
-            memcpy(pair + size, "\xa9" "refused?!", 10);
+            memcpy(pair + size,
+                   "\xa9"
+                   "refused?!",
+                   10);
             uint32_t index = 0;
             uint8_t other[64];
             while (key_encode(other, index) != size || memcmp(other, key, size) != 0)

@@ -16,8 +16,10 @@ static void scene_open(struct scene *scene, uint64_t seed)
     /* Rings are small, so that they overtake readers often. */
     struct directory_rule rules[KINDS] = {{.pattern = ""}};
     for (int kind = 0; kind < KINDS; kind++) {
-        rules[kind].rule = (struct topic_rule){.kind = (enum topic_kind)kind, .retain_bytes_max = 8192 << (seed % 4),
-                                               .retain_count_max = seed % 3 ? 0 : 60, .mailbox_max = 4,
+        rules[kind].rule = (struct topic_rule){.kind = (enum topic_kind)kind,
+                                               .retain_bytes_max = 8192 << (seed % 4),
+                                               .retain_count_max = seed % 3 ? 0 : 60,
+                                               .mailbox_max = 4,
                                                .log_count_max = kind == TOPIC_LOG ? WORLD_LOG_MAX : 0};
         snprintf(rules[kind].pattern, sizeof rules[kind].pattern, "%s/#", names[kind]);
     }
@@ -29,12 +31,13 @@ static void scene_open(struct scene *scene, uint64_t seed)
         reader_open(&scene->world, &scene->readers[i], i < 2, 2 + (uint32_t)(random_next(&scene->world.random) % 20));
 }
 
-static struct directory_subscribe random_options(uint64_t *random)
+static struct reader_options random_options(uint64_t *random)
 {
     uint64_t choice = random_next(random);
-    return (struct directory_subscribe){.policy = choice % 4 == 0 ? POLICY_BLOCK : POLICY_RESYNC,
-                                        .snapshot = true, .updates = true,
-                                        .outbox_max = choice % 3 ? 0 : 500 + choice % 4000};
+    return (struct reader_options){.policy = choice % 4 == 0 ? POLICY_BLOCK : POLICY_RESYNC,
+                                   .snapshot = true,
+                                   .updates = true,
+                                   .outbox_max = choice % 3 ? 0 : 500 + choice % 4000};
 }
 
 static void reader_act(struct scene *scene, struct reader *reader)
@@ -131,7 +134,8 @@ static void run_seed(uint64_t seed)
             updates += scene.readers[i].updates;
         }
         print_message("seed %lu: folded %lu begins %zu resyncs %zu resumes %zu resets %zu updates %zu\n",
-                      (unsigned long)seed, (unsigned long)scene.world.folded, begins, resyncs, resumes, resets, updates);
+                      (unsigned long)seed, (unsigned long)scene.world.folded, begins, resyncs, resumes, resets,
+                      updates);
     }
     for (int i = 0; i < READERS; i++)
         reader_fini(&scene.readers[i]);

@@ -1,4 +1,5 @@
-/* Topics on real workers: several publishers and readers at once, an operator who keeps looking, and everything adds up. */
+/* Topics on real workers: several publishers and readers at once, an operator who keeps looking, and everything adds
+ * up. */
 #include "tests/unit/actors/topic/topic_actors.h"
 
 #include "actors/base/clock.h"
@@ -32,7 +33,8 @@ struct listener {
 
 static bool source_send(struct turn *turn, struct source *source)
 {
-    struct message message = {.tag = TOPIC_PUBLISH, .detail = BATCH, .word = {0, 0, TOPIC_NUMBER_WORD(source->sent, ACK_FOLDED)}};
+    struct message message = {
+        .tag = TOPIC_PUBLISH, .detail = BATCH, .word = {0, 0, TOPIC_NUMBER_WORD(source->sent, ACK_FOLDED)}};
     if (arena_alloc(source->arena, 64, NULL, &message.hold[0]))
         return false;
     if (arena_alloc(source->arena, BATCH * sizeof(struct record_slice), NULL, &message.hold[1])) {
@@ -132,14 +134,14 @@ static const struct behaviour listener_behaviour = {
 static void listener_open(struct world *world, struct listener *listener, const char *pattern)
 {
     *listener = (struct listener){.arena = world->arena};
-    assert_int_equal(actor_spawn(world->runtime, &listener_behaviour, &listener, sizeof listener, NULL, &listener->actor),
-                     WEIR_OK);
+    assert_int_equal(
+        actor_spawn(world->runtime, &listener_behaviour, &listener, sizeof listener, NULL, &listener->actor), WEIR_OK);
     struct message message = {.tag = DIRECTORY_SUBSCRIBE};
     struct directory_subscribe *block;
     assert_int_equal(arena_alloc(world->arena, sizeof *block + 8, NULL, &message.hold[0]), WEIR_OK);
     block = arena_data(world->arena, message.hold[0]);
-    *block = (struct directory_subscribe){.sub = 1, .snapshot = true, .updates = true, .credit = 1000,
-                                          .pattern_size = (uint32_t)strlen(pattern)};
+    *block = (struct directory_subscribe){
+        .sub = 1, .snapshot = true, .updates = true, .credit = 1000, .pattern_size = (uint32_t)strlen(pattern)};
     memcpy(block->bytes, pattern, strlen(pattern));
     assert_int_equal(actor_send(world->runtime, listener->actor, directory_actor(world->directory), &message), WEIR_OK);
 }
@@ -147,7 +149,8 @@ static void listener_open(struct world *world, struct listener *listener, const 
 static void source_open(struct world *world, struct source *source, const char *name)
 {
     *source = (struct source){.arena = world->arena};
-    assert_int_equal(actor_spawn(world->runtime, &source_behaviour, &source, sizeof source, NULL, &source->actor), WEIR_OK);
+    assert_int_equal(actor_spawn(world->runtime, &source_behaviour, &source, sizeof source, NULL, &source->actor),
+                     WEIR_OK);
     struct message ensure = {.tag = DIRECTORY_ENSURE};
     assert_int_equal(arena_alloc(world->arena, strlen(name), NULL, &ensure.hold[0]), WEIR_OK);
     memcpy(arena_data(world->arena, ensure.hold[0]), name, strlen(name));
@@ -189,8 +192,8 @@ static void all_is_delivered_in_order_while_operators_look(void **state)
     memset(rules, 0, sizeof rules);
     for (int i = 0; i < TOPICS; i++) {
         snprintf(rules[i].pattern, sizeof rules[i].pattern, "t/%d", i);
-        rules[i].rule = (struct topic_rule){.kind = i == 3 ? TOPIC_LAST : (enum topic_kind)i, .log_count_max = 1000,
-                                            .mailbox_max = 16};
+        rules[i].rule = (struct topic_rule){
+            .kind = i == 3 ? TOPIC_LAST : (enum topic_kind)i, .log_count_max = 1000, .mailbox_max = 16};
     }
     world = (struct world){.random = 1};
     assert_int_equal(arena_create(&(struct arena_config){.bytes_max = (size_t)1 << 30}, &world.arena), WEIR_OK);
@@ -198,12 +201,13 @@ static void all_is_delivered_in_order_while_operators_look(void **state)
     struct runtime_config runtime = {.arena = world.arena, .workers = 4, .on_dead_letter = topic_dead_letter};
     assert_int_equal(runtime_create(&runtime, &world.runtime), WEIR_OK);
     struct directory_config config = world_config(rules, TOPICS, 1);
-    assert_int_equal(directory_create(world.runtime, WEIR_ACTOR_NONE, world.budget, &config, &world.directory), WEIR_OK);
+    assert_int_equal(directory_create(world.runtime, WEIR_ACTOR_NONE, world.budget, &config, &world.directory),
+                     WEIR_OK);
     assert_int_equal(runtime_start(world.runtime), WEIR_OK);
     for (int i = 0; i < LISTENERS / 2; i++)
         listener_open(&world, &listeners[i], "t/#");
     for (int i = 0; i < PUBLISHERS; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "t/%d", i);
         source_open(&world, &sources[i], name);
     }

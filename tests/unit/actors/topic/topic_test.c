@@ -1,328 +1,5 @@
-/* What a topic promises its publishers and subscribers, one claim each. */
-#include "tests/unit/actors/topic/topic_actors.h"
-
-struct scene {
-    struct world world;
-    struct publisher publisher;
-    struct reader readers[4];
-};
-
-static void scene_open(struct scene *scene, struct topic_rule rule)
-{
-    memset(scene, 0, sizeof *scene);
-    struct directory_rule rules[1] = {{.pattern = "a/#", .rule = rule}};
-    struct directory_config config = world_config(rules, 1, 1);
-    world_open(&scene->world, &config, 1);
-    publisher_open(&scene->world, &scene->publisher, "a/b", rule.kind);
-    world_settle(&scene->world);
-}
-
-static struct reader *scene_reader(struct scene *scene, int index, bool generous)
-{
-    reader_open(&scene->world, &scene->readers[index], generous, 64);
-    return &scene->readers[index];
-}
-
-static void scene_close(struct scene *scene)
-{
-    world_check(&scene->world);
-    for (int i = 0; i < 4; i++)
-        reader_fini(&scene->readers[i]);
-    world_close(&scene->world);
-}
-
-static void publish(struct scene *scene, int batches)
-{
-    for (int i = 0; i < batches; i++) {
-        world_tick(&scene->world, scene->publisher.actor, 20);
-        world_settle(&scene->world);
-    }
-}
-
-static const struct directory_subscribe follow = {.snapshot = true, .updates = true};
-
-static bool keep_status(const struct topic_status *status, void *context)
-{
-    *(struct topic_status *)context = *status;
-    return true;
-}
-
-static struct topic_status scene_status(struct scene *scene, const char *name)
-{
-    struct topic_status status = {.name = ""};
-    directory_topics_each(scene->world.directory, view_text(name), keep_status, &status);
-    return status;
-}
-
-/* ---------------------------------------------------------------------------------------- joins */
-
-static void the_end_of_an_empty_snapshot_comes_too(void **state)
-{
-    (void)state;
-    static struct scene scene;
-    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP});
-    struct reader *reader = scene_reader(&scene, 0, true);
-    reader_subscribe(reader, "a/b", follow, false);
-    world_settle(&scene.world);
-    assert_int_equal(reader->ends, 1);
-    assert_int_equal(reader->subscribed, 1);
-    assert_int_equal(reader->last_error, WEIR_OK);
-    assert_int_equal(reader->feeds[0]->seq, 0);
-    scene_close(&scene);
-}
-
-static void joiners_at_one_seq_share_one_snapshot(void **state)
-{
-    (void)state;
-    static struct scene scene;
-    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP});
-    publish(&scene, 20);
-    struct arena_usage before, after;
-    arena_usage(scene.world.arena, &before);
-    struct directory_subscribe stingy = follow;
-    stingy.credit = 1;
-    for (int i = 0; i < 4; i++)
-        reader_subscribe(scene_reader(&scene, i, false), "a/b", stingy, false);
-    world_settle(&scene.world);
-    arena_usage(scene.world.arena, &after);
-    for (int i = 0; i < 4; i++) {
-        assert_int_equal(scene.readers[i].begins, 1);
-        assert_int_equal(scene.readers[i].ends, 0);
-        assert_int_equal(scene.readers[i].feeds[0]->end_seq, scene.readers[0].feeds[0]->end_seq);
-    }
-    assert_true(after.blocks_live - before.blocks_live < 30);
-    scene_close(&scene);
-}
-
-static void a_cursor_of_this_history_is_resumed(void **state)
-{
-    (void)state;
-    static struct scene scene;
-    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP});
-    struct reader *reader = scene_reader(&scene, 0, true);
-    reader_subscribe(reader, "a/b", follow, false);
-    publish(&scene, 3);
-    reader_unsubscribe(reader);
-    publish(&scene, 3);
-    reader_subscribe(reader, "#", follow, true);
-    world_settle(&scene.world);
-    assert_int_equal(reader->resumes, 1);
-    assert_int_equal(reader->feeds[0]->seq, scene_status(&scene, "a/b").seq);
-    scene_close(&scene);
-}
-
-static void resume_with(struct scene *scene, struct reader *reader, uint64_t epoch_change, uint64_t seq_change,
-                        enum topic_cause cause)
-{
-    reader->feeds[0]->epoch += epoch_change;
-    reader->feeds[0]->seq += seq_change;
-    reader_unsubscribe(reader);
-    reader_subscribe(reader, "a/b", follow, true);
-    world_settle(&scene->world);
-    assert_int_equal(reader->resumes, 0);
-    assert_int_equal(reader->last_cause, cause);
-    assert_int_equal(reader->feeds[0]->seq, scene_status(scene, "a/b").seq);
-}
-
-static void a_cursor_of_another_history_is_never_honoured(void **state)
-{
-    (void)state;
-    static struct scene scene;
-    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_count_max = 10});
-    struct reader *reader = scene_reader(&scene, 0, true);
-    reader_subscribe(reader, "a/b", follow, false);
-    publish(&scene, 3);
-    resume_with(&scene, reader, 1, 0, CAUSE_EPOCH);
-    resume_with(&scene, reader, 0, 1, CAUSE_EPOCH);
-    scene_close(&scene);
-}
-
-static void a_cursor_from_before_the_ring_gets_a_snapshot(void **state)
-{
-    (void)state;
-    static struct scene scene;
-    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_count_max = 10});
-    struct reader *reader = scene_reader(&scene, 0, true);
-    reader_subscribe(reader, "a/b", follow, false);
-    publish(&scene, 1);
-    reader_unsubscribe(reader);
-    publish(&scene, 10);
-    reader_subscribe(reader, "a/b", follow, true);
-    world_settle(&scene.world);
-    assert_int_equal(reader->resumes, 0);
-    assert_int_equal(reader->last_cause, CAUSE_TRIMMED);
-    scene_close(&scene);
-}
-
-static void without_snapshot_what_was_missed_is_a_gap(void **state)
-{
-    (void)state;
-    static struct scene scene;
-    scene_open(&scene, (struct topic_rule){.kind = TOPIC_LOG, .retain_count_max = 10});
-    struct reader *reader = scene_reader(&scene, 0, false);
-    struct directory_subscribe bare = {.updates = true, .credit = 1};
-    reader_subscribe(reader, "a/b", bare, false);
-    publish(&scene, 10);
-    assert_int_equal(reader->gaps, 0);
-    reader->generous = true;
-    for (int i = 0; i < 100; i++) {
-        world_tick(&scene.world, reader->actor, 0);
-        world_settle(&scene.world);
-    }
-    assert_int_equal(reader->gaps, 1);
-    assert_int_equal(reader->begins, 1);
-    assert_int_equal(reader->feeds[0]->seq, scene_status(&scene, "a/b").seq);
-    /* So is what lies before the ring when a cursor is given. */
-    reader_unsubscribe(reader);
-    publish(&scene, 10);
-    reader_subscribe(reader, "a/b", (struct directory_subscribe){.updates = true}, true);
-    world_settle(&scene.world);
-    assert_int_equal(reader->last_cause, CAUSE_TRIMMED);
-    assert_int_equal(reader->gaps, 2);
-    assert_int_equal(reader->feeds[0]->seq, scene_status(&scene, "a/b").seq);
-    world_forget_told(&scene.world); /* there were no snapshots */
-    scene_close(&scene);
-}
-
-static void one_key_is_got_alone(void **state)
-{
-    (void)state;
-    static struct scene scene;
-    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP});
-    publish(&scene, 30);
-    struct reader *reader = scene_reader(&scene, 0, true);
-    size_t known = 0;
-    for (int i = 0; i < 40; i++) {
-        uint8_t block[sizeof(struct directory_subscribe) + 16];
-        struct directory_subscribe *get = (void *)block;
-        struct value_writer writer;
-        char key[8];
-        int size = snprintf(key, sizeof key, "key%d", i);
-        *get = (struct directory_subscribe){.sub = ++reader->sub, .snapshot = true, .credit = 1, .pattern_size = 3};
-        memcpy(get->bytes, "a/b", 3);
-        value_writer_init(&writer, get->bytes + 3, 12);
-        value_write_str(&writer, view_of(key, (size_t)size));
-        get->key_size = (uint32_t)writer.size;
-        struct message message = {.tag = DIRECTORY_SUBSCRIBE};
-        assert_int_equal(arena_alloc(scene.world.arena, sizeof *get + 3 + writer.size, NULL, &message.hold[0]), WEIR_OK);
-        memcpy(arena_data(scene.world.arena, message.hold[0]), block, sizeof *get + 3 + writer.size);
-        world_forget_told(&scene.world); /* a single key is not a state to be checked */
-        assert_int_equal(actor_send(scene.world.runtime, reader->actor, directory_actor(scene.world.directory), &message),
-                         WEIR_OK);
-        world_settle(&scene.world);
-        assert_int_equal(reader->last_error, WEIR_OK);
-        assert_true(reader->feeds[0]->model.count <= 1);
-        known += reader->feeds[0]->model.count;
-    }
-    world_forget_told(&scene.world);
-    assert_int_equal(known, scene_status(&scene, "a/b").entries);
-    assert_int_equal(reader->ended, 40);
-    /* Such subscriptions end by themselves. */
-    struct directory_status status;
-    directory_status(scene.world.directory, &status);
-    assert_int_equal(status.subscriptions, 0);
-    assert_int_equal(status.feeds, 0);
-    scene_close(&scene);
-}
-
-/* ------------------------------------------------------------------------------------- overflow */
-
-static void a_slow_reader_is_resynced_and_costs_the_others_nothing(void **state)
-{
-    (void)state;
-    static struct scene scene;
-    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_bytes_max = 16384});
-    struct reader *slow = scene_reader(&scene, 0, false), *fast = scene_reader(&scene, 1, true);
-    struct directory_subscribe stingy = follow;
-    stingy.credit = 1;
-    reader_subscribe(slow, "a/b", stingy, false);
-    reader_subscribe(fast, "a/b", follow, false);
-    publish(&scene, 100);
-    assert_int_equal(fast->feeds[0]->seq, scene_status(&scene, "a/b").seq);
-    assert_int_equal(fast->begins, 1);
-    slow->generous = true;
-    for (int i = 0; i < 50; i++) {
-        world_tick(&scene.world, slow->actor, 0);
-        world_settle(&scene.world);
-    }
-    assert_int_equal(slow->resyncs, 1);
-    assert_int_equal(slow->feeds[0]->seq, fast->feeds[0]->seq);
-    assert_int_equal(scene_status(&scene, "a/b").resyncs, 1);
-    scene_close(&scene);
-}
-
-static void block_scene(struct scene *scene)
-{
-    scene_open(scene, (struct topic_rule){.kind = TOPIC_MAP, .mailbox_max = 4});
-    struct directory_subscribe block = follow;
-    block.policy = POLICY_BLOCK;
-    block.outbox_max = 2000;
-    block.credit = 1;
-    reader_subscribe(scene_reader(scene, 0, false), "a/b", block, false);
-    publish(scene, 60);
-    struct topic_status status = scene_status(scene, "a/b");
-    assert_int_equal(status.blocked_by.bits, scene->readers[0].actor.bits);
-    assert_true(status.blocked_feed != 0);
-    assert_true(status.depth > 0);
-    assert_true(scene->publisher.has_waiting);
-}
-
-static void assert_flows_again(struct scene *scene)
-{
-    assert_int_equal(scene_status(scene, "a/b").blocked_feed, 0);
-    publish(scene, 5);
-    assert_false(scene->publisher.has_waiting);
-    for (size_t i = 0; i < scene->publisher.history->count; i++)
-        assert_true(scene->publisher.history->records[i].is_answered);
-    assert_int_equal(scene->world.folded, scene->publisher.history->count);
-}
-
-static void a_blocking_reader_holds_its_topic_and_lets_it_go_with_credit(void **state)
-{
-    (void)state;
-    static struct scene scene;
-    block_scene(&scene);
-    scene.readers[0].generous = true;
-    for (int i = 0; i < 200; i++) {
-        world_tick(&scene.world, scene.readers[0].actor, 0);
-        world_settle(&scene.world);
-    }
-    /* It has had 1 byte of credit, so it goes one pair at a time; give it more. */
-    scene.readers[0].feeds[0]->owed = 1000000;
-    world_tick(&scene.world, scene.readers[0].actor, 0);
-    world_settle(&scene.world);
-    assert_flows_again(&scene);
-    assert_int_equal(scene.readers[0].resyncs, 0);
-    assert_int_equal(scene.readers[0].feeds[0]->seq, scene_status(&scene, "a/b").seq);
-    scene_close(&scene);
-}
-
-static void a_blocking_reader_that_unsubscribes_lets_its_topic_go(void **state)
-{
-    (void)state;
-    static struct scene scene;
-    block_scene(&scene);
-    reader_unsubscribe(&scene.readers[0]);
-    world_settle(&scene.world);
-    assert_flows_again(&scene);
-    scene_close(&scene);
-}
-
-static void a_blocking_reader_that_ends_lets_its_topic_go(void **state)
-{
-    (void)state;
-    static struct scene scene;
-    block_scene(&scene);
-    assert_int_equal(actor_stop(scene.world.runtime, scene.readers[0].actor, WEIR_CLOSED), WEIR_OK);
-    world_settle(&scene.world);
-    assert_flows_again(&scene);
-    struct directory_status status;
-    directory_status(scene.world.directory, &status);
-    assert_int_equal(status.subscriptions, 0);
-    scene_close(&scene);
-}
-
-/* ------------------------------------------------------------------------------------- failures */
+/* What a topic promises when records fail or are refused, and when it is cleared or deleted, one claim each. */
+#include "tests/unit/actors/topic/topic_scene.h"
 
 static const struct fold_ops *real_last;
 static unsigned failures_left; /* of transient records */
@@ -334,7 +11,12 @@ static enum weir_error failing_apply(struct fold *fold, const struct cell *cell)
     size_t size = (size_t)(cell->data + cell->size - value);
     if (size == 7 && memcmp(value, "\xa6poison", 7) == 0)
         return WEIR_FAILED;
-    if (size == 6 && memcmp(value, "\xa5" "faint", 6) == 0 && failures_left > 0) {
+    if (size == 6 &&
+        memcmp(value,
+               "\xa5"
+               "faint",
+               6) == 0 &&
+        failures_left > 0) {
         failures_left--;
         return WEIR_FAILED;
     }
@@ -367,7 +49,8 @@ static void publish_values(struct scene *scene, const char *const *values, uint3
     memcpy(arena_data(scene->world.arena, message.hold[0]), data, size);
     memcpy(arena_data(scene->world.arena, message.hold[1]), slices, count * sizeof slices[0]);
     assert_int_equal(actor_send(scene->world.runtime, publisher->actor, publisher->topic, &message), WEIR_OK);
-    while (runtime_step(scene->world.runtime) || (scene->world.restart_delay_ns && runtime_advance(scene->world.runtime)))
+    while (runtime_step(scene->world.runtime) ||
+           (scene->world.restart_delay_ns && runtime_advance(scene->world.runtime)))
         ;
 }
 
@@ -441,8 +124,6 @@ static void a_record_that_fails_once_is_folded_once(void **state)
     failing_close(&scene);
 }
 
-/* -------------------------------------------------------------------------------------- refusals */
-
 static void refusals_are_told_and_leave_no_trace(void **state)
 {
     (void)state;
@@ -495,7 +176,7 @@ static void a_policy_that_is_not_served_yet_is_refused(void **state)
     static struct scene scene;
     scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP});
     struct reader *reader = scene_reader(&scene, 0, true);
-    struct directory_subscribe conflate = follow;
+    struct reader_options conflate = follow;
     conflate.policy = POLICY_CONFLATE;
     reader_subscribe(reader, "a/b", conflate, false);
     world_settle(&scene.world);
@@ -504,8 +185,6 @@ static void a_policy_that_is_not_served_yet_is_refused(void **state)
     assert_int_equal(reader->begins, 0);
     scene_close(&scene);
 }
-
-/* ------------------------------------------------------------------------------- clear and delete */
 
 static void a_cleared_topic_starts_a_new_epoch(void **state)
 {
@@ -577,17 +256,6 @@ static void old_records_of_a_log_go_with_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_end_of_an_empty_snapshot_comes_too),
-        cmocka_unit_test(joiners_at_one_seq_share_one_snapshot),
-        cmocka_unit_test(a_cursor_of_this_history_is_resumed),
-        cmocka_unit_test(a_cursor_of_another_history_is_never_honoured),
-        cmocka_unit_test(a_cursor_from_before_the_ring_gets_a_snapshot),
-        cmocka_unit_test(without_snapshot_what_was_missed_is_a_gap),
-        cmocka_unit_test(one_key_is_got_alone),
-        cmocka_unit_test(a_slow_reader_is_resynced_and_costs_the_others_nothing),
-        cmocka_unit_test(a_blocking_reader_holds_its_topic_and_lets_it_go_with_credit),
-        cmocka_unit_test(a_blocking_reader_that_unsubscribes_lets_its_topic_go),
-        cmocka_unit_test(a_blocking_reader_that_ends_lets_its_topic_go),
         cmocka_unit_test(a_poisoned_record_goes_to_the_dead_letters_and_the_rest_is_folded),
         cmocka_unit_test(a_record_that_fails_once_is_folded_once),
         cmocka_unit_test(refusals_are_told_and_leave_no_trace),

@@ -1,5 +1,5 @@
-/* A small world for the tests of topics: a simulated runtime with a directory, publishers that keep to backpressure, and
- * readers that check every promise as frames come in. Each test steps it by a seed. */
+/* A small world for the tests of topics: a simulated runtime with a directory, publishers that keep to backpressure,
+ * and readers that check every promise as frames come in. Each test steps it by a seed. */
 #ifndef TESTS_UNIT_ACTORS_TOPIC_TOPIC_WORLD_H
 #define TESTS_UNIT_ACTORS_TOPIC_TOPIC_WORLD_H
 
@@ -24,8 +24,6 @@ static inline uint64_t random_next(uint64_t *state)
     z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
     return z ^ (z >> 31);
 }
-
-/* --------------------------------------------------------------------------------- naive state */
 
 struct bytes {
     uint8_t *data;
@@ -97,8 +95,9 @@ static inline void model_apply(struct model *model, struct view key, struct view
             model_remove(model, 0);
         return;
     case TOPIC_MERGE:
-        assert_int_equal(merge_apply(model->count ? bytes_view(model->values[0]) : none, value, 16, merged, sizeof merged,
-                                     &size), WEIR_OK);
+        assert_int_equal(
+            merge_apply(model->count ? bytes_view(model->values[0]) : none, value, 16, merged, sizeof merged, &size),
+            WEIR_OK);
         model_clear(model);
         if (!(size == 1 && merged[0] == 0xc0))
             model_add(model, none, view_of(merged, size));
@@ -127,8 +126,6 @@ static inline bool model_is_same(const struct model *a, const struct model *b)
     return true;
 }
 
-/* -------------------------------------------------------------------------------------- history */
-
 /* What was published, as the acks tell it. */
 struct published {
     struct bytes key, value;
@@ -156,8 +153,6 @@ static inline const struct published *history_find(const struct topic_history *h
 
 struct world;
 
-/* ------------------------------------------------------------------------------------ publishers */
-
 struct publisher {
     struct world *world;
     struct topic_history *history;
@@ -165,10 +160,8 @@ struct publisher {
     struct message waiting; /* a batch that found the mailbox full */
     bool has_waiting;
     uint64_t random;
-    unsigned values;        /* see value_random */
+    unsigned values; /* see value_random */
 };
-
-/* --------------------------------------------------------------------------------------- readers */
 
 enum reader_phase { READER_NONE, READER_ENTRIES, READER_LIVE, READER_ENDED };
 
@@ -185,10 +178,10 @@ struct reader_feed {
     weir_actor topic;
     uint64_t epoch, seq;
     uint64_t end_seq;
-    uint64_t owed;       /* credit to give back */
+    uint64_t owed; /* credit to give back */
     int64_t credit;
     bool is_stale;
-    bool is_whole;       /* its state was told to the end, so its cursor may be resumed from */
+    bool is_whole; /* its state was told to the end, so its cursor may be resumed from */
     struct model model;
 };
 
@@ -204,7 +197,7 @@ struct reader {
     weir_actor actor;
     uint64_t random;
     uint32_t sub;
-    bool generous;       /* gives credit back at once */
+    bool generous; /* gives credit back at once */
     bool wants_updates;
     struct reader_feed *feeds[WORLD_TOPICS_MAX];
     size_t feed_count;
