@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "actors/runtime/state.h"
+#include "actors/runtime/threads.h"
 
 /* Names in a runtime at most, each part: 16 parts of a million. */
 #define REGISTRY_PART_MAX (UINT32_C(1) << 20)
@@ -30,7 +31,7 @@ static uint64_t name_hash(const char *name, size_t size)
 void registry_init(struct registry *registry)
 {
     for (int i = 0; i < REGISTRY_PARTS; i++)
-        pthread_mutex_init(&registry->parts[i].lock, NULL);
+        lock_init(&registry->parts[i].lock);
 }
 
 void registry_fini(struct registry *registry)

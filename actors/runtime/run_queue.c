@@ -2,9 +2,11 @@
  * with a plain release store, everyone pops by swapping head. Called by workers, between turns. */
 #include "actors/runtime/run_queue.h"
 
+#include "actors/runtime/threads.h"
+
 void actor_list_init(struct actor_list *list)
 {
-    pthread_mutex_init(&list->lock, NULL);
+    lock_init(&list->lock);
     list->first = NULL;
     list->last = NULL;
     atomic_init(&list->count, 0);

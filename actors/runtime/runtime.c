@@ -109,7 +109,7 @@ enum weir_error runtime_create(const struct runtime_config *config, struct runti
     pthread_mutex_init(&runtime->stop_lock, NULL);
     pthread_cond_init(&runtime->stop_ended, NULL);
     for (int i = 0; i < CALLERS_FOREIGN; i++)
-        pthread_mutex_init(&runtime->foreign[i].lock, NULL);
+        lock_init(&runtime->foreign[i].lock);
     actor_list_init(&runtime->global);
     registry_init(&runtime->registry);
     simulate_init(&runtime->simulation, config->seed);

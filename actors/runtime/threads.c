@@ -16,3 +16,12 @@ enum weir_error thread_start(pthread_t *out, const char *name, void *(*function)
     pthread_setname_np(*out, name);
     return WEIR_OK;
 }
+
+void lock_init(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}

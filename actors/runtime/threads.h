@@ -10,4 +10,8 @@
 WEIR_MUST_USE enum weir_error thread_start(pthread_t *out, const char *name, void *(*function)(void *argument),
                                            void *argument);
 
+/* A lock for a few dozen instructions: who finds it taken spins a little before it sleeps, since the holder is
+ * gone sooner than a sleeper wakes. Without that, threads that take it all the time starve a worker. */
+void lock_init(pthread_mutex_t *lock);
+
 #endif

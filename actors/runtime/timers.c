@@ -9,11 +9,13 @@
 #include "actors/runtime/orders.h"
 #include "actors/runtime/park.h"
 #include "actors/runtime/state.h"
+#include "actors/runtime/threads.h"
 
 #define TIMERS_MAX (UINT32_C(1) << 24)
 #define NOT_IN_HEAP UINT32_MAX
-/* Messages of due timers pushed in one go. */
-enum { FIRE_BATCH = 64, HEAP_CHILDREN = 4 };
+/* Messages of due timers pushed in one go, and goes between two turns: actors must run even when timers are
+ * armed faster than they can be fired. What is left is due still when the worker next reads its clock. */
+enum { FIRE_BATCH = 64, FIRE_BATCHES_MAX = 4, HEAP_CHILDREN = 4 };
 /* A one-shot timer whose actor's control lane is full tries again after this. */
 #define RETRY_NS NS_PER_MS
 
@@ -38,7 +40,7 @@ static struct timer *timer_at(const struct timers *timers, uint32_t index) { ret
 
 enum weir_error timers_init(struct timers *timers, struct arena *arena)
 {
-    pthread_mutex_init(&timers->lock, NULL);
+    lock_init(&timers->lock);
     atomic_init(&timers->next_ns, UINT64_MAX);
     return slots_create(arena, sizeof(struct timer), TIMERS_MAX, &timers->slots);
 }
@@ -215,6 +217,8 @@ static enum weir_error timer_start_like(struct runtime *runtime, const struct ti
                                         weir_timer *out)
 {
     struct timers *timers = &runtime->timers;
+    if (!actor_is_live(runtime, like->to)) /* as far as can be seen without the lock */
+        return WEIR_STALE;
     pthread_mutex_lock(&timers->lock);
     uint64_t before = atomic_load_explicit(&timers->next_ns, memory_order_relaxed);
     enum weir_error error = timer_arm(runtime, like, delay_ns, out);
@@ -339,9 +343,9 @@ void timers_fire(struct runtime *runtime, struct caller *caller, uint64_t now_ns
 {
     struct timers *timers = &runtime->timers;
     struct due due[FIRE_BATCH];
-    uint32_t count, looked;
-    do {
-        count = 0;
+    uint32_t looked = FIRE_BATCH;
+    for (int batch = 0; looked == FIRE_BATCH && batch < FIRE_BATCHES_MAX; batch++) {
+        uint32_t count = 0;
         looked = 0;
         pthread_mutex_lock(&timers->lock);
         while (looked < FIRE_BATCH && timers->count > 0 && timers->heap[0].deadline_ns <= now_ns) {
@@ -352,5 +356,5 @@ void timers_fire(struct runtime *runtime, struct caller *caller, uint64_t now_ns
         pthread_mutex_unlock(&timers->lock);
         for (uint32_t i = 0; i < count; i++)
             fire_message(runtime, caller, &due[i], now_ns);
-    } while (looked == FIRE_BATCH);
+    }
 }

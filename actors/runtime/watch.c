@@ -16,7 +16,7 @@
 
 struct sighting {
     uint64_t turns;
-    uint64_t since_ns; /* when that turn was first seen */
+    uint64_t since_ns; /* when that turn was first seen; 0: no turn was */
     bool is_reported;
 };
 
@@ -42,8 +42,8 @@ static void look_at(struct runtime *runtime, struct worker *worker, struct sight
 {
     uint64_t turns = atomic_load_explicit(&worker->turns, memory_order_relaxed);
     bool is_running = atomic_load_explicit(&worker->running, memory_order_relaxed) != NULL;
-    if (!is_running || turns != seen->turns) {
-        *seen = (struct sighting){.turns = turns, .since_ns = now};
+    if (!is_running || turns != seen->turns || seen->since_ns == 0) {
+        *seen = (struct sighting){.turns = turns, .since_ns = is_running ? now : 0};
         return;
     }
     if (run_queue_count(&worker->queue) > 0)

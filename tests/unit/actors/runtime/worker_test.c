@@ -200,6 +200,14 @@ static void a_stuck_turn_is_reported_with_its_name_and_what_waits_behind_it_runs
     fixture_send(&fixture, hog, TAG_SPIN, 0);
     await_at_least(&jam.is_stuck, 1);
     await_at_least(&jam.handled, OTHERS);
+    /* What comes from outside, and from the clock, is not held up either. */
+    weir_timer timer;
+    for (uint64_t i = 1; i <= 20; i++) {
+        fixture_send(&fixture, others[i], TAG_WORK, 0);
+        await_at_least(&jam.handled, OTHERS + 2 * i - 1);
+        must(timer_start(fixture.runtime, others[i], NS_PER_MS, 0, 0, &timer));
+        await_at_least(&jam.handled, OTHERS + 2 * i);
+    }
     struct timespec pause = {.tv_nsec = 100 * 1000 * 1000};
     nanosleep(&pause, NULL); /* five times the warning's bound: time for a second report, were there one */
     bool is_shown = false;
@@ -374,6 +382,47 @@ static void actors_may_start_fail_and_end_while_others_send_to_them(void **state
     }
 }
 
+static void *send_until_over(void *argument)
+{
+    struct churn *churn = argument;
+    struct message message = {.tag = TAG_GO};
+    weir_timer timer;
+    for (uint64_t i = 0; !atomic_load(&churn->is_over); i++) {
+        weir_actor to = {atomic_load(&churn->actors[i % 64])};
+        weir_actor actor;
+        (void)!actor_send(churn->fixture->runtime, WEIR_ACTOR_NONE, to, &message);
+        (void)!actor_control(churn->fixture->runtime, WEIR_ACTOR_NONE, to, &message);
+        if (i % 16)
+            continue;
+        /* Leaves the two processors to the workers now and then; this is about safety, not about fairness. */
+        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+        (void)!timer_start(churn->fixture->runtime, to, i % 1000, 0, 0, &timer);
+        (void)!actor_spawn(churn->fixture->runtime, &probe_behaviour, &(struct probe){0}, sizeof(struct probe), NULL,
+                           &actor);
+    }
+    return NULL;
+}
+
+static void stopping_is_safe_while_other_threads_send_spawn_and_arm_timers(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 10; round++) {
+        struct fixture fixture = fixture_threaded(1 + (unsigned)round % 4);
+        struct churn churn = {.fixture = &fixture};
+        pthread_t threads[2];
+        for (int i = 0; i < 64; i++)
+            churn.actors[i] = fixture_spawn(&fixture, (struct probe){0}, (struct actor_options){0}).bits;
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, send_until_over, &churn), 0);
+        spin_ns(5 * NS_PER_MS);
+        runtime_stop(fixture.runtime); /* they go on meanwhile and after, and are refused */
+        atomic_store(&churn.is_over, true);
+        for (int i = 0; i < 2; i++)
+            pthread_join(threads[i], NULL);
+        fixture_end(&fixture);
+    }
+}
+
 static void stopping_under_load_ends_everything(void **state)
 {
     (void)state;
@@ -396,6 +445,7 @@ int main(void)
         cmocka_unit_test(a_stuck_turn_is_reported_with_its_name_and_what_waits_behind_it_runs_elsewhere),
         cmocka_unit_test(work_that_is_worth_moving_is_shared_among_workers),
         cmocka_unit_test(actors_may_start_fail_and_end_while_others_send_to_them),
+        cmocka_unit_test(stopping_is_safe_while_other_threads_send_spawn_and_arm_timers),
         cmocka_unit_test(stopping_under_load_ends_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
