@@ -76,7 +76,8 @@ void connection_name_set(struct connection *connection, struct view client)
 {
     size_t size = client.size < CONNECTION_CLIENT_MAX ? client.size : CONNECTION_CLIENT_MAX - 1;
     pthread_mutex_lock(&connection->lock);
-    memcpy(connection->client, client.data, size);
+    if (size > 0)
+        memcpy(connection->client, client.data, size);
     connection->client[size] = '\0';
     pthread_mutex_unlock(&connection->lock);
 }

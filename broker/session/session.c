@@ -201,9 +201,11 @@ static void session_grant(struct connection *connection)
 {
     struct session *session = session_of(connection);
     uint64_t window = connection->config.publish_window;
-    uint64_t total = window + session->in_received - connection->publisher.parked_bytes;
-    if (total < session->in_granted + window / 4)
+    /* Records of requests are parked without having cost credit, so that more may be held back than was ever received. */
+    uint64_t earned = window + session->in_received, held = connection->publisher.parked_bytes;
+    if (earned < held || earned - held < session->in_granted + window / 4)
         return;
+    uint64_t total = earned - held;
     session->in_granted = total;
     session_frame(connection, &(struct frame){.op = FRAME_CREDIT, .as.credit.total = total}, SESSION_FRAME_MAX);
 }

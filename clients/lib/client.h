@@ -236,12 +236,12 @@ bool subscriptions_deliver(struct weir *client);
 void subscriptions_fini(struct weir *client);
 
 /* event.c: queued frames as events */
-enum weir_error queue_push(struct weir_subscription *subscription, const struct frame *frame, struct view body,
+enum weir_error events_push(struct weir_subscription *subscription, const struct frame *frame, struct view body,
                            struct feed *feed);
 /* The next event; false when none is queued. The frame it points into stays as `current` until the next call. */
 bool subscription_event(struct weir_subscription *subscription, struct weir_event *event);
 /* Forgets all that is queued. */
-void queue_clear(struct weir_subscription *subscription);
+void events_clear(struct weir_subscription *subscription);
 
 /* request.c */
 void requests_on_reply(struct weir *client, const struct frame *frame);

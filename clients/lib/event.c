@@ -16,7 +16,7 @@ const char *weir_event_name(enum weir_event_kind kind)
 /* ----------------------------------------------------------------------------------------------- queue */
 
 /* Frames without a feed and without views (made here) have no body. */
-enum weir_error queue_push(struct weir_subscription *s, const struct frame *frame, struct view body, struct feed *feed)
+enum weir_error events_push(struct weir_subscription *s, const struct frame *frame, struct view body, struct feed *feed)
 {
     struct queued *queued = malloc(sizeof *queued + body.size);
     if (queued == NULL)
@@ -46,7 +46,7 @@ enum weir_error queue_push(struct weir_subscription *s, const struct frame *fram
     return WEIR_OK;
 }
 
-static void queue_pop(struct weir_subscription *s)
+static void events_pop(struct weir_subscription *s)
 {
     struct queued *queued = s->first;
     s->first = queued->next;
@@ -67,14 +67,14 @@ static void queued_done(struct weir *client, struct queued *queued)
     free(queued);
 }
 
-void queue_clear(struct weir_subscription *s)
+void events_clear(struct weir_subscription *s)
 {
     if (s->current != NULL && s->current != s->first)
         queued_done(s->client, s->current);
     s->current = NULL;
     while (s->first != NULL) {
         struct queued *queued = s->first;
-        queue_pop(s);
+        events_pop(s);
         queued_done(s->client, queued);
     }
 }
@@ -203,7 +203,7 @@ bool subscription_event(struct weir_subscription *s, struct weir_event *event)
             s->current = queued;
             return true;
         }
-        queue_pop(s);
+        events_pop(s);
         if (!has_items) {
             event_of_frame(&queued->frame, event);
             s->current = queued;

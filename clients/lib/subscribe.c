@@ -56,7 +56,7 @@ static struct ready_list *list_of(struct weir_subscription *s)
 
 static void subscription_push(struct weir_subscription *s, const struct frame *frame, struct view body, struct feed *feed)
 {
-    if (queue_push(s, frame, body, feed) != WEIR_OK)
+    if (events_push(s, frame, body, feed) != WEIR_OK)
         link_close(s->client, WEIR_NO_MEMORY, "no memory for an event");
     if (!s->is_listed)
         list_push(list_of(s), s);
@@ -180,7 +180,7 @@ void subscriptions_on_over(struct weir *client)
 static void subscription_free(struct weir_subscription *s)
 {
     list_remove(list_of(s), s);
-    queue_clear(s);
+    events_clear(s);
     feeds_free(s);
     free(s->pattern);
     free(s);
