@@ -78,6 +78,7 @@ struct publisher {
     size_t unacked_start, unacked_count, unacked_capacity, unsent_count;
     size_t sending_count; /* those before the unsent: with the pipe now */
     struct publish_waiter *waiters;
+    bool is_telling; /* on_outcome runs */
 };
 
 struct feed {

@@ -115,10 +115,13 @@ static void outcome_tell(struct weir *client, const struct outcome *outcome)
     pthread_cond_broadcast(&client->changed);
     if (client->options.on_outcome == NULL)
         return;
+    client->publisher.is_telling = true;
     pthread_mutex_unlock(&client->lock);
     client->options.on_outcome(client, outcome->number, outcome->count, outcome->error, outcome->epoch, outcome->seq,
                                outcome->reason, client->options.context);
     pthread_mutex_lock(&client->lock);
+    client->publisher.is_telling = false;
+    pthread_cond_broadcast(&client->changed);
 }
 
 /* Takes the records numbered number to number + count - 1 off the frames that were sent; false when one of them was not

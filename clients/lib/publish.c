@@ -226,12 +226,13 @@ enum weir_error weir_publish_wait(struct weir *client, const struct weir_record 
     return error;
 }
 
-/* Is everything below number settled? */
+/* Is everything below number settled, and its outcome told? */
 static bool is_settled(const struct weir *client, uint64_t number)
 {
     const struct publisher *publisher = &client->publisher;
     const struct unacked *oldest = unacked_oldest(publisher);
-    return (publisher->count == 0 || publisher->first_number >= number) && (oldest == NULL || oldest->number >= number);
+    return !publisher->is_telling && (publisher->count == 0 || publisher->first_number >= number) &&
+           (oldest == NULL || oldest->number >= number);
 }
 
 enum weir_error weir_flush(struct weir *client, uint64_t timeout_ms)
