@@ -85,20 +85,23 @@ static inline enum weir_error rig_apply(struct rig *rig, struct view key, struct
 /* A string of pairs, heap. */
 struct text {
     uint8_t *data;
-    size_t size, pairs;
+    size_t size, pairs, capacity;
 };
 
 static inline void text_append(struct text *text, struct view bytes)
 {
-    text->data = realloc(text->data, text->size + bytes.size + 1);
-    assert_non_null(text->data);
+    if (text->size + bytes.size > text->capacity) {
+        text->capacity = 2 * (text->size + bytes.size);
+        text->data = realloc(text->data, text->capacity);
+        assert_non_null(text->data);
+    }
     memcpy(text->data + text->size, bytes.data, bytes.size);
     text->size += bytes.size;
 }
 
 static inline struct text snapshot_text(struct rig *rig, const struct fold_snapshot *snapshot, size_t size_max)
 {
-    struct text text = {NULL, 0, 0};
+    struct text text = {.data = NULL};
     struct fold_cursor cursor = {.done = 0};
     struct fold_run run;
     enum weir_error error;

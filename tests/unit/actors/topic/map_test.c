@@ -56,7 +56,7 @@ static struct text model_text(const struct model *model)
         if (model->pairs[i])
             views[count++] = view_of(model->pairs[i], model->sizes[i]);
     qsort(views, count, sizeof *views, text_compare);
-    struct text text = {NULL, 0, count};
+    struct text text = {.pairs = count};
     for (size_t i = 0; i < count; i++)
         text_append(&text, views[i]);
     free(views);
@@ -82,7 +82,7 @@ static struct text text_sorted(struct text raw)
     }
     assert_int_equal(at, raw.size);
     qsort(views, raw.pairs, sizeof *views, text_compare);
-    struct text text = {NULL, 0, raw.pairs};
+    struct text text = {.pairs = raw.pairs};
     for (size_t i = 0; i < raw.pairs; i++)
         text_append(&text, views[i]);
     free(views);
@@ -169,7 +169,7 @@ static void run_seed(uint64_t seed)
     struct rig rig;
     struct model *model = calloc(1, sizeof *model);
     struct fold_snapshot held[HELD] = {{.entries = 0}};
-    struct text expected[HELD] = {{NULL, 0, 0}};
+    struct text expected[HELD] = {{.data = NULL}};
     bool is_held[HELD] = {false};
     struct flight flight = {.copy = NULL};
     uint64_t random = seed;
