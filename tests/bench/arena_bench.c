@@ -118,7 +118,7 @@ static uint64_t slots_bench(int count)
     require_ok(slots_create(arena, 64, 1 << 20, &slots));
     uint64_t start = clock_now_ns();
     for (int i = 0; i < count; i++) {
-        uint32_t index;
+        uint32_t index = 0;
         require_ok(slots_alloc(slots, &cache, &index));
         *((volatile char *)slots_at(slots, index) + 8) = 1;
         slots_free(slots, &cache, index);

@@ -207,7 +207,7 @@ static void all_is_delivered_in_order_while_operators_look(void **state)
     for (int i = 0; i < LISTENERS / 2; i++)
         listener_open(&world, &listeners[i], "t/#");
     for (int i = 0; i < PUBLISHERS; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "t/%d", i);
         source_open(&world, &sources[i], name);
     }
