@@ -121,7 +121,7 @@ static void topic_close(struct turn *turn, struct topic *topic, const struct mes
             continue;
         join_leave(topic, feed);
         feed->phase = FEED_ENDED;
-        feed->end_error = WEIR_OK;
+        feed->end_error = WEIR_NOT_FOUND;
         if (feed->list != LIST_PARKED)
             feeds_list(&topic->feeds, slot, LIST_READY);
     }

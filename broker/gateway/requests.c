@@ -221,10 +221,13 @@ static bool requests_on_ack(struct connection *connection, const struct message 
     return true;
 }
 
-/* A topic that cannot begin a feed says only that it ended: that a key was asked for where there are none, most likely. */
+/* A topic that cannot begin a feed says only that it ended and why: that a key was asked for where there are none, most
+ * likely. An end without a reason is that of another feed, whose request had its answer with TOPIC_END. */
 static bool request_is_unbegun(const struct request_slot *slot, const struct message *message)
 {
     if (message->tag != TOPIC_ENDED || slot->is_begun || !actor_is_same(slot->topic, message->from))
+        return false;
+    if (message->word[0] == WEIR_OK)
         return false;
     return message->word[0] != WEIR_BAD_REQUEST || slot->has_key;
 }

@@ -225,7 +225,7 @@ static void a_deleted_topic_says_so_and_can_be_made_again(void **state)
     world_settle(&scene.world);
     weir_actor topic;
     assert_int_equal(reader->ended, 1);
-    assert_int_equal(reader->last_error, WEIR_OK);
+    assert_int_equal(reader->last_error, WEIR_NOT_FOUND);
     assert_int_equal(directory_find(scene.world.directory, view_text("a/b"), &topic), WEIR_NOT_FOUND);
     struct directory_status status;
     directory_status(scene.world.directory, &status);
