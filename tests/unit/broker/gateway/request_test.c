@@ -2,7 +2,7 @@
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 
-#include "tests/unit/broker/gateway/world.h"
+#include "tests/unit/broker/gateway/blocker.h"
 
 static struct reply ask(int fd, uint8_t *buffer, size_t capacity, const char *verb, struct view args)
 {
@@ -245,6 +245,176 @@ static void stock_req_contexts_are_served_side_by_side(void **state)
     world_stop(&world);
 }
 
+static void impatient(struct gateway_config *config)
+{
+    config->reply_deadline_ms = 150;
+    config->requests_max = 4;
+}
+
+static void a_full_topic_is_busy_and_others_are_not(void **state)
+{
+    (void)state;
+    struct world world;
+    world_start(&world, NULL, impatient);
+    struct blocker blocker;
+    blocker_start(&blocker, &world, "slow/a");
+    int push = raw_dial(&world, SP_PUSH0), fd = raw_dial(&world, SP_REQ0);
+    uint8_t args[512], buffer[4096], body[512];
+    for (int i = 0; i < 300; i++)
+        raw_message(push, body, body_record(body, sizeof body, "slow/a", NULL,
+                                            "0123456789012345678901234567890123456789012345678901234567890123456789"));
+    WAIT_UNTIL(world_connection(&world).blocked_on[0] != '\0');
+    size_t size = body_args(args, sizeof args, "topic", "slow/a", "value", "x", NULL);
+    struct reply reply = ask(fd, buffer, sizeof buffer, "publish", view_of(args, size));
+    expect_error(reply, "busy");
+    struct view text;
+    assert_int_equal(args_find_str(reply.result, "topic", &text), WEIR_OK);
+    assert_true(view_is_same(text, view_text("slow/a")));
+    assert_int_equal(args_find_str(reply.result, "cause", &text), WEIR_OK);
+    assert_true(view_is_same(text, view_text("subscriber")));
+    uint64_t retry_ms = 0;
+    assert_int_equal(args_find_uint(reply.result, "retry_ms", &retry_ms), WEIR_OK);
+    assert_true(retry_ms > 0);
+    size = body_args(args, sizeof args, "topic", "fast", "value", "x", NULL);
+    assert_int_equal(result_uint(ask(fd, buffer, sizeof buffer, "publish", view_of(args, size)), "seq"), 1);
+    /* More at once than may be outstanding: the rest waits unread, and each has its answer. */
+    size = body_args(args, sizeof args, "topic", "slow/a", "value", "x", NULL);
+    for (uint32_t i = 0; i < 10; i++)
+        raw_message(fd, body, body_request(body, sizeof body, i, "publish", view_of(args, size)));
+    bool has_answer[10] = {false};
+    for (int i = 0; i < 10; i++) {
+        size_t got = raw_message_receive(fd, buffer, sizeof buffer);
+        assert_true(got != SIZE_MAX && buffer[3] < 10 && !has_answer[buffer[3]]);
+        has_answer[buffer[3]] = true;
+        assert_int_equal(reply_read(view_of(buffer + 4, got - 4), 16, &reply), WEIR_OK);
+        expect_error(reply, "busy");
+    }
+    assert_int_equal(world_refusals(&world, REFUSAL_BUSY), 11);
+    blocker_release(&blocker);
+    size = body_args(args, sizeof args, "topic", "slow/a", "value", "x", NULL);
+    assert_int_equal(result_uint(ask(fd, buffer, sizeof buffer, "publish", view_of(args, size)), "seq"), 301);
+    close(push);
+    close(fd);
+    world_stop(&world);
+}
+
+/* {records: [[topic, value], ...], ack} */
+static size_t args_records(uint8_t *out, size_t capacity, uint32_t count, const char *bad_topic, const char *ack)
+{
+    struct value_writer writer;
+    value_writer_init(&writer, out, capacity);
+    value_write_map(&writer, 2);
+    value_write_str(&writer, view_text("records"));
+    value_write_array(&writer, count);
+    for (uint32_t i = 0; i < count; i++) {
+        value_write_array(&writer, 2);
+        char topic[32];
+        snprintf(topic, sizeof topic, "log/r%u", i % 3);
+        value_write_str(&writer, view_text(bad_topic != NULL && i == count / 2 ? bad_topic : topic));
+        value_write_uint(&writer, i);
+    }
+    value_write_str(&writer, view_text("ack"));
+    value_write_str(&writer, view_text(ack));
+    assert_false(writer.is_full);
+    return writer.size;
+}
+
+static void many_records_are_published_by_one_request(void **state)
+{
+    (void)state;
+    static const char *const acks[] = {"none", "accepted", "folded"};
+    struct world world;
+    world_start(&world, NULL, NULL);
+    int fd = raw_dial(&world, SP_REQ0);
+    static uint8_t args[64 * 1024], body[64 * 1024], buffer[4096];
+    struct reply reply;
+    for (uint32_t i = 0; i < 3; i++) {
+        size_t size = args_records(args, sizeof args, 1500, NULL, acks[i]);
+        raw_message(fd, body, body_request(body, sizeof body, 7, "publish", view_of(args, size)));
+        size = raw_message_receive(fd, buffer, sizeof buffer);
+        assert_int_equal(reply_read(view_of(buffer + 4, size - 4), 16, &reply), WEIR_OK);
+        assert_int_equal(result_uint(reply, "count"), 1500);
+    }
+    assert_int_equal(world_seq(&world, "log/r0"), 1500);
+    /* A malformed one publishes nothing; a refused one does not keep the others back. */
+    size_t size = args_records(args, sizeof args, 9, "a//b", "folded");
+    raw_message(fd, body, body_request(body, sizeof body, 7, "publish", view_of(args, size)));
+    size = raw_message_receive(fd, buffer, sizeof buffer);
+    assert_int_equal(reply_read(view_of(buffer + 4, size - 4), 16, &reply), WEIR_OK);
+    expect_error(reply, "bad-topic");
+    assert_int_equal(world_seq(&world, "log/r0"), 1500);
+    size = args_records(args, sizeof args, 9, "$x", "folded");
+    raw_message(fd, body, body_request(body, sizeof body, 7, "publish", view_of(args, size)));
+    size = raw_message_receive(fd, buffer, sizeof buffer);
+    assert_int_equal(reply_read(view_of(buffer + 4, size - 4), 16, &reply), WEIR_OK);
+    expect_error(reply, "forbidden");
+    assert_int_equal(world_seq(&world, "log/r0"), 1503);
+    close(fd);
+    world_stop(&world);
+}
+
+static void a_state_beyond_a_message_is_too_big_to_get(void **state)
+{
+    (void)state;
+    enum { VALUE = 100 * 1024, KEYS = 12 };
+    struct world world;
+    world_start(&world, NULL, NULL);
+    int push = raw_dial(&world, SP_PUSH0), fd = raw_dial(&world, SP_REQ0);
+    static uint8_t value[VALUE], body[VALUE + 64], buffer[1 << 20];
+    for (uint64_t i = 1; i <= KEYS; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "k%u", (unsigned)i);
+        struct value_writer writer;
+        value_writer_init(&writer, body, sizeof body);
+        value_write_array(&writer, 3);
+        value_write_str(&writer, view_text("big/a"));
+        value_write_bin(&writer, view_of(value, sizeof value));
+        value_write_str(&writer, view_text(key));
+        raw_message(push, body, writer.size);
+        WAIT_UNTIL(world_seq(&world, "big/a") == i);
+        uint8_t args[64];
+        size_t size = body_args(args, sizeof args, "topic", "big/a", NULL);
+        struct reply reply = ask(fd, buffer, sizeof buffer, "get", view_of(args, size));
+        if (i * VALUE > 1 << 20) {
+            expect_error(reply, "too-big");
+            continue;
+        }
+        struct view found;
+        assert_int_equal(result_uint(reply, "seq"), i);
+        assert_int_equal(args_find(reply.result, 16, "state", &found), WEIR_OK);
+        assert_true(found.size > i * VALUE);
+    }
+    struct directory_status status;
+    WAIT_UNTIL((directory_status(world.directory, &status), status.subscriptions == 0));
+    close(push);
+    close(fd);
+    world_stop(&world);
+}
+
+static void requesters_that_vanish_cost_nothing(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 100 };
+    struct world world;
+    world_start(&world, NULL, NULL);
+    uint8_t args[128], body[256];
+    for (int i = 0; i < ROUNDS; i++) {
+        int fd = raw_dial(&world, SP_REQ0);
+        size_t size = body_args(args, sizeof args, "topic", "map/a", "value", "x", "key", "k", NULL);
+        raw_message(fd, body, body_request(body, sizeof body, 1, "publish", view_of(args, size)));
+        size = body_args(args, sizeof args, "topic", "map/a", NULL);
+        raw_message(fd, body, body_request(body, sizeof body, 2, "get", view_of(args, size)));
+        close(fd);
+    }
+    WAIT_UNTIL(world_connections(&world) == 0);
+    struct gateway_status status;
+    gateway_status(world.gateway, &status);
+    assert_int_equal(status.records_in, status.records_accepted + status.records_refused);
+    struct directory_status topics;
+    WAIT_UNTIL((directory_status(world.directory, &topics), topics.subscriptions == 0 && topics.feeds == 0));
+    world_stop(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +425,10 @@ int main(void)
         cmocka_unit_test(malformed_requests_are_answered_and_the_connection_stays),
         cmocka_unit_test(bodies_without_a_request_id_end_the_connection),
         cmocka_unit_test(stock_req_contexts_are_served_side_by_side),
+        cmocka_unit_test(a_full_topic_is_busy_and_others_are_not),
+        cmocka_unit_test(many_records_are_published_by_one_request),
+        cmocka_unit_test(a_state_beyond_a_message_is_too_big_to_get),
+        cmocka_unit_test(requesters_that_vanish_cost_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
