@@ -161,7 +161,8 @@ void requests_refuse(struct connection *connection, uint64_t id, struct view hop
                      const char *text)
 {
     struct request_slot slot = {.id = id, .hops_size = (uint8_t)hops.size};
-    memcpy(slot.hops, hops.data, hops.size);
+    if (hops.size > 0)
+        memcpy(slot.hops, hops.data, hops.size);
     reply_error_text(connection, &slot, error, text);
 }
 

@@ -352,7 +352,8 @@ enum weir_error verb_list(struct connection *connection, const struct request *r
     size_t header = list_begin(&list);
     directory_topics_each(connection->gateway->directory, pattern, on_listed, &list);
     struct request_slot slot = {.id = id, .hops_size = (uint8_t)hops.size};
-    memcpy(slot.hops, hops.data, hops.size);
+    if (hops.size > 0)
+        memcpy(slot.hops, hops.data, hops.size);
     if (list.error != WEIR_OK) {
         arena_drop(connection->arena, list.block);
         reply_error_text(connection, &slot, list.error,

@@ -169,7 +169,7 @@ static enum weir_error publish_check(struct connection *connection, const struct
     session->in_received += body_size;
     if (frame->as.publish.count > connection->config.records_per_message_max)
         return session_refuse(connection, REFUSAL_RECORD_COUNT, WEIR_BAD_REQUEST, "the frame holds too many records");
-    if (frame->as.publish.number >= REQUEST_NUMBER_BIT)
+    if (frame->as.publish.number > REQUEST_NUMBER_BIT - frame->as.publish.count)
         return session_refuse(connection, REFUSAL_MALFORMED, WEIR_BAD_REQUEST, "record numbers are at most 60 bits");
     return WEIR_OK;
 }
