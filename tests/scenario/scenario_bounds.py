@@ -284,9 +284,11 @@ def test_requests_of_wrong_shape_are_answered_and_the_connection_goes_on():
 BAD_FRAMES = {
     "no array": pack(5), "empty": pack([]), "unknown op": pack([99]), "op of the broker": pack([16, 1, 1, 1, 1]),
     "second hello": pack([0, 1, {}]), "ping without n": pack([1]), "ping with text": pack([1, "n"]),
-    "negative credit": pack([3, -1]), "alias beyond": pack([8, 65536, "t"]), "topic of number": pack([9, 1.5, 1, 2, []]),
-    "odd items": pack([9, "t", 1, 2, [None]]), "ack 4": pack([9, "t", 1, 4, [None, 1]]), "trailing": pack([1, 1]) + b"\0",
-    "key of number": pack([9, "t", 1, 2, [5, 1]]), "sub of text": pack([10, "x", "t", {}]),
+    "negative credit": pack([3, -1]), "alias beyond": pack([8, 65536, "t"]),
+    "topic of number": pack([9, 1.5, 1, 2, []]),
+    "odd items": pack([9, "t", 1, 2, [None]]), "ack 4": pack([9, "t", 1, 4, [None, 1]]),
+    "trailing": pack([1, 1]) + b"\0", "key of number": pack([9, "t", 1, 2, [5, 1]]),
+    "sub of text": pack([10, "x", "t", {}]),
     "options of list": pack([10, 1, "t", []]), "request without args": pack([12, 1, "get"]), "0xc1": b"\xc1",
     "uint64 sub": pack([10, 1 << 63, "t", {}]), "too many elements": pack([1, 1, 1]),
 }

@@ -157,4 +157,4 @@ def test_one_address_serves_every_kind_of_peer_at_once_and_several_addresses_the
         assert values == ["by push", "by request", "by session", "by ipc"], values
         assert sorted(protocols(broker)) == ["pair", "pair", "push", "req", "sub"], protocols(broker)
         listed = json.loads(broker.cli("list", "t", "--json").stdout)["topics"]
-        assert listed[0]["subscribers"] == 2, listed
+        assert listed[0]["subscribers"] == 3, f"two sessions and the live feed: {listed}"
