@@ -133,11 +133,7 @@ static void on_ready(void *owner, struct sp_pipe *pipe)
     enum refusal refusal = error == WEIR_PROTOCOL ? REFUSAL_PROTOCOL_UNSERVED : REFUSAL_MEMORY;
     gateway_count(gateway, refusal, 1);
     gateway_log(gateway, "connection.refused", address, sp_pipe_peer(pipe), refusal, weir_error_text(error));
-    pthread_mutex_lock(&gateway->lock);
-    struct sp_pipe *earlier = gateway->doomed;
-    gateway->doomed = pipe;
-    pthread_mutex_unlock(&gateway->lock);
-    sp_pipe_destroy(&earlier);
+    sp_pipe_destroy(&pipe); /* never started, so this is no handler of it */
     reservation_end(gateway, address);
 }
 

@@ -266,7 +266,6 @@ void gateway_destroy(struct gateway **gateway_pointer)
     unstarted_free(gateway);
     size_t left = wait_for_none(gateway, UINT64_MAX);
     ENSURE(left == 0);
-    sp_pipe_destroy(&gateway->doomed);
     pthread_cond_destroy(&gateway->changed);
     pthread_mutex_destroy(&gateway->lock);
     gateway->magic = 0;

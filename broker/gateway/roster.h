@@ -58,7 +58,6 @@ struct gateway {
     struct gateway_status ended;              /* totals of connections that are gone */
     struct address_row *addresses[GATEWAY_ADDRESS_ROWS];
     struct log_row log_rows[GATEWAY_LOG_ROWS];
-    struct sp_pipe *doomed;                   /* a pipe that found no connection; it may not be destroyed in a handler */
 };
 
 extern const struct sp_listener_handlers gateway_listener_handlers;
