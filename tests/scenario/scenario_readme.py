@@ -28,7 +28,7 @@ def test_the_tour_prints_what_its_comments_say():
     # Each expectation is checked on its own line's output, which a marker sets apart.
     marked = re.sub(r"^(.*?)\s+# -> .*$", r"echo '<<<'; \1; echo '>>>'", tour, flags=re.M)
     with Broker() as broker:
-        output = run_in_shell(broker, marked)
+        output = run_in_shell(broker, marked + "\nwait || true\n")
     # The subscriber in the background may print between the markers.
     for text, part in zip(expected, re.findall(r"<<<\n(.*?)>>>", output, re.S)):
         assert text in part.splitlines(), f"expected {text!r}, got {part!r}"
