@@ -215,7 +215,7 @@ static void batches_stay_below_the_brokers_message_bound(void **state)
         records += kept->frame.as.publish.count;
         free(kept);
     }
-    assert_int_equal(weir_close(&client, 0), WEIR_OK);
+    assert_int_equal(weir_close(&client, WAIT_MS), WEIR_OK);
     fake_stop(&fake);
 }
 
@@ -284,7 +284,7 @@ static void publish_is_busy_when_credit_and_buffer_are_out(void **state)
     send_credit(s, used + 1);
     assert_int_equal(weir_flush(client, WAIT_MS), WEIR_OK);
     session_skip(s, FRAME_PUBLISH);
-    assert_int_equal(weir_close(&client, 0), WEIR_OK);
+    assert_int_equal(weir_close(&client, WAIT_MS), WEIR_OK);
     fake_stop(&fake);
 }
 
@@ -385,7 +385,7 @@ static void refusals_without_ack_are_counted_and_told(void **state)
     struct weir_counts counts;
     weir_counts(client, &counts);
     assert_int_equal(counts.refused, 1);
-    assert_int_equal(weir_close(&client, 0), WEIR_OK);
+    assert_int_equal(weir_close(&client, WAIT_MS), WEIR_OK);
     fake_stop(&fake);
 }
 
@@ -428,7 +428,7 @@ static void loss_makes_the_sent_unknown_and_keeps_the_unsent(void **state)
     check_sum(client, 0);
     assert_int_equal(outcomes.records[WEIR_OK], 9);
     assert_int_equal(outcomes.records[WEIR_CLOSED], 6);
-    assert_int_equal(weir_close(&client, 0), WEIR_OK);
+    assert_int_equal(weir_close(&client, WAIT_MS), WEIR_OK);
     fake_stop(&fake);
 }
 
@@ -459,7 +459,7 @@ static void records_published_while_down_are_sent_later(void **state)
         free(kept);
     }
     assert_int_equal(come, taken);
-    assert_int_equal(weir_close(&client, 0), WEIR_OK);
+    assert_int_equal(weir_close(&client, WAIT_MS), WEIR_OK);
     fake_stop(&fake);
 }
 
@@ -497,7 +497,7 @@ static void smaller_bound_of_the_next_broker_refuses_what_waits(void **state)
     send_ack(s, 3, 1, 1, 2);
     assert_int_equal(weir_flush(client, WAIT_MS), WEIR_OK);
     check_sum(client, 0);
-    assert_int_equal(weir_close(&client, 0), WEIR_OK);
+    assert_int_equal(weir_close(&client, WAIT_MS), WEIR_OK);
     fake_stop(&fake);
 }
 
@@ -541,7 +541,7 @@ static void answers_twice_or_for_strangers_end_the_session(void **state)
     send_refused(s, 5, 1, "busy", "no");
     FAKE_WAIT(&fake, s->is_closed);
     check_sum(client, 0);
-    assert_int_equal(weir_close(&client, 0), WEIR_OK);
+    assert_int_equal(weir_close(&client, WAIT_MS), WEIR_OK);
     fake_stop(&fake);
 }
 
