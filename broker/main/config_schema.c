@@ -7,6 +7,8 @@
 
 static const cyaml_strval_t kind_names[] = {
     {"last", TOPIC_LAST}, {"map", TOPIC_MAP}, {"log", TOPIC_LOG}, {"merge", TOPIC_MERGE}};
+/* Not CYAML_BOOL, which takes every text but a few for true: "insecure: flase" must not open the gates. */
+static const cyaml_strval_t bool_names[] = {{"false", 0}, {"true", 1}, {"no", 0}, {"yes", 1}, {"off", 0}, {"on", 1}};
 static const cyaml_strval_t level_names[] = {
     {"debug", LOG_DEBUG}, {"info", LOG_INFO}, {"warning", LOG_WARNING}, {"error", LOG_ERROR}, {"off", LOG_OFF}};
 
@@ -33,7 +35,8 @@ static const cyaml_schema_value_t rule_value = {CYAML_VALUE_MAPPING(CYAML_FLAG_D
 
 #define TOPICS_FIELD(key, initial, min, max, live) CYAML_FIELD_UINT_PTR(#key, OPTIONAL, struct raw_topics, key),
 static const cyaml_schema_field_t topics_fields[] = {
-    CYAML_FIELD_BOOL_PTR("auto_create", OPTIONAL, struct raw_topics, auto_create),
+    CYAML_FIELD_ENUM_PTR("auto_create", OPTIONAL | CYAML_FLAG_STRICT, struct raw_topics, auto_create, bool_names,
+                         CYAML_ARRAY_LEN(bool_names)),
     CYAML_FIELD_MAPPING_PTR("defaults", OPTIONAL, struct raw_topics, defaults, defaults_fields),
     CYAML_FIELD_SEQUENCE("rules", OPTIONAL, struct raw_topics, rules, &rule_value, 0, CONFIG_RULES_MAX),
     CONFIG_TOPICS_TABLE(TOPICS_FIELD) CYAML_FIELD_END};
@@ -44,7 +47,8 @@ static const cyaml_schema_value_t url_value = {CYAML_VALUE_STRING(CYAML_FLAG_POI
 static const cyaml_schema_field_t config_fields[] = {
     CYAML_FIELD_SEQUENCE("listen", OPTIONAL, struct raw_config, listen, &url_value, 1, CONFIG_LISTEN_MAX),
     CYAML_FIELD_STRING_PTR("admin", OPTIONAL, struct raw_config, admin, 1, 512),
-    CYAML_FIELD_BOOL_PTR("insecure", OPTIONAL, struct raw_config, insecure),
+    CYAML_FIELD_ENUM_PTR("insecure", OPTIONAL | CYAML_FLAG_STRICT, struct raw_config, insecure, bool_names,
+                         CYAML_ARRAY_LEN(bool_names)),
     CYAML_FIELD_ENUM_PTR("log_level", OPTIONAL | CYAML_FLAG_STRICT, struct raw_config, log_level, level_names,
                          CYAML_ARRAY_LEN(level_names)),
     CYAML_FIELD_MAPPING_PTR("connections", OPTIONAL, struct raw_config, connections, connections_fields),
