@@ -24,7 +24,7 @@ struct fold {
         struct {
             weir_msg block;
             uint32_t offset;
-        } last;
+        } single; /* last and merge */
         struct {
             weir_msg root;
         } map;
@@ -32,9 +32,6 @@ struct fold {
             weir_msg root;
             struct log_place first;
         } log;
-        struct {
-            weir_msg block;
-        } merge;
         void *test;
     } as;
 };
