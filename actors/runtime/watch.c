@@ -1,5 +1,8 @@
 /* The watcher thread. See watch.h. It looks at the workers' published counters once in an interval and
- * remembers what it saw; a worker that is in the same turn as before has been in it at least that long. */
+ * remembers what it saw; a worker that is in the same turn as before has been in it at least that long.
+ *
+ * Workers that wake for one message and park again, a thousand times a second, must not wake the watcher each time:
+ * that would double the thread switches. So it goes on looking for a while after they have come to rest. */
 #include "actors/runtime/watch.h"
 
 #include "actors/base/clock.h"
@@ -11,11 +14,15 @@
 
 /* Some 0.3 % of a processor while anything runs, and nobody waits much longer behind a stuck turn. */
 #define WATCH_INTERVAL_NS NS_PER_MS
+/* While all workers are parked at a look: messages come one by one, and few looks find any of them running. */
+#define WATCH_INTERVAL_RESTING_NS (5 * NS_PER_MS)
+/* So many such looks without a worker that woke in between: the watcher rests, too. */
+#define QUIET_LOOKS_MAX 20
 /* A single worker has nobody to be helped by: only reports depend on it. */
 #define WATCH_INTERVAL_ALONE_NS (10 * NS_PER_MS)
 
 struct sighting {
-    uint64_t turns;
+    uint64_t progress; /* turns and parks of the worker: the same sum is the same turn, without a sleep in between */
     uint64_t since_ns; /* when that turn was first seen; 0: no turn was */
     bool is_reported;
 };
@@ -40,10 +47,11 @@ static void report(struct runtime *runtime, const struct worker *worker, uint64_
 
 static void look_at(struct runtime *runtime, struct worker *worker, struct sighting *seen, uint64_t now)
 {
-    uint64_t turns = atomic_load_explicit(&worker->turns, memory_order_relaxed);
+    uint64_t progress = atomic_load_explicit(&worker->turns, memory_order_relaxed) +
+                        atomic_load_explicit(&worker->parks, memory_order_relaxed);
     bool is_running = atomic_load_explicit(&worker->running, memory_order_relaxed) != NULL;
-    if (!is_running || turns != seen->turns || seen->since_ns == 0) {
-        *seen = (struct sighting){.turns = turns, .since_ns = is_running ? now : 0};
+    if (!is_running || progress != seen->progress || seen->since_ns == 0) {
+        *seen = (struct sighting){.progress = progress, .since_ns = is_running ? now : 0};
         return;
     }
     if (run_queue_count(&worker->queue) > 0)
@@ -72,28 +80,43 @@ static uint64_t parks_total(struct runtime *runtime)
     return parks;
 }
 
+static void look_around(struct runtime *runtime, struct sighting *seen, uint64_t now)
+{
+    for (unsigned i = 0; i < runtime->config.workers; i++)
+        look_at(runtime, &runtime->workers[i], &seen[i], now);
+    if (timers_next_ns(&runtime->timers) <= now - NS_PER_MS ||
+        atomic_load_explicit(&runtime->global.count, memory_order_relaxed) > 0)
+        park_wake(runtime, UINT32_MAX);
+}
+
+/* To the next look. */
+static uint64_t interval_ns(const struct runtime *runtime, bool is_resting)
+{
+    uint64_t interval = is_resting                     ? WATCH_INTERVAL_RESTING_NS
+                        : runtime->config.workers > 1 ? WATCH_INTERVAL_NS
+                                                      : WATCH_INTERVAL_ALONE_NS;
+    return interval < runtime->config.turn_warn_ns ? interval : runtime->config.turn_warn_ns;
+}
+
 static void *watch_main(void *argument)
 {
     struct watch *watch = argument;
     struct runtime *runtime = watch->runtime;
     struct sighting seen[WORKERS_MAX] = {0};
-    uint64_t interval = runtime->config.workers > 1 ? WATCH_INTERVAL_NS : WATCH_INTERVAL_ALONE_NS;
     uint64_t parks = UINT64_MAX;
-    if (interval > runtime->config.turn_warn_ns)
-        interval = runtime->config.turn_warn_ns;
+    unsigned quiet_looks = 0;
     while (!atomic_load_explicit(&watch->is_closed, memory_order_seq_cst)) {
-        /* Nothing ran since the last look: there is nothing to watch. */
         uint64_t parks_now = parks_total(runtime);
-        if (all_parked(runtime) && parks_now == parks)
-            sleep_until_needed(watch);
+        bool is_resting = all_parked(runtime);
+        quiet_looks = is_resting && parks_now == parks ? quiet_looks + 1 : 0;
         parks = parks_now;
+        if (quiet_looks > QUIET_LOOKS_MAX) {
+            sleep_until_needed(watch);
+            quiet_looks = 0;
+        }
         uint64_t now = clock_now_ns();
-        for (unsigned i = 0; i < runtime->config.workers; i++)
-            look_at(runtime, &runtime->workers[i], &seen[i], now);
-        if (timers_next_ns(&runtime->timers) <= now - NS_PER_MS ||
-            atomic_load_explicit(&runtime->global.count, memory_order_relaxed) > 0)
-            park_wake(runtime, UINT32_MAX);
-        park_futex_wait(&watch->is_awake, 1, now + interval);
+        look_around(runtime, seen, now);
+        park_futex_wait(&watch->is_awake, 1, now + interval_ns(runtime, is_resting));
     }
     return NULL;
 }

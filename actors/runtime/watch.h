@@ -1,5 +1,5 @@
 /* The watcher: a thread that sees what busy workers cannot see themselves. It reports turns that last too
- * long and has the rest of such a worker's queue run elsewhere. Asleep while the workers are. */
+ * long and has the rest of such a worker's queue run elsewhere. Asleep soon after the workers are. */
 #ifndef ACTORS_RUNTIME_WATCH_H
 #define ACTORS_RUNTIME_WATCH_H
 
