@@ -251,6 +251,9 @@ static void connection_on_timer(struct connection *connection, enum connection_t
     case TIMER_GONE:
         connection->is_forced = true;
         return;
+    case TIMER_PARTIAL:
+        intake_on_partial(connection);
+        return;
     case TIMER_RETRY:
         connection_on_retry(connection);
         return;
@@ -341,7 +344,7 @@ static enum weir_error connection_on_message(struct turn *turn, void *actor, str
 static void connection_counters_set(struct connection *connection)
 {
     atomic_store_explicit(&connection->counters.outbox_bytes,
-                          connection->output.urgent_size + connection->output.data.count, memory_order_relaxed);
+                          connection->output.urgent_size + connection->output.data_size, memory_order_relaxed);
 }
 
 static void connection_on_turn_end(struct turn *turn, void *actor)

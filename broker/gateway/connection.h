@@ -55,6 +55,7 @@ enum connection_timer {
     TIMER_TICK,      /* heartbeat or idle check, periodic */
     TIMER_HELLO,     /* a session's HELLO is due */
     TIMER_REQUESTS,  /* some request's deadline */
+    TIMER_PARTIAL,   /* the rest of a message is due */
     TIMER_RETRY,     /* memory, or a topic or directory that did not answer */
     TIMER_LINGER,    /* the end of a finishing connection */
     TIMER_GONE,      /* the end of one whose peer has left */

@@ -13,7 +13,6 @@ enum {
 
 struct feed_state {
     struct follows follows;
-    size_t waiting; /* bytes of pairs in the queue */
 };
 
 static enum weir_error feed_open(struct connection *connection)
@@ -78,7 +77,7 @@ static void feed_updates(struct connection *connection, struct message *message)
     followed_rendered(connection, feed, size, FEED_CREDIT);
     if (message->tag == TOPIC_ENTRIES)
         return;
-    if (state->waiting + size > connection->config.outbox_bytes && state->waiting > 0) {
+    if (connection->output.data_size + size > connection->config.outbox_bytes && connection->output.data_size > 0) {
         feed_dropped(connection, run.count);
         return;
     }
@@ -87,7 +86,7 @@ static void feed_updates(struct connection *connection, struct message *message)
         return;
     }
     message->hold[0] = message->hold[1] = WEIR_MSG_NONE;
-    state->waiting += size;
+    connection->output.data_size += size;
 }
 
 static void feed_ended(struct connection *connection, const struct message *message)
@@ -186,7 +185,7 @@ static bool feed_render(struct connection *connection, struct gather *gather, st
     struct topic_run run = topic_run_read(item);
     if (feed == NULL) {
         /* Its topic ended: what waits for the peer has no name any more. */
-        state->waiting -= run.pairs.size + run.value.size;
+        connection->output.data_size -= run.pairs.size + run.value.size;
         feed_dropped(connection, run.count);
         *done = true;
         return true;
@@ -195,7 +194,7 @@ static bool feed_render(struct connection *connection, struct gather *gather, st
     struct view value, pair = item_pair(connection, &run, &value);
     if (!feed_write(gather, view_of(begin->name, begin->name_size), run.seq, pair, value, item->hold))
         return false;
-    state->waiting -= pair.size + value.size;
+    connection->output.data_size -= pair.size + value.size;
     if (run.count <= 1) {
         *done = true;
         return true;

@@ -21,28 +21,27 @@ struct gateway_config {
     uint64_t handshake_ms;            /* the peer's SP header, and a session's HELLO, each within this time */
     size_t handshaking_max;           /* connections in the SP handshake at once, per listener */
 
-    /* For connections from now on. */
+    /* At once. */
     size_t connections_max;
     size_t connections_per_address_max; /* 0: none; an ipc listener's peers all have the address "ipc" */
+    uint64_t log_interval_ms;         /* one line a peer address and interval about refused connections and messages */
+
+    /* For connections from now on. */
     size_t message_size_max;          /* body of one SP message, either way; at most MESSAGE_SIZE_MAX */
-    size_t receive_bytes_max;         /* receive blocks that one connection's records may pin */
+    size_t receive_bytes_max;         /* memory of one connection: what its records pin, replies, queues */
     uint64_t heartbeat_ms;            /* a session silent for this long is pinged; cut after three */
     uint64_t idle_ms;                 /* PUSH, REQ and SUB peers silent for this long are cut; 0: never */
 
-    /* For every message from now on. */
     uint32_t records_per_message_max;
     unsigned depth_max;               /* msgpack nesting */
     uint64_t reply_deadline_ms;       /* a request that a full topic holds back is answered "busy" after this */
     uint32_t requests_max;            /* outstanding at once in one connection; beyond, it is not read */
 
-    /* Sessions and feeds. */
     size_t publish_window;            /* bytes of PUBLISH frames a session may have on the way to full topics */
     size_t outbox_bytes;              /* bytes that topics may hand a connection ahead of its peer, all feeds together */
     uint32_t subscriptions_max;       /* of one session */
     uint32_t feeds_max;               /* of one session */
     uint32_t aliases_max;             /* of one session; at most 65,536 */
-
-    uint64_t log_interval_ms;         /* one line a peer address and interval about refused connections and messages */
 };
 
 void gateway_config_defaults(struct gateway_config *config);

@@ -2,6 +2,7 @@
 #include "broker/gateway/intake.h"
 
 #include "actors/base/assert.h"
+#include "actors/base/clock.h"
 #include "broker/gateway/connection.h"
 
 enum {
@@ -167,6 +168,29 @@ static bool intake_receive(struct connection *connection, bool is_now)
     return false;
 }
 
+static bool intake_is_partial(const struct connection *connection)
+{
+    return connection->intake.start != connection->intake.end && intake_is_open(connection);
+}
+
+static void intake_watch(struct connection *connection)
+{
+    if (connection->intake.is_partial_armed || !intake_is_partial(connection))
+        return;
+    connection->intake.is_partial_armed = true;
+    connection_timer(connection, TIMER_PARTIAL, INTAKE_PARTIAL_MS, false);
+}
+
+void intake_on_partial(struct connection *connection)
+{
+    connection->intake.is_partial_armed = false;
+    uint64_t silent_ns = turn_now_ns(connection->turn) - connection->heard_ns;
+    if (intake_is_partial(connection) && silent_ns >= INTAKE_PARTIAL_MS * NS_PER_MS - NS_PER_S)
+        connection_refuse(connection, REFUSAL_IDLE, WEIR_TIMEOUT, "a message was begun and not ended");
+    else
+        intake_watch(connection);
+}
+
 /* What a finishing connection still receives is thrown away, so that the peer can read what it was sent last: a socket
  * closed with bytes unread answers with a reset, which takes what is under way with it. */
 static void intake_discard(struct connection *connection)
@@ -191,8 +215,10 @@ void intake_run(struct connection *connection)
             return;
         /* Only a read that filled its room promises more at once. */
         bool is_now = intake->is_full && i < RECEIVES_PER_RUN;
-        if (!intake_receive(connection, is_now))
+        if (!intake_receive(connection, is_now)) {
+            intake_watch(connection);
             return;
+        }
     }
 }
 

@@ -19,6 +19,9 @@ struct connection;
 /* Read at once under load: thousands of small records, and the largest block that is cut from a shared slab. */
 #define INTAKE_BLOCK_MAX (128 * 1024)
 
+/* A message that was begun goes on within this time, or its peer is gone: with TCP alone the broker might never learn. */
+#define INTAKE_PARTIAL_MS 30000
+
 struct intake {
     weir_msg block;
     uint8_t *data;
@@ -28,6 +31,7 @@ struct intake {
     uint32_t posted;        /* room that the receive under way was given; 0: none is under way */
     uint32_t next_class;    /* what the next block should be chosen by */
     bool is_full;           /* the last read took all the room it had */
+    bool is_partial_armed;
     size_t needed;          /* bytes of the message at start, as far as is known */
     size_t body_max;        /* of one message; sessions raise it after HELLO */
 };
@@ -37,6 +41,9 @@ void intake_start(struct connection *connection);
 
 /* CONNECTION_RECEIVED: size bytes came. */
 void intake_received(struct connection *connection, size_t size);
+
+/* TIMER_PARTIAL: cuts a peer that began a message and fell silent. */
+void intake_on_partial(struct connection *connection);
 
 /* Parses what is there until it is used up or the connection is paused or ends, hands the gathered records over, and
  * receives more when it may. Call after anything that may have ended a pause. */

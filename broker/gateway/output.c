@@ -322,6 +322,7 @@ void output_clear(struct connection *connection)
     output->urgent_size = output->urgent_capacity = 0;
     queue_clear(connection, &output->replies);
     queue_clear(connection, &output->data);
+    output->data_size = 0;
 }
 
 void output_fini(struct connection *connection)

@@ -45,6 +45,7 @@ struct output {
     uint32_t urgent_size, urgent_capacity;
     struct queue replies;           /* OUTPUT_RAW items */
     struct queue data;              /* what ops->render takes */
+    size_t data_size;               /* bytes of records in it; kept by whoever pushes and renders */
     bool is_sending;
     weir_msg flight[SP_IOV_MAX + 1]; /* held until CONNECTION_SENT */
     unsigned flight_count;

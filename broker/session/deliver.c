@@ -92,6 +92,7 @@ static bool render_run(struct connection *connection, struct gather *gather, str
     if (value != NULL)
         part_write(gather, run.value.block, value, run.value.size);
     session->out_sent += body_size;
+    connection->output.data_size -= size + run.value.size;
     counter_add(&connection->counters.records_out, count);
     counter_add(&connection->counters.messages_out, 1);
     struct followed *followed = follows_find(&session->follows, item->detail);
@@ -208,9 +209,12 @@ bool session_render(struct connection *connection, struct gather *gather, struct
 {
     struct session *session = session_of(connection);
     *done = true;
-    if (session->is_told_end || follows_find(&session->follows, item->detail) == NULL)
-        return true; /* unsubscribed meanwhile: dropped */
-    if (item->tag == TOPIC_ENTRIES || item->tag == TOPIC_UPDATES)
-        return render_run(connection, gather, item, done);
-    return render_frame(connection, gather, item);
+    bool is_run = item->tag == TOPIC_ENTRIES || item->tag == TOPIC_UPDATES;
+    if (follows_find(&session->follows, item->detail) != NULL)
+        return is_run ? render_run(connection, gather, item, done) : render_frame(connection, gather, item);
+    /* Unsubscribed meanwhile: dropped. */
+    struct topic_run run = topic_run_read(item);
+    if (is_run)
+        connection->output.data_size -= run.pairs.size + run.value.size;
+    return true;
 }

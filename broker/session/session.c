@@ -234,6 +234,7 @@ static void session_tell_end(struct connection *connection, enum weir_error erro
     session->is_told_end = true;
     queue_clear(connection, &connection->output.replies);
     queue_clear(connection, &connection->output.data);
+    connection->output.data_size = 0;
 }
 
 static void session_refused(struct connection *connection, enum weir_error error, const char *text)

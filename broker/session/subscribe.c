@@ -294,6 +294,7 @@ static void topic_run(struct connection *connection, struct message *message)
     }
     struct topic_run run = topic_run_read(message);
     followed_came(followed, run.pairs.size + run.value.size);
+    connection->output.data_size += run.pairs.size + run.value.size;
     struct message *last = queue_last(&connection->output.data);
     if (!run_continues(last, message)) {
         data_push(connection, message);
