@@ -144,14 +144,16 @@ enum weir_error config_topic_add(struct config *config, size_t position, const c
 
 /* ------------------------------------------------------------------------------------------ the whole */
 
+/* Names are not resolved: what is not written as loopback may be anything. */
 static bool url_is_local(const char *url)
 {
-    static const char *const local[] = {"ipc://", "tcp://127.", "tcp://localhost:", "tcp://[::1]:"};
+    static const char *const local[] = {"ipc://", "tcp://localhost:", "tcp://[::1]:"};
     for (size_t i = 0; i < COUNT_OF(local); i++) {
         if (strncmp(url, local[i], strlen(local[i])) == 0)
             return true;
     }
-    return false;
+    /* 127.0.0.0/8, as a number: "127.example.org" is a name. */
+    return strncmp(url, "tcp://127.", 10) == 0 && url[6 + strspn(url + 6, "0123456789.")] == ':';
 }
 
 enum weir_error config_check(const struct config *config, char error[CONFIG_ERROR_SIZE])
@@ -164,6 +166,11 @@ enum weir_error config_check(const struct config *config, char error[CONFIG_ERRO
                  "read and publish everything. Listen on loopback or ipc://, or set 'insecure: true' (--insecure) if "
                  "the network itself is trusted",
                  config->listen[i]);
+        return WEIR_FORBIDDEN;
+    }
+    if (config->admin != NULL && strncmp(config->admin, "ipc:///", 7) != 0) {
+        snprintf(error, CONFIG_ERROR_SIZE, "the admin socket '%.200s' must be ipc:///PATH: who reaches it rules the broker",
+                 config->admin);
         return WEIR_FORBIDDEN;
     }
     if (config->topics.state_bytes_max > config->broker.memory_bytes_max) {

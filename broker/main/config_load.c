@@ -1,5 +1,6 @@
 /* Loads a configuration file over the defaults: libcyaml checks its shape, this the ranges and patterns; every error
  * names file and line. Called by the command line and on SIGHUP, on the main thread. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +45,7 @@ static void complaint_say(const struct complaint *complaint, const char *path, c
                  wanted + 2);
         return;
     }
-    snprintf(error, CONFIG_ERROR_SIZE, "%s:%zu: %s", path, line,
+    snprintf(error, CONFIG_ERROR_SIZE, "%s:%zu: %s", path, line > 0 ? line : 1,
              complaint->text[0] != '\0' ? complaint->text : cyaml_strerror(code));
 }
 
@@ -55,19 +56,34 @@ struct loading {
     char *error;
 };
 
-/* Takes a number over if it was given; false, with the error said, when it is out of range. */
-static bool number_take(const struct loading *loading, const char *section, const char *key, const uint64_t *given,
+/* Decimal digits only: what looks like octal, a fraction or a sign is a mistake. */
+static bool number_read(const char *text, uint64_t *out)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    bool is_padded = text[0] == '0' && text[1] != '\0';
+    if (*text < '0' || *text > '9' || is_padded || *end != '\0' || errno != 0)
+        return false;
+    *out = value;
+    return true;
+}
+
+/* Takes a number over if it was given; false, with the error said, when it is none or out of range. */
+static bool number_take(const struct loading *loading, const char *section, const char *key, const char *given,
                         uint64_t min, uint64_t max, uint64_t *out)
 {
+    uint64_t value = 0;
     if (given == NULL)
         return true;
-    if (*given >= min && *given <= max) {
-        *out = *given;
+    bool is_number = number_read(given, &value);
+    if (is_number && value >= min && value <= max) {
+        *out = value;
         return true;
     }
     char place[256];
     snprintf(place, sizeof place, "%s%s%s", section, *section != '\0' ? "." : "", key);
-    snprintf(loading->error, CONFIG_ERROR_SIZE, "%s:%zu: %s must be between %llu and %llu", loading->path,
+    snprintf(loading->error, CONFIG_ERROR_SIZE, "%s:%zu: %s must be a number between %llu and %llu", loading->path,
              config_place_find(loading->path, place, 0), place, (unsigned long long)min, (unsigned long long)max);
     return false;
 }
@@ -120,13 +136,17 @@ static bool rule_take(const struct loading *loading, const char *section, const 
     return true;
 }
 
+static bool no_memory(const struct loading *loading)
+{
+    snprintf(loading->error, CONFIG_ERROR_SIZE, "%s: no memory", loading->path);
+    return false;
+}
+
 static bool rules_take(const struct loading *loading, const struct raw_topics *raw, struct config *config)
 {
     config->rules = calloc(raw->rules_count + 1, sizeof *config->rules);
-    if (config->rules == NULL) {
-        snprintf(loading->error, CONFIG_ERROR_SIZE, "%s: no memory", loading->path);
-        return false;
-    }
+    if (config->rules == NULL)
+        return no_memory(loading);
     for (unsigned i = 0; i < raw->rules_count; i++) {
         char section[64];
         const char *reason = "";
@@ -147,15 +167,29 @@ static bool rules_take(const struct loading *loading, const struct raw_topics *r
     return true;
 }
 
-static bool config_take(const struct loading *loading, const struct raw_config *raw, struct config *config)
+static bool listen_take(const struct loading *loading, const struct raw_config *raw, struct config *config)
 {
     for (unsigned i = 0; i < raw->listen_count; i++) {
-        if (config_listen_add(config, raw->listen[i], loading->error) != WEIR_OK)
-            return false;
+        char place[32], reason[CONFIG_ERROR_SIZE];
+        snprintf(place, sizeof place, "listen.%u", i);
+        if (config_listen_add(config, raw->listen[i], reason) == WEIR_OK)
+            continue;
+        snprintf(loading->error, CONFIG_ERROR_SIZE, "%s:%zu: %.*s", loading->path,
+                 config_place_find(loading->path, place, 0), CONFIG_ERROR_SIZE / 2, reason);
+        return false;
     }
+    return true;
+}
+
+static bool config_take(const struct loading *loading, const struct raw_config *raw, struct config *config)
+{
+    if (!listen_take(loading, raw, config))
+        return false;
     if (raw->admin != NULL) {
         free(config->admin);
         config->admin = strdup(raw->admin);
+        if (config->admin == NULL)
+            return no_memory(loading);
     }
     config->insecure = raw->insecure != NULL ? *raw->insecure : config->insecure;
     config->log_level = raw->log_level != NULL ? *raw->log_level : config->log_level;

@@ -35,7 +35,7 @@ static void path_append(struct walk *walk, size_t base, const char *part)
 }
 
 /* A value begins: in a sequence it gets its index as key. */
-static void on_value(struct walk *walk)
+static void on_value(struct walk *walk, size_t line)
 {
     if (walk->depth == 0)
         return;
@@ -44,6 +44,8 @@ static void on_value(struct walk *walk)
     if (level->is_sequence) {
         snprintf(index, sizeof index, "%zu", level->index++);
         path_append(walk, level->path_size, index);
+        if (walk->found == 0 && strcmp(walk->wanted, walk->path) == 0)
+            walk->found = line;
     }
     level->expects_value = false;
 }
@@ -52,7 +54,7 @@ static void on_scalar(struct walk *walk, const char *text, size_t line)
 {
     struct level *level = walk->depth > 0 ? &walk->levels[walk->depth - 1] : NULL;
     if (level == NULL || level->is_sequence || level->expects_value) {
-        on_value(walk);
+        on_value(walk, line);
         return;
     }
     path_append(walk, level->path_size, text);
@@ -61,9 +63,9 @@ static void on_scalar(struct walk *walk, const char *text, size_t line)
         walk->found = line;
 }
 
-static bool on_start(struct walk *walk, bool is_sequence)
+static bool on_start(struct walk *walk, bool is_sequence, size_t line)
 {
-    on_value(walk);
+    on_value(walk, line);
     if (walk->depth == DEPTH_MAX)
         return false;
     walk->levels[walk->depth++] = (struct level){.is_sequence = is_sequence, .path_size = strlen(walk->path)};
@@ -73,14 +75,15 @@ static bool on_start(struct walk *walk, bool is_sequence)
 /* False at the end of the document or of what can be followed. */
 static bool on_event(struct walk *walk, const yaml_event_t *event)
 {
+    size_t line = event->start_mark.line + 1;
     switch (event->type) {
     case YAML_SCALAR_EVENT:
-        on_scalar(walk, (const char *)event->data.scalar.value, event->start_mark.line + 1);
+        on_scalar(walk, (const char *)event->data.scalar.value, line);
         return walk->found == 0;
     case YAML_MAPPING_START_EVENT:
-        return on_start(walk, false);
+        return on_start(walk, false, line);
     case YAML_SEQUENCE_START_EVENT:
-        return on_start(walk, true);
+        return on_start(walk, true, line);
     case YAML_MAPPING_END_EVENT:
     case YAML_SEQUENCE_END_EVENT:
         walk->depth--;

@@ -5,6 +5,8 @@
 
 #define OPTIONAL (CYAML_FLAG_OPTIONAL | CYAML_FLAG_POINTER)
 
+#define NUMBER_SIZE_MAX 32 /* longer ones are none, and are complained about as such */
+
 static const cyaml_strval_t kind_names[] = {
     {"last", TOPIC_LAST}, {"map", TOPIC_MAP}, {"log", TOPIC_LOG}, {"merge", TOPIC_MERGE}};
 /* Not CYAML_BOOL, which takes every text but a few for true: "insecure: flase" must not open the gates. */
@@ -13,13 +15,15 @@ static const cyaml_strval_t level_names[] = {
     {"debug", LOG_DEBUG}, {"info", LOG_INFO}, {"warning", LOG_WARNING}, {"error", LOG_ERROR}, {"off", LOG_OFF}};
 
 #define CONNECTIONS_FIELD(key, initial, min, max, live)                                                                \
-    CYAML_FIELD_UINT_PTR(#key, OPTIONAL, struct raw_connections, key),
+    CYAML_FIELD_STRING_PTR(#key, OPTIONAL, struct raw_connections, key, 0, NUMBER_SIZE_MAX),
 static const cyaml_schema_field_t connections_fields[] = {CONFIG_CONNECTIONS_TABLE(CONNECTIONS_FIELD) CYAML_FIELD_END};
 
-#define SESSIONS_FIELD(key, initial, min, max, live) CYAML_FIELD_UINT_PTR(#key, OPTIONAL, struct raw_sessions, key),
+#define SESSIONS_FIELD(key, initial, min, max, live)                                                                   \
+    CYAML_FIELD_STRING_PTR(#key, OPTIONAL, struct raw_sessions, key, 0, NUMBER_SIZE_MAX),
 static const cyaml_schema_field_t sessions_fields[] = {CONFIG_SESSIONS_TABLE(SESSIONS_FIELD) CYAML_FIELD_END};
 
-#define RULE_FIELD(key, initial, min, max, live) CYAML_FIELD_UINT_PTR(#key, OPTIONAL, struct raw_rule, key),
+#define RULE_FIELD(key, initial, min, max, live)                                                                       \
+    CYAML_FIELD_STRING_PTR(#key, OPTIONAL, struct raw_rule, key, 0, NUMBER_SIZE_MAX),
 static const cyaml_schema_field_t rule_fields[] = {
     CYAML_FIELD_STRING_PTR("pattern", CYAML_FLAG_POINTER, struct raw_rule, pattern, 1, TOPIC_NAME_SIZE_MAX),
     CYAML_FIELD_ENUM_PTR("kind", CYAML_FLAG_POINTER | CYAML_FLAG_STRICT, struct raw_rule, kind, kind_names,
@@ -33,7 +37,8 @@ static const cyaml_schema_field_t defaults_fields[] = {
 
 static const cyaml_schema_value_t rule_value = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_rule, rule_fields)};
 
-#define TOPICS_FIELD(key, initial, min, max, live) CYAML_FIELD_UINT_PTR(#key, OPTIONAL, struct raw_topics, key),
+#define TOPICS_FIELD(key, initial, min, max, live)                                                                     \
+    CYAML_FIELD_STRING_PTR(#key, OPTIONAL, struct raw_topics, key, 0, NUMBER_SIZE_MAX),
 static const cyaml_schema_field_t topics_fields[] = {
     CYAML_FIELD_ENUM_PTR("auto_create", OPTIONAL | CYAML_FLAG_STRICT, struct raw_topics, auto_create, bool_names,
                          CYAML_ARRAY_LEN(bool_names)),
@@ -43,7 +48,8 @@ static const cyaml_schema_field_t topics_fields[] = {
 
 static const cyaml_schema_value_t url_value = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, 512)};
 
-#define BROKER_FIELD(key, initial, min, max, live) CYAML_FIELD_UINT_PTR(#key, OPTIONAL, struct raw_config, key),
+#define BROKER_FIELD(key, initial, min, max, live)                                                                     \
+    CYAML_FIELD_STRING_PTR(#key, OPTIONAL, struct raw_config, key, 0, NUMBER_SIZE_MAX),
 static const cyaml_schema_field_t config_fields[] = {
     CYAML_FIELD_SEQUENCE("listen", OPTIONAL, struct raw_config, listen, &url_value, 1, CONFIG_LISTEN_MAX),
     CYAML_FIELD_STRING_PTR("admin", OPTIONAL, struct raw_config, admin, 1, 512),
