@@ -12,7 +12,6 @@
 
 enum {
     RETRY_MS = 1000,       /* when an answer is missing: topics and directory are late by microseconds, if at all */
-    MEMORY_RETRY_MS = 20,  /* memory comes back as topics drop records */
     FINISH_MS = 1000,      /* to send what there is to a peer that is told the end */
     LINGER_MS = 100,       /* for the peer to read it before the socket closes over unread bytes */
     GONE_MS = 10000,       /* for topics to take what a peer sent before it left */
@@ -68,8 +67,7 @@ void connection_retry(struct connection *connection)
     if (connection->is_retry_armed)
         return;
     connection->is_retry_armed = true;
-    bool is_memory = (connection->paused & PAUSE_MEMORY) != 0;
-    connection_timer(connection, TIMER_RETRY, is_memory ? MEMORY_RETRY_MS : RETRY_MS, false);
+    connection_timer(connection, TIMER_RETRY, RETRY_MS, false);
 }
 
 void connection_name_set(struct connection *connection, struct view client)
@@ -237,7 +235,6 @@ static void connection_on_tick(struct connection *connection)
 static void connection_on_retry(struct connection *connection)
 {
     connection->is_retry_armed = false;
-    connection_resume(connection, PAUSE_MEMORY);
     orders_send(connection);
     publisher_retry(connection);
 }
@@ -250,6 +247,9 @@ static void connection_on_timer(struct connection *connection, enum connection_t
         return;
     case TIMER_GONE:
         connection->is_forced = true;
+        return;
+    case TIMER_MEMORY:
+        intake_on_memory(connection);
         return;
     case TIMER_PARTIAL:
         intake_on_partial(connection);

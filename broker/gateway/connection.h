@@ -56,7 +56,8 @@ enum connection_timer {
     TIMER_HELLO,     /* a session's HELLO is due */
     TIMER_REQUESTS,  /* some request's deadline */
     TIMER_PARTIAL,   /* the rest of a message is due */
-    TIMER_RETRY,     /* memory, or a topic or directory that did not answer */
+    TIMER_MEMORY,    /* a receive block may be had again */
+    TIMER_RETRY,     /* a topic or the directory did not answer, or there was no memory to send from */
     TIMER_LINGER,    /* the end of a finishing connection */
     TIMER_GONE,      /* the end of one whose peer has left */
 };

@@ -8,6 +8,8 @@
 enum {
     RECEIVES_PER_RUN = 4, /* reads of one turn: a busy peer saves thread switches, others wait for one turn at most */
     ROOM_MIN_PART = 4,    /* a block is read into while at least 1/4 of it is free */
+    STARVED_MS = 1000,
+    MEMORY_RETRY_MS = 20,
     TAIL_GROWTH = 4,      /* a long message is copied 1.3 times in all, and claims 4 times what it has sent */
 };
 
@@ -55,6 +57,25 @@ static bool intake_replace(struct connection *connection, size_t class_size)
     return true;
 }
 
+/* Memory comes back as topics drop records, so the peer waits; but a peer that is not read is not seen to leave either, so
+ * it does not wait for ever. */
+static void intake_starve(struct connection *connection)
+{
+    struct intake *intake = &connection->intake;
+    uint64_t now_ns = turn_now_ns(connection->turn);
+    if (intake->starved_ns == 0)
+        intake->starved_ns = now_ns;
+    bool is_hopeless = msg_is_none(intake->block) || now_ns - intake->starved_ns > STARVED_MS * NS_PER_MS;
+    if (is_hopeless) {
+        connection_refuse(connection, REFUSAL_MEMORY, WEIR_NO_MEMORY, "there is no memory to receive into");
+        return;
+    }
+    connection_pause(connection, PAUSE_MEMORY);
+    connection_timer(connection, TIMER_MEMORY, MEMORY_RETRY_MS, false);
+}
+
+void intake_on_memory(struct connection *connection) { connection_resume(connection, PAUSE_MEMORY); }
+
 /* Makes room to receive into; false: no memory, and the connection is paused for it. */
 static bool intake_room(struct connection *connection)
 {
@@ -72,9 +93,7 @@ static bool intake_room(struct connection *connection)
         return true;
     if (room > 0 && !msg_is_none(intake->block))
         return true;
-    gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
-    connection_pause(connection, PAUSE_MEMORY);
-    connection_retry(connection);
+    intake_starve(connection);
     return false;
 }
 
@@ -153,6 +172,7 @@ static bool intake_receive(struct connection *connection, bool is_now)
     struct intake *intake = &connection->intake;
     if (!intake_room(connection))
         return false;
+    intake->starved_ns = 0;
     size_t room = intake->capacity - intake->end, size = 0;
     if (is_now) {
         enum weir_error error = sp_pipe_receive_now(connection->pipe, intake->data + intake->end, room, &size);

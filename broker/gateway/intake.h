@@ -32,6 +32,7 @@ struct intake {
     uint32_t next_class;    /* what the next block should be chosen by */
     bool is_full;           /* the last read took all the room it had */
     bool is_partial_armed;
+    uint64_t starved_ns;    /* since when no block could be had; 0: not so */
     size_t needed;          /* bytes of the message at start, as far as is known */
     size_t body_max;        /* of one message; sessions raise it after HELLO */
 };
@@ -41,6 +42,9 @@ void intake_start(struct connection *connection);
 
 /* CONNECTION_RECEIVED: size bytes came. */
 void intake_received(struct connection *connection, size_t size);
+
+/* TIMER_MEMORY: tries again. */
+void intake_on_memory(struct connection *connection);
 
 /* TIMER_PARTIAL: cuts a peer that began a message and fell silent. */
 void intake_on_partial(struct connection *connection);

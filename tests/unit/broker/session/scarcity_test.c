@@ -1,0 +1,136 @@
+/* Every allocation of a connection may fail: under budgets from next to nothing upwards each failure is met somewhere, and
+ * each ends in a refusal or in the end of that connection, with nothing left behind. */
+#include "broker/session/session.h"
+#include "tests/unit/broker/session/client.h"
+
+static bool receive_soon(int fd, uint8_t *out, size_t size)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    return poll(&poll_fd, 1, 20) == 1 && recv(fd, out, size, 0) > 0;
+}
+
+static void send_anyway(int fd, const void *bytes, size_t size) { (void)!send(fd, bytes, size, MSG_NOSIGNAL); }
+
+static void message_anyway(int fd, const void *body, size_t size)
+{
+    uint8_t prefix[8];
+    sp_prefix_write(prefix, false, size);
+    send_anyway(fd, prefix, sizeof prefix);
+    send_anyway(fd, body, size);
+}
+
+/* Connects without insisting on an answer. */
+static int dial_anyway(const struct world *world, enum sp_protocol own)
+{
+    int fd = raw_connect(world);
+    uint8_t header[SP_HEADER_SIZE];
+    sp_header_write(header, own);
+    send_anyway(fd, header, sizeof header);
+    (void)receive_soon(fd, header, sizeof header);
+    return fd;
+}
+
+static void session_anyway(struct world *world)
+{
+    struct client client = {.fd = dial_anyway(world, SP_PAIR0)};
+    uint8_t body[4096];
+    struct value_writer writer;
+    struct frame frames[4] = {
+        {.op = FRAME_HELLO, .as.hello = {.version = 1, .credit = 100000, .message_max = 1 << 20}},
+        {.op = FRAME_SUBSCRIBE, .as.subscribe = {.sub = 1, .snapshot = true, .updates = true}},
+        {.op = FRAME_ALIAS, .as.alias = {.alias = 500, .topic = view_text("log/a")}},
+        {.op = FRAME_PUBLISH, .as.publish = {.has_alias = true, .alias = 500, .number = 1, .ack = ACK_FOLDED, .count = 3}},
+    };
+    frames[1].as.subscribe.pattern = view_text("#");
+    frames[3].as.publish.items = view_of("\xc0\1\xc0\2\xc0\3", 6);
+    for (int i = 0; i < 4; i++) {
+        value_writer_init(&writer, body, sizeof body);
+        frame_write(&writer, &frames[i]);
+        message_anyway(client.fd, body, writer.size);
+    }
+    for (int i = 0; i < 3; i++)
+        (void)receive_soon(client.fd, body, sizeof body);
+    close(client.fd);
+}
+
+static void request_anyway(struct world *world)
+{
+    static const char *const verbs[] = {"publish", "get", "list"};
+    int fd = dial_anyway(world, SP_REQ0);
+    uint8_t args[256], body[512];
+    size_t size = body_args(args, sizeof args, "topic", "map/a", "value", "v", "key", "k", "pattern", "#", NULL);
+    /* A get with a key, that is: every verb finds what it needs among these. */
+    for (uint32_t i = 0; i < 3; i++)
+        message_anyway(fd, body, body_request(body, sizeof body, i, verbs[i], view_of(args, size)));
+    for (int i = 0; i < 3; i++)
+        (void)receive_soon(fd, body, sizeof body);
+    close(fd);
+}
+
+static void push_anyway(struct world *world)
+{
+    int fd = dial_anyway(world, SP_PUSH0), sub = dial_anyway(world, SP_SUB0);
+    static uint8_t body[64 * 1024];
+    size_t size = 0;
+    for (int i = 0; i < 300; i++) {
+        char topic[128];
+        snprintf(topic, sizeof topic, "log/a-name-that-is-too-long-to-be-kept-inline-by-the-connection-that-publishes/%d", i % 20);
+        size += body_record(body + size, sizeof body - size, topic, NULL, "a value of some length");
+    }
+    message_anyway(fd, body, size);
+    (void)receive_soon(sub, body, sizeof body);
+    close(fd);
+    close(sub);
+}
+
+static void scarce_memory_costs_connections_and_nothing_else(void **state)
+{
+    (void)state;
+    struct world world;
+    world_start(&world, &session_ops, NULL);
+    struct budget *budget;
+    assert_int_equal(budget_create(NULL, "scarce", 0, &budget), WEIR_OK);
+    struct gateway *plentiful = world.gateway;
+    struct gateway_options options = {
+        .runtime = world.runtime, .directory = world.directory, .session = &session_ops, .budget = budget};
+    assert_int_equal(gateway_create(&options, &world.config, &world.gateway), WEIR_OK);
+    assert_int_equal(gateway_listen(world.gateway, "tcp://127.0.0.1:0", NULL), WEIR_OK);
+    uint16_t port = (uint16_t)atoi(strrchr(gateway_listener_url(world.gateway, 0), ':') + 1), plentiful_port = world.port;
+    world.port = port;
+    for (size_t bytes = 512; bytes < 300 * 1024; bytes += bytes / 4 + 64) {
+        budget_limit_set(budget, bytes);
+        session_anyway(&world);
+        request_anyway(&world);
+        push_anyway(&world);
+        WAIT_UNTIL(world_connections(&world) == 0);
+        struct budget_usage usage;
+        WAIT_UNTIL((budget_usage(budget, &usage), usage.blocks_used == 0));
+        struct gateway_status status;
+        gateway_status(world.gateway, &status);
+        assert_int_equal(status.records_in, status.records_accepted + status.records_refused);
+    }
+    assert_true(world_refusals(&world, REFUSAL_MEMORY) > 0);
+    (void)gateway_drain(world.gateway, 1000);
+    struct gateway *scarce = world.gateway;
+    world.gateway = plentiful;
+    world.port = plentiful_port;
+    int fd = raw_dial(&world, SP_PUSH0); /* the other gateway never noticed */
+    close(fd);
+    (void)gateway_drain(world.gateway, 1000);
+    runtime_stop(world.runtime);
+    gateway_destroy(&scarce);
+    gateway_destroy(&world.gateway);
+    directory_destroy(&world.directory);
+    runtime_destroy(&world.runtime);
+    assert_int_equal(arena_leaks_report(world.arena, world_on_leak, NULL), 0);
+    budget_destroy(&budget);
+    arena_destroy(&world.arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(scarce_memory_costs_connections_and_nothing_else),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
