@@ -6,6 +6,28 @@
 #include "broker/admin/commands.h"
 #include "clients/wire/name.h"
 
+struct search {
+    const char *name;
+    weir_actor actor;
+};
+
+static bool search_row(const struct supervision_row *row, void *context)
+{
+    struct search *search = context;
+    if (strcmp(row->name, search->name) != 0)
+        return true;
+    search->actor = row->actor;
+    return false;
+}
+
+/* Children that joined by themselves (topics, connections) are known by the names that the tree shows. */
+static enum weir_error restart_shown(struct supervision *supervision, const char *name)
+{
+    struct search search = {.name = name};
+    supervision_each(supervision, search_row, &search);
+    return actor_is_none(search.actor) ? WEIR_NOT_FOUND : supervisor_restart(supervision, search.actor);
+}
+
 enum weir_error steer_restart(struct admin_context *context, struct view args, struct answer *answer)
 {
     char name[TOPIC_NAME_SIZE_MAX + 16];
@@ -14,9 +36,11 @@ enum weir_error steer_restart(struct admin_context *context, struct view args, s
         return admin_refuse(context, WEIR_BAD_REQUEST, "restart needs the name of an actor, as weir admin tree shows it");
     error = supervisor_restart_named(context->admin->options.supervision, name);
     if (error == WEIR_NOT_FOUND)
+        error = restart_shown(context->admin->options.supervision, name);
+    if (error == WEIR_NOT_FOUND)
         return admin_refuse(context, error, "there is no actor '%s'; weir admin tree lists them", name);
     if (error == WEIR_FORBIDDEN)
-        return admin_refuse(context, error, "'%s' runs and keeps state of its own: only a failed one is restarted", name);
+        return admin_refuse(context, error, "'%s' runs and has state that a restart would lose: only a failed one is restarted", name);
     if (error != WEIR_OK)
         return admin_refuse(context, error, "'%s': %s", name, weir_error_text(error));
     log_info("admin.restart", "actor=\"%s\"", name);

@@ -179,8 +179,10 @@ static enum weir_error start_tree(struct boot *boot)
                                        .strategy = SUPERVISOR_ONE_FOR_ONE,
                                        .intensity = SUPERVISOR_INTENSITY_UNLIMITED,
                                        .period_ms = 10000,
-                                       .backoff_min_ms = 10,
-                                       .backoff_max_ms = 5000,
+                                       /* Three failures put a record into quarantine, so what comes again and again is
+                                        * other records, each with a right to its tries. */
+                                       .backoff_min_ms = 1,
+                                       .backoff_max_ms = 50,
                                        .backoff_jitter_percent = 20,
                                        .dynamic_max = (uint32_t)boot->config.topics.max + 2,
                                        .adopt = {true, RESTART_PERMANENT, SHUTDOWN_DEFAULT}};

@@ -1,12 +1,11 @@
-/* `weir admin`: one request to the admin socket, a cooked nng REQ0 socket on this side. Main thread. */
+/* `weir admin`: one request to the admin socket. Main thread. */
 #include <getopt.h>
-#include <nng/nng.h>
-#include <nng/protocol/reqrep0/req.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "actors/base/limits.h"
 #include "broker/main/config.h"
+#include "clients/cli/ask.h"
 #include "clients/cli/cli.h"
 #include "clients/wire/request.h"
 
@@ -39,6 +38,9 @@ static const char help[] =
     "\n" CLI_EXIT_HELP;
 
 static const struct option options[] = {CLI_OPTIONS, {NULL, 0, NULL, 0}};
+
+/* For figures beside a measurement, which can do without them. */
+enum { ADMIN_NUMBER_MS = 1000 };
 
 /* What each command takes. action: a second word of the command; arguments: their names, the
  * first `needed` of which must be given. */
@@ -122,39 +124,20 @@ static int answer_print(const struct cli *cli, const char *command, struct view 
     return CLI_OK;
 }
 
-/* One request and its answer, which the caller frees with nng_free. An nng error. */
-static int exchange(const char *url, uint64_t timeout_ms, const uint8_t *request, size_t size, void **answer,
-                    size_t *answer_size)
+static int admin_ask(const struct cli *cli, const struct command *command, struct view request)
 {
-    nng_socket socket;
-    int error = nng_req0_open(&socket);
-    if (error != 0)
-        return error;
-    nng_socket_set_ms(socket, NNG_OPT_SENDTIMEO, (nng_duration)timeout_ms);
-    nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, (nng_duration)timeout_ms);
-    nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, MESSAGE_SIZE_MAX);
-    error = nng_dial(socket, url, NULL, 0);
-    if (error == 0)
-        error = nng_send(socket, (void *)(uintptr_t)request, size, 0);
-    if (error == 0)
-        error = nng_recv(socket, answer, answer_size, NNG_FLAG_ALLOC);
-    nng_close(socket);
-    return error;
-}
-
-static int ask(const struct cli *cli, const struct command *command, const uint8_t *request, size_t size)
-{
-    void *answer = NULL;
+    uint8_t *answer = NULL;
     size_t answer_size = 0;
-    int error = exchange(cli->url, cli->timeout_ms, request, size, &answer, &answer_size);
-    if (error == NNG_ETIMEDOUT)
+    const char *reason = "";
+    enum weir_error error = ask(cli->url, cli->timeout_ms, request, &answer, &answer_size, &reason);
+    if (error == WEIR_TIMEOUT)
         return cli_fail(cli, CLI_TIMEOUT, "no answer from %s in time", cli->url);
-    if (error != 0)
+    if (error != WEIR_OK)
         return cli_fail(cli, CLI_CONNECT,
                         "cannot reach the admin socket %s: %s; is a broker running there, started by the same user?",
-                        cli->url, nng_strerror(error));
+                        cli->url, reason);
     int code = answer_print(cli, command->name, view_of(answer, answer_size));
-    nng_free(answer, answer_size);
+    free(answer);
     return code;
 }
 
@@ -168,17 +151,17 @@ const char *cli_admin_url(const struct cli *cli)
 
 bool cli_admin_number(const char *url, const char *key, uint64_t *out)
 {
-    uint8_t request[64];
-    void *answer = NULL;
+    uint8_t request[64], *answer = NULL;
     size_t answer_size = 0;
     struct reply reply;
+    const char *reason = "";
     char *words[] = {(char[]){"status"}};
     size_t size = request_make(&commands[0], 1, words, request, sizeof request);
-    if (exchange(url, 1000, request, size, &answer, &answer_size) != 0)
+    if (ask(url, ADMIN_NUMBER_MS, view_of(request, size), &answer, &answer_size, &reason) != WEIR_OK)
         return false;
     bool is_found = reply_read(view_of(answer, answer_size), 64, &reply) == WEIR_OK && reply.ok &&
                     args_find_uint(reply.result, key, out) == WEIR_OK;
-    nng_free(answer, answer_size);
+    free(answer);
     return is_found;
 }
 
@@ -211,5 +194,5 @@ int admin_main(int argc, char **argv)
     size_t size = request_make(command, count, words, request, sizeof request);
     if (size == 0)
         return cli_fail(&cli, CLI_USAGE, "the arguments are too long");
-    return ask(&cli, command, request, size);
+    return admin_ask(&cli, command, view_of(request, size));
 }

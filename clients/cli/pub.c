@@ -45,6 +45,7 @@ struct publishing {
     uint64_t line, started_ns, shown_ns;
     bool shows_progress;
     atomic_bool has_complained; /* set by the client's thread; only the first refusal is printed */
+    char reason[256];           /* of a single record's refusal: the client's thread, before weir_publish_wait returns */
 };
 
 static int arguments_read(struct publishing *p, int argc, char **argv)
@@ -83,6 +84,8 @@ static void on_outcome(struct weir *client, uint64_t number, uint32_t count, enu
 {
     struct publishing *p = context;
     (void)client, (void)epoch, (void)seq;
+    if (outcome != WEIR_OK && !p->from_stdin && !p->records)
+        snprintf(p->reason, sizeof p->reason, "%s", reason);
     if (outcome == WEIR_OK || (!p->from_stdin && !p->records) || atomic_exchange(&p->has_complained, true))
         return;
     cli_fail(&p->cli, 0, "record %llu (%u in this answer): %s (%s); further ones are only counted",
@@ -140,6 +143,8 @@ static int publish_one(struct publishing *p, const char *topic, const char *text
     else
         error = weir_publish_wait(p->client, &record, p->cli.timeout_ms, &seq);
     free(owned);
+    if (error != WEIR_OK && p->reason[0] != '\0')
+        return cli_fail(&p->cli, cli_code(error), "topic '%s': %s (%s)", topic, p->reason, weir_error_code(error));
     if (error != WEIR_OK)
         return publish_refused(p, topic, error);
     if (p->cli.json)

@@ -102,8 +102,17 @@ struct outcome {
     const char *reason;
 };
 
+/* The callback comes first, so that who waits for the outcome finds what it left. */
 static void outcome_tell(struct weir *client, const struct outcome *outcome)
 {
+    if (client->options.on_outcome != NULL) {
+        client->publisher.is_telling = true;
+        pthread_mutex_unlock(&client->lock);
+        client->options.on_outcome(client, outcome->number, outcome->count, outcome->error, outcome->epoch,
+                                   outcome->seq, outcome->reason, client->options.context);
+        pthread_mutex_lock(&client->lock);
+        client->publisher.is_telling = false;
+    }
     for (struct publish_waiter *w = client->publisher.waiters; w != NULL; w = w->next) {
         if (w->is_done || w->number < outcome->number || w->number - outcome->number >= outcome->count)
             continue;
@@ -112,15 +121,6 @@ static void outcome_tell(struct weir *client, const struct outcome *outcome)
         w->seq.epoch = outcome->epoch;
         w->seq.seq = outcome->seq == 0 ? 0 : outcome->seq + (w->number - outcome->number);
     }
-    pthread_cond_broadcast(&client->changed);
-    if (client->options.on_outcome == NULL)
-        return;
-    client->publisher.is_telling = true;
-    pthread_mutex_unlock(&client->lock);
-    client->options.on_outcome(client, outcome->number, outcome->count, outcome->error, outcome->epoch, outcome->seq,
-                               outcome->reason, client->options.context);
-    pthread_mutex_lock(&client->lock);
-    client->publisher.is_telling = false;
     pthread_cond_broadcast(&client->changed);
 }
 

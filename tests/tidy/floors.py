@@ -19,8 +19,8 @@ FLOORS = {
     "broker/session":   (5, ("below", "actors", "clients/wire", "clients/sp"), ()),
     "broker/admin":     (6, ("below", "actors", "clients/wire", "clients/sp"), ("nng",)),
     "broker/main":      (7, ("below", "actors", "clients/wire", "clients/sp"), ("nng", "cyaml", "systemd")),
-    # One binary: the verb `serve` calls broker/main, `admin` dials a cooked nng socket.
-    "clients/cli":      (8, ("below", "actors/base", "broker/main"), ("nng", "jansson")),
+    # One binary: the verb `serve` calls broker/main.
+    "clients/cli":      (8, ("below", "actors/base", "broker/main"), ("jansson",)),
 }
 
 # Headers of libraries, by the library's name in the table.
