@@ -74,7 +74,7 @@ WEIR_MUST_USE enum weir_error timer_start(struct runtime *runtime, weir_actor to
                                           uint64_t word, weir_timer *out);
 
 /* After this no message of that timer is handled any more, even one that is waiting. A timer that is over: fine. */
-void timer_cancel(struct runtime *runtime, weir_timer timer);
+void timer_cancel(struct runtime *runtime, weir_timer handle);
 
 /* --------------------------------------------------------------------------------- blocking tasks */
 

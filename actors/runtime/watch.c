@@ -17,7 +17,7 @@
 /* While all workers are parked at a look: messages come one by one, and few looks find any of them running. */
 #define WATCH_INTERVAL_RESTING_NS (5 * NS_PER_MS)
 /* So many such looks without a worker that woke in between: the watcher rests, too. */
-#define QUIET_LOOKS_MAX 20
+#define QUIET_LOOKS_MAX 3
 /* A single worker has nobody to be helped by: only reports depend on it. */
 #define WATCH_INTERVAL_ALONE_NS (10 * NS_PER_MS)
 

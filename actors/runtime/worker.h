@@ -61,7 +61,7 @@ struct worker *worker_enter(struct worker *worker);
 void worker_init(struct worker *worker, struct runtime *runtime, unsigned index);
 void worker_fini(struct worker *worker);
 /* Thread function: runs turns until the runtime is closed. */
-void *worker_main(void *worker);
+void *worker_main(void *argument);
 /* Runs one turn if there is one to run here; for runtime_stop before any start. */
 bool worker_run_one(struct worker *worker);
 /* Puts an actor at the end of this worker's queue; may wake another one to share the work. */

@@ -113,7 +113,7 @@ void supervision_destroy(struct supervision **supervision);
  * of its configured children when parent has not started yet (so a program can build the tree before runtime_start
  * and knows each handle at once; such children start as workers get to them), else as a dynamic one.
  * WEIR_NO_MEMORY, WEIR_FULL, WEIR_STALE (parent), WEIR_EXISTS (root), WEIR_CLOSED, WEIR_BAD_REQUEST (config). */
-WEIR_MUST_USE enum weir_error supervisor_spawn(struct supervision *supervision, weir_actor parent,
+WEIR_MUST_USE enum weir_error supervisor_spawn(struct supervision *tree, weir_actor parent,
                                                const struct supervisor_config *config, weir_actor *out);
 
 /* Control message to whoever asked for a child: it is ready or has failed to start.
@@ -124,40 +124,40 @@ WEIR_MUST_USE enum weir_error supervisor_spawn(struct supervision *supervision, 
  * SUPERVISOR_STARTED once. A dynamic child that has ended for good is forgotten.
  * WEIR_STALE (no such supervisor), WEIR_CLOSED (it is stopping), WEIR_BUSY (it is restarting its group), WEIR_FULL
  * (dynamic_max, children_max), WEIR_NO_MEMORY, WEIR_TOO_BIG (args), WEIR_BAD_REQUEST. */
-WEIR_MUST_USE enum weir_error supervisor_child_start(struct supervision *supervision, weir_actor supervisor,
+WEIR_MUST_USE enum weir_error supervisor_child_start(struct supervision *tree, weir_actor supervisor,
                                                      const struct child_spec *spec, weir_actor notify, uint64_t word,
                                                      weir_actor *out);
 
 /* Begins to stop a child by its shutdown time; it is not restarted. A dynamic one is then forgotten, a configured
  * one stays known and can be restarted. Use actor_monitor to hear of the end. WEIR_STALE, WEIR_NOT_FOUND (nobody's
  * child). */
-WEIR_MUST_USE enum weir_error supervisor_child_stop(struct supervision *supervision, weir_actor child);
+WEIR_MUST_USE enum weir_error supervisor_child_stop(struct supervision *tree, weir_actor child);
 
 /* For `restart ACTOR`: a running child is stopped and spawned afresh, one that backs off is restarted now.
  * Does not count against the intensity. WEIR_STALE, WEIR_NOT_FOUND, WEIR_FORBIDDEN (running and adopted: it could
  * not be spawned), WEIR_BUSY (starting), WEIR_CLOSED (its supervisor is stopping). */
-WEIR_MUST_USE enum weir_error supervisor_restart(struct supervision *supervision, weir_actor child);
+WEIR_MUST_USE enum weir_error supervisor_restart(struct supervision *tree, weir_actor child);
 /* The same by name, which also finds children that are down. */
-WEIR_MUST_USE enum weir_error supervisor_restart_named(struct supervision *supervision, const char *name);
+WEIR_MUST_USE enum weir_error supervisor_restart_named(struct supervision *tree, const char *name);
 
 /* Forgets a configured child that is down, by name, for good. WEIR_STALE, WEIR_NOT_FOUND, WEIR_BUSY (not down). */
-WEIR_MUST_USE enum weir_error supervisor_child_delete(struct supervision *supervision, weir_actor supervisor,
+WEIR_MUST_USE enum weir_error supervisor_child_delete(struct supervision *tree, weir_actor supervisor,
                                                       const char *name);
 
 /* The first child of that name in tree order, none when it is down at present. WEIR_NOT_FOUND. */
-WEIR_MUST_USE enum weir_error supervision_find(struct supervision *supervision, const char *name, weir_actor *out);
+WEIR_MUST_USE enum weir_error supervision_find(struct supervision *tree, const char *name, weir_actor *out);
 
 /* ---------------------------------------------------------------------------------- the whole tree */
 
 /* Begins the orderly stop of everything, in reverse order, and returns. */
-void supervision_shutdown(struct supervision *supervision);
+void supervision_shutdown(struct supervision *tree);
 /* Blocks until the root has ended, at most timeout_ms: WEIR_TIMEOUT, after which runtime_stop ends what is left. Not
  * in a turn, not in a simulated runtime. */
-WEIR_MUST_USE enum weir_error supervision_wait(struct supervision *supervision, uint64_t timeout_ms);
+WEIR_MUST_USE enum weir_error supervision_wait(struct supervision *tree, uint64_t timeout_ms);
 /* Blocks until every configured child of the root is ready; WEIR_TIMEOUT, or the cause with which the root ended. */
-WEIR_MUST_USE enum weir_error supervision_wait_ready(struct supervision *supervision, uint64_t timeout_ms);
-bool supervision_is_ready(struct supervision *supervision);
-bool supervision_is_down(struct supervision *supervision);
+WEIR_MUST_USE enum weir_error supervision_wait_ready(struct supervision *tree, uint64_t timeout_ms);
+bool supervision_is_ready(struct supervision *tree);
+bool supervision_is_down(struct supervision *tree);
 
 /* --------------------------------------------------------------------------------- for operators */
 
@@ -180,7 +180,7 @@ struct supervision_row {
 /* Calls each for every child, depth first and in start order, beginning with the root; stops when it returns false.
  * The lock is released between rows, so the callback may do as it likes; what comes and goes meanwhile may be
  * missed. */
-void supervision_each(struct supervision *supervision, bool (*each)(const struct supervision_row *row, void *context),
+void supervision_each(struct supervision *tree, bool (*each)(const struct supervision_row *row, void *context),
                       void *context);
 
 struct supervision_death {
@@ -191,13 +191,13 @@ struct supervision_death {
 };
 
 /* Copies the newest deaths of a child, newest first, at most SUPERVISOR_DEATHS_KEPT; returns how many. */
-size_t supervision_deaths(struct supervision *supervision, weir_actor child, struct supervision_death *out, size_t max);
+size_t supervision_deaths(struct supervision *tree, weir_actor child, struct supervision_death *out, size_t max);
 
 struct supervision_totals {
     size_t supervisors, children; /* children: supervisors included */
     uint64_t restarts, escalations, given_up, killed, adopted, refused;
 };
-void supervision_totals(struct supervision *supervision, struct supervision_totals *out);
+void supervision_totals(struct supervision *tree, struct supervision_totals *out);
 
 /* Every transition of a child or a supervisor passes here, if set, under the tree's lock: for traces and for
  * checking that the tables are obeyed. The callback calls nothing of this header. Set before the first spawn. */
@@ -206,7 +206,7 @@ struct supervision_transition {
     const char *name, *from, *event, *to;
     weir_actor actor, supervisor;
 };
-void supervision_trace(struct supervision *supervision,
+void supervision_trace(struct supervision *tree,
                        void (*on_transition)(const struct supervision_transition *transition, void *context),
                        void *context);
 

@@ -30,7 +30,7 @@ struct directory_config {
 WEIR_MUST_USE enum weir_error directory_create(struct runtime *runtime, weir_actor supervisor, struct budget *budget,
                                                const struct directory_config *config, struct directory **out);
 /* After the runtime has stopped. */
-void directory_destroy(struct directory **directory);
+void directory_destroy(struct directory **pointer);
 weir_actor directory_actor(struct directory *directory);
 /* New rules for topics created from now on (SIGHUP). Any thread. */
 WEIR_MUST_USE enum weir_error directory_rules_set(struct directory *directory, const struct directory_config *config);

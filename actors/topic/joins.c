@@ -17,7 +17,7 @@ void join_leave(struct topic *topic, struct feed *feed)
 {
     if (feed->join < 0)
         return;
-    int index = feed->join;
+    unsigned index = (unsigned)feed->join;
     feed->join = -1;
     INVARIANT(topic->joins[index] != NULL && topic->joins[index]->refs > 0);
     if (--topic->joins[index]->refs == 0)

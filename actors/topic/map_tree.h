@@ -26,7 +26,7 @@ struct map_segment *map_segment_at(struct arena *arena, weir_msg block);
 struct leaf *map_leaf_at(struct arena *arena, weir_msg block);
 
 /* The leaf that a hash leads to. */
-weir_msg map_leaf_find(struct arena *arena, weir_msg root, uint64_t hash);
+weir_msg map_leaf_find(struct arena *arena, weir_msg block, uint64_t hash);
 
 /* Makes the way to a hash the fold's own: *out is a leaf that may be written. Creates the tree when there is none.
  * WEIR_NO_MEMORY; the tree's contents are the same in any case. */
@@ -37,7 +37,7 @@ WEIR_MUST_USE enum weir_error map_leaf_own(struct fold *fold, uint64_t hash, str
 WEIR_MUST_USE enum weir_error map_leaf_widen(struct fold *fold, uint64_t hash);
 
 /* Gives back one share of a root, and with the last all below it. */
-void map_root_release(struct arena *arena, weir_msg root);
+void map_root_release(struct arena *arena, weir_msg block);
 
 uint64_t map_hash(struct view text, uint64_t seed);
 

@@ -39,6 +39,7 @@ static enum weir_error topic_start(struct turn *turn, void *state, const void *a
                             .blocked_slot = FEED_NONE};
     topic->shared = arena_data(topic->arena, topic->shared_block);
     fold_init(&topic->fold, &topic->rule, topic->arena, topic->budget, args->seed);
+    INVARIANT(topic->fold.ops != NULL);
     ring_init(&topic->ring, topic->arena, topic->budget, topic->rule.retain_count_max, topic->rule.retain_bytes_max,
               topic->fold.ops->alone_size);
     feeds_init(&topic->feeds);

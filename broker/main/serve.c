@@ -118,7 +118,7 @@ static enum weir_error option_apply(struct config *config, int option, struct ap
         return config_topic_add(config, applying->rule_position++, optarg, error);
     case OPTION_ADMIN:
         free(config->admin);
-        config->admin = strdup(optarg);
+        config->admin = optarg != NULL ? strdup(optarg) : NULL;
         return config->admin == NULL ? WEIR_NO_MEMORY : WEIR_OK;
     case OPTION_WORKERS:
         return number_parse("--workers", optarg, 64, &config->broker.workers, error);
