@@ -5,7 +5,7 @@
 #include "actors/base/assert.h"
 #include "actors/topic/state.h"
 
-static void join_end(struct topic *topic, int index)
+static void join_end(struct topic *topic, unsigned index)
 {
     topic->fold.ops->release(&topic->fold, &topic->joins[index]->snapshot);
     arena_drop(topic->arena, topic->join_blocks[index]);

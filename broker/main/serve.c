@@ -106,29 +106,29 @@ struct applying {
     bool has_listen;
 };
 
-static enum weir_error option_apply(struct config *config, int option, struct applying *applying, char *error)
+static enum weir_error option_apply(struct config *config, int option, const char *value, struct applying *applying, char *error)
 {
     switch (option) {
     case 'l':
         if (!applying->has_listen)
             listen_forget(config);
         applying->has_listen = true;
-        return config_listen_add(config, optarg, error);
+        return config_listen_add(config, value, error);
     case 't':
-        return config_topic_add(config, applying->rule_position++, optarg, error);
+        return config_topic_add(config, applying->rule_position++, value, error);
     case OPTION_ADMIN:
         free(config->admin);
-        config->admin = optarg != NULL ? strdup(optarg) : NULL;
+        config->admin = strdup(value);
         return config->admin == NULL ? WEIR_NO_MEMORY : WEIR_OK;
     case OPTION_WORKERS:
-        return number_parse("--workers", optarg, 64, &config->broker.workers, error);
+        return number_parse("--workers", value, 64, &config->broker.workers, error);
     case OPTION_INSECURE:
         config->insecure = true;
         return WEIR_OK;
     case OPTION_LOG_LEVEL:
-        if (log_level_find(optarg, &config->log_level) == WEIR_OK)
+        if (log_level_find(value, &config->log_level) == WEIR_OK)
             return WEIR_OK;
-        snprintf(error, CONFIG_ERROR_SIZE, "--log-level: '%.100s' is none of debug, info, warning, error, off", optarg);
+        snprintf(error, CONFIG_ERROR_SIZE, "--log-level: '%.100s' is none of debug, info, warning, error, off", value);
         return WEIR_BAD_REQUEST;
     default:
         return WEIR_OK;
@@ -149,7 +149,7 @@ static enum weir_error config_make(struct config *config, char error[CONFIG_ERRO
     optind = 1;
     while (result == WEIR_OK &&
            (option = getopt_long(options->argc, options->argv, short_options, long_options, NULL)) != -1)
-        result = option_apply(config, option, &applying, error);
+        result = option_apply(config, option, optarg != NULL ? optarg : "", &applying, error);
     if (result == WEIR_OK && config->listen_count == 0)
         result = config_listen_add(config, "tcp://127.0.0.1:7450", error);
     if (result == WEIR_OK && config->admin == NULL) {
