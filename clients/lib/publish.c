@@ -11,7 +11,7 @@
 #include "clients/wire/utf8.h"
 
 enum {
-    BATCH_SIZE_MAX = 64 * 1024,     /* a frame beyond this gains nothing and delays what comes behind it */
+    BATCH_SIZE_MAX = 16 * 1024,     /* beyond this a frame gains nothing, and the broker copies more cut ones */
     BATCH_COUNT_MAX = 4096,
     UNACKED_MAX = 65536,            /* frames with outcomes to come; beyond it publishing waits */
     HEAD_MAX = 24,                  /* of a PUBLISH frame, without the topic's text */
