@@ -3,21 +3,25 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-set(libweir_sources)
-foreach(folder actors/base clients/wire clients/sp clients/lib)
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*.c)
-  list(APPEND libweir_sources ${sources})
+set(libweir_objects)
+foreach(folder actors_base clients_wire clients_sp clients_lib)
+  list(APPEND libweir_objects $<TARGET_OBJECTS:${folder}>)
 endforeach()
 
-foreach(kind static shared)
-  string(TOUPPER ${kind} upper)
-  add_library(libweir_${kind} ${upper} EXCLUDE_FROM_ALL ${libweir_sources})
-  target_link_libraries(libweir_${kind} PRIVATE weir_options nng::nng PkgConfig::MSGPACK PkgConfig::JANSSON)
-  set_target_properties(libweir_${kind} PROPERTIES OUTPUT_NAME weir VERSION ${PROJECT_VERSION}
-                        SOVERSION ${PROJECT_VERSION_MAJOR} EXPORT_NAME ${kind}
-                        ARCHIVE_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib
-                        LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
-endforeach()
+# The static library is one object in which everything that is not public is local: no name of ours can meet a user's.
+set(libweir_object ${CMAKE_BINARY_DIR}/lib/libweir.o)
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
+add_custom_command(OUTPUT ${libweir_object}
+  COMMAND ${CMAKE_C_COMPILER} -r -nostdlib -o ${libweir_object} ${libweir_objects}
+  COMMAND ${CMAKE_OBJCOPY} --localize-hidden ${libweir_object}
+  DEPENDS ${libweir_objects} COMMAND_EXPAND_LISTS VERBATIM)
+add_library(libweir_static STATIC EXCLUDE_FROM_ALL ${libweir_object})
+set_source_files_properties(${libweir_object} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
+add_library(libweir_shared SHARED EXCLUDE_FROM_ALL ${libweir_objects})
+target_link_libraries(libweir_shared PRIVATE weir_options nng::nng PkgConfig::MSGPACK PkgConfig::JANSSON)
+set_target_properties(libweir_static libweir_shared PROPERTIES
+  LINKER_LANGUAGE C OUTPUT_NAME weir VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
+  ARCHIVE_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
 if(NOT WEIR_FUZZ)
   set_target_properties(libweir_static libweir_shared PROPERTIES EXCLUDE_FROM_ALL OFF)
 endif()
@@ -33,4 +37,11 @@ if(NOT WEIR_FUZZ)
   install(FILES ${CMAKE_BINARY_DIR}/weir.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
   install(FILES ${CMAKE_BINARY_DIR}/weir-config.cmake ${CMAKE_BINARY_DIR}/weir-config-version.cmake
           DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/weir)
+endif()
+
+# Uses what is installed as others would; not where the compiler's own additions would have to be linked as well.
+if(NOT WEIR_FUZZ AND NOT WEIR_SANITIZE)
+  enable_testing()
+  add_test(NAME install/libweir COMMAND ${CMAKE_SOURCE_DIR}/tests/tidy/install_test.sh ${CMAKE_BINARY_DIR})
+  set_tests_properties(install/libweir PROPERTIES TIMEOUT 300 LABELS install)
 endif()
