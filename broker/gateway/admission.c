@@ -113,8 +113,7 @@ static void reservation_end(struct gateway *gateway, const char *address)
 {
     pthread_mutex_lock(&gateway->lock);
     gateway->reserved--;
-    if (address != NULL)
-        admission_release(gateway, address);
+    admission_release(gateway, address);
     pthread_cond_broadcast(&gateway->changed);
     pthread_mutex_unlock(&gateway->lock);
 }
@@ -124,10 +123,8 @@ static void on_ready(void *owner, struct sp_pipe *pipe)
     struct gateway *gateway = owner;
     MAGIC_CHECK(gateway, GATEWAY_MAGIC);
     enum weir_error error = roster_open(gateway, pipe);
-    if (error == WEIR_OK) {
-        reservation_end(gateway, NULL); /* the connection counts the address from now on */
+    if (error == WEIR_OK)
         return;
-    }
     char address[CONNECTION_PEER_MAX];
     address_cut(address, sp_pipe_address(pipe));
     enum refusal refusal = error == WEIR_PROTOCOL ? REFUSAL_PROTOCOL_UNSERVED : REFUSAL_MEMORY;

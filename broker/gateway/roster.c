@@ -76,9 +76,10 @@ no_state:
     return error;
 }
 
-/* Under the lock. */
+/* What on_accept reserved becomes a connection. Under the lock. */
 static void roster_add(struct gateway *gateway, struct connection *connection)
 {
+    gateway->reserved--;
     connection->previous = gateway->last;
     if (gateway->last != NULL)
         gateway->last->next = connection;
@@ -145,7 +146,8 @@ enum weir_error roster_open(struct gateway *gateway, struct sp_pipe *pipe)
     if (error == WEIR_OK)
         return WEIR_OK;
     pthread_mutex_lock(&gateway->lock);
-    roster_unlink(gateway, connection); /* the caller gives the address back, with the pipe that is still its own */
+    roster_unlink(gateway, connection);
+    gateway->reserved++; /* the caller gives it back, and the address, with the pipe that is still its own */
     pthread_mutex_unlock(&gateway->lock);
     connection->pipe = NULL;
     connection_free(&connection);

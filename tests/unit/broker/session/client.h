@@ -124,6 +124,18 @@ static inline void client_subscribe(struct client *client, uint32_t sub, const c
     client_send(client, &frame);
 }
 
+/* SUBSCRIBED, and BEGIN of one feed, which have no order. */
+static inline void client_expect_begun(struct client *client)
+{
+    bool is_begun = false, is_subscribed = false;
+    while (!is_begun || !is_subscribed) {
+        struct frame frame;
+        assert_true(client_receive(client, &frame));
+        is_begun = is_begun || frame.op == FRAME_BEGIN;
+        is_subscribed = is_subscribed || frame.op == FRAME_SUBSCRIBED;
+    }
+}
+
 /* CLOSE with that code, then the end. */
 static inline void client_expect_close(struct client *client, const char *code)
 {
