@@ -1,5 +1,5 @@
-/* Who may connect: the bounds on connections in all and per address, counted before the peer has said a byte, and the log
- * lines about those refused. The three handlers run on nng's threads; the rest on any. */
+/* Who may connect: the bounds on connections in all and per address, counted before the peer has said a byte, and the
+ * log lines about those refused. The three handlers run on nng's threads; the rest on any. */
 #include <stdlib.h>
 
 #include "actors/base/assert.h"
@@ -16,8 +16,8 @@ void gateway_count(struct gateway *gateway, enum refusal refusal, uint64_t n)
     atomic_fetch_add_explicit(&gateway->refusals[refusal], n, memory_order_relaxed);
 }
 
-void gateway_log(struct gateway *gateway, const char *event, const char *address, const char *peer, enum refusal refusal,
-                 const char *reason)
+void gateway_log(struct gateway *gateway, const char *event, const char *address, const char *peer,
+                 enum refusal refusal, const char *reason)
 {
     uint64_t hash = address_hash(address), suppressed = 0, now_ns = clock_now_ns();
     pthread_mutex_lock(&gateway->lock);
@@ -32,8 +32,7 @@ void gateway_log(struct gateway *gateway, const char *event, const char *address
     char quoted_peer[ADDRESS_TEXT_MAX], quoted_reason[ADDRESS_TEXT_MAX];
     log_warning(event, "peer=%s refusal=%s reason=%s suppressed=%llu",
                 log_quote(quoted_peer, sizeof quoted_peer, peer, strlen(peer)), refusal_name(refusal),
-                log_quote(quoted_reason, sizeof quoted_reason, reason, strlen(reason)),
-                (unsigned long long)suppressed);
+                log_quote(quoted_reason, sizeof quoted_reason, reason, strlen(reason)), (unsigned long long)suppressed);
 }
 
 /* ---------------------------------------------------------------------------------------- addresses */

@@ -1,5 +1,5 @@
-/* The actor of a connection: what its messages mean, its pauses, and its end. Its turns run on whichever worker has it; the
- * three handlers at the end run on nng's threads and only send it messages. */
+/* The actor of a connection: what its messages mean, its pauses, and its end. Its turns run on whichever worker has it;
+ * the three handlers at the end run on nng's threads and only send it messages. */
 #include "broker/gateway/connection.h"
 
 #include <stdio.h>
@@ -11,10 +11,10 @@
 #include "broker/gateway/roster.h"
 
 enum {
-    RETRY_MS = 1000,       /* when an answer is missing: topics and directory are late by microseconds, if at all */
-    FINISH_MS = 1000,      /* to send what there is to a peer that is told the end */
-    LINGER_MS = 100,       /* for the peer to read it before the socket closes over unread bytes */
-    GONE_MS = 10000,       /* for topics to take what a peer sent before it left */
+    RETRY_MS = 1000,  /* when an answer is missing: topics and directory are late by microseconds, if at all */
+    FINISH_MS = 1000, /* to send what there is to a peer that is told the end */
+    LINGER_MS = 100,  /* for the peer to read it before the socket closes over unread bytes */
+    GONE_MS = 10000,  /* for topics to take what a peer sent before it left */
 };
 
 struct connection_actor {
@@ -23,10 +23,7 @@ struct connection_actor {
 
 /* ------------------------------------------------------------------------------------------ small things */
 
-void connection_pause(struct connection *connection, enum pause reason)
-{
-    connection->paused |= reason;
-}
+void connection_pause(struct connection *connection, enum pause reason) { connection->paused |= reason; }
 
 void connection_resume(struct connection *connection, enum pause reason)
 {
@@ -242,24 +239,12 @@ static void connection_on_retry(struct connection *connection)
 static void connection_on_timer(struct connection *connection, enum connection_timer timer)
 {
     switch (timer) {
-    case TIMER_LINGER:
-        connection_hang_up(connection);
-        return;
-    case TIMER_GONE:
-        connection->is_forced = true;
-        return;
-    case TIMER_MEMORY:
-        intake_on_memory(connection);
-        return;
-    case TIMER_PARTIAL:
-        intake_on_partial(connection);
-        return;
-    case TIMER_RETRY:
-        connection_on_retry(connection);
-        return;
-    case TIMER_REQUESTS:
-        requests_on_timer(connection);
-        return;
+    case TIMER_LINGER: connection_hang_up(connection); return;
+    case TIMER_GONE: connection->is_forced = true; return;
+    case TIMER_MEMORY: intake_on_memory(connection); return;
+    case TIMER_PARTIAL: intake_on_partial(connection); return;
+    case TIMER_RETRY: connection_on_retry(connection); return;
+    case TIMER_REQUESTS: requests_on_timer(connection); return;
     case TIMER_TICK:
     case TIMER_HELLO:
         if (connection->ops->on_timer != NULL)
@@ -296,33 +281,18 @@ static void connection_dispatch(struct connection *connection, struct message *m
             intake_run(connection);
         }
         return;
-    case CONNECTION_SENT:
-        output_sent(connection);
-        return;
-    case CONNECTION_CLOSED:
-        connection_on_gone(connection);
-        return;
-    case CONNECTION_WAKE:
-        return;
-    case CONNECTION_DRAIN:
-        connection_drain(connection, message->detail != 0);
-        return;
+    case CONNECTION_SENT: output_sent(connection); return;
+    case CONNECTION_CLOSED: connection_on_gone(connection); return;
+    case CONNECTION_WAKE: return;
+    case CONNECTION_DRAIN: connection_drain(connection, message->detail != 0); return;
     case MESSAGE_SHUTDOWN:
         turn_shutdown_defer(connection->turn);
         connection_drain(connection, false);
         return;
-    case MESSAGE_ROOM:
-        connection_on_room(connection, message->from);
-        return;
-    case MESSAGE_TIMER:
-        connection_on_timer(connection, (enum connection_timer)message->word[0]);
-        return;
-    case DIRECTORY_TOPIC:
-        publisher_on_topic(connection, message);
-        return;
-    default:
-        connection_on_other(connection, message);
-        return;
+    case MESSAGE_ROOM: connection_on_room(connection, message->from); return;
+    case MESSAGE_TIMER: connection_on_timer(connection, (enum connection_timer)message->word[0]); return;
+    case DIRECTORY_TOPIC: publisher_on_topic(connection, message); return;
+    default: connection_on_other(connection, message); return;
     }
 }
 
@@ -461,7 +431,4 @@ static void on_sent(void *owner, enum weir_error error)
     tell(owner, &(struct message){.tag = CONNECTION_SENT, .word = {0, (uint64_t)error}});
 }
 
-static void on_closed(void *owner)
-{
-    roster_pipe_closed(owner);
-}
+static void on_closed(void *owner) { roster_pipe_closed(owner); }

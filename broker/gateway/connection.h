@@ -1,12 +1,12 @@
-/* One connection of the data plane: the state that its actor owns, and what the parts of the gateway (and the session floor
- * above) do with it. Everything here runs in the connection's own turns, on whichever worker has it, unless said otherwise;
- * nng's threads only send it CONNECTION_RECEIVED, CONNECTION_SENT and CONNECTION_CLOSED.
+/* One connection of the data plane: the state that its actor owns, and what the parts of the gateway (and the session
+ * floor above) do with it. Everything here runs in the connection's own turns, on whichever worker has it, unless said
+ * otherwise; nng's threads only send it CONNECTION_RECEIVED, CONNECTION_SENT and CONNECTION_CLOSED.
  *
- * The way in: intake (receive blocks, SP messages) -> ops->on_body -> publisher (records to topics) and requests (verbs).
- * The way out: topics' messages and replies -> output's queues -> ops->render -> one gathered send at a time.
+ * The way in: intake (receive blocks, SP messages) -> ops->on_body -> publisher (records to topics) and requests
+ * (verbs). The way out: topics' messages and replies -> output's queues -> ops->render -> one gathered send at a time.
  *
- * The end: connection_close or connection_finish -> the pipe closes -> CONNECTION_CLOSED -> the actor exits. An actor that
- * is stopped from outside leaves its connection with the roster, which frees it once the pipe has let go. */
+ * The end: connection_close or connection_finish -> the pipe closes -> CONNECTION_CLOSED -> the actor exits. An actor
+ * that is stopped from outside leaves its connection with the roster, which frees it once the pipe has let go. */
 #ifndef BROKER_GATEWAY_CONNECTION_H
 #define BROKER_GATEWAY_CONNECTION_H
 
@@ -42,40 +42,40 @@ enum connection_tag {
 
 /* Why a connection is not read further at present; it is when none is left. */
 enum pause {
-    PAUSE_DIRECTORY = 1,  /* a topic's name is being looked up or made */
-    PAUSE_PARKED = 2,     /* topics have no room for what was read */
-    PAUSE_REQUESTS = 4,   /* as many requests outstanding as may be */
-    PAUSE_URGENT = 8,     /* the peer does not read the answers to what it sends */
-    PAUSE_MEMORY = 16,    /* no receive block could be had; tried again soon */
-    PAUSE_DRAIN = 64,     /* the connection ends once what it has is done with */
-    PAUSE_ORDERS = 32,    /* the directory has no room for what was asked of it */
+    PAUSE_DIRECTORY = 1, /* a topic's name is being looked up or made */
+    PAUSE_PARKED = 2,    /* topics have no room for what was read */
+    PAUSE_REQUESTS = 4,  /* as many requests outstanding as may be */
+    PAUSE_URGENT = 8,    /* the peer does not read the answers to what it sends */
+    PAUSE_MEMORY = 16,   /* no receive block could be had; tried again soon */
+    PAUSE_DRAIN = 64,    /* the connection ends once what it has is done with */
+    PAUSE_ORDERS = 32,   /* the directory has no room for what was asked of it */
 };
 
 enum connection_timer {
-    TIMER_TICK,      /* heartbeat or idle check, periodic */
-    TIMER_HELLO,     /* a session's HELLO is due */
-    TIMER_REQUESTS,  /* some request's deadline */
-    TIMER_PARTIAL,   /* the rest of a message is due */
-    TIMER_MEMORY,    /* a receive block may be had again */
-    TIMER_RETRY,     /* a topic or the directory did not answer, or there was no memory to send from */
-    TIMER_LINGER,    /* the end of a finishing connection */
-    TIMER_GONE,      /* the end of one whose peer has left */
+    TIMER_TICK,     /* heartbeat or idle check, periodic */
+    TIMER_HELLO,    /* a session's HELLO is due */
+    TIMER_REQUESTS, /* some request's deadline */
+    TIMER_PARTIAL,  /* the rest of a message is due */
+    TIMER_MEMORY,   /* a receive block may be had again */
+    TIMER_RETRY,    /* a topic or the directory did not answer, or there was no memory to send from */
+    TIMER_LINGER,   /* the end of a finishing connection */
+    TIMER_GONE,     /* the end of one whose peer has left */
 };
 
 /* What a record's fate is told by: on_handed of the ops below. */
 struct handed {
-    uint32_t owner;          /* as given to publisher_add: 0, or a request's token */
+    uint32_t owner; /* as given to publisher_add: 0, or a request's token */
     uint32_t count;
-    uint64_t number_word;    /* of the first record: TOPIC_NUMBER_WORD */
-    size_t bytes;            /* keys and values */
+    uint64_t number_word; /* of the first record: TOPIC_NUMBER_WORD */
+    size_t bytes;         /* keys and values */
     struct view topic;
     bool was_parked;
 };
 
 struct connection_ops {
-    const char *protocol;    /* the peer's, for people: "push" */
-    uint32_t parked_max;     /* topics that may hold batches back before nothing more is read */
-    size_t state_size;       /* bytes at connection->state, zeroed */
+    const char *protocol; /* the peer's, for people: "push" */
+    uint32_t parked_max;  /* topics that may hold batches back before nothing more is read */
+    size_t state_size;    /* bytes at connection->state, zeroed */
 
     /* Optional; a failure closes the connection. */
     enum weir_error (*open)(struct connection *connection);
@@ -122,33 +122,33 @@ struct connection {
     struct runtime *runtime;
     struct arena *arena;
     struct budget *budget;
-    struct gateway_config config;      /* as it was when the connection began */
-    weir_actor actor;                  /* written in on_start before the pipe starts (whose lock orders it) */
+    struct gateway_config config; /* as it was when the connection began */
+    weir_actor actor;             /* written in on_start before the pipe starts (whose lock orders it) */
     uint64_t since_ns;
     char peer[CONNECTION_PEER_MAX];
     char address[CONNECTION_PEER_MAX];
     bool is_ipc;
 
     /* The actor's. */
-    struct turn *turn;                 /* the one under way; NULL between turns */
+    struct turn *turn; /* the one under way; NULL between turns */
     struct intake intake;
     struct output output;
     struct publisher publisher;
     struct requests requests;
-    struct queue orders;               /* messages to the directory that wait for its room */
-    unsigned paused;                   /* enum pause bits */
-    bool is_resumed;                   /* reading is to go on at the end of this message */
+    struct queue orders; /* messages to the directory that wait for its room */
+    unsigned paused;     /* enum pause bits */
+    bool is_resumed;     /* reading is to go on at the end of this message */
     bool is_retry_armed;
-    bool is_closing;                   /* the pipe was told to close */
-    bool is_gone;                      /* the pipe has closed; what waits for topics still does */
-    bool is_finishing;                 /* nothing more is read; closes when all is sent */
-    bool is_draining;                  /* asked to end once nothing is on its way */
-    bool is_drained;                   /* and not to wait for that */
-    bool is_forced;                    /* does not wait for topics to take what they hold back */
-    bool is_lingering;                 /* all is sent; the peer has a moment to read it */
-    bool is_started;                   /* on_start ran: the pipe has its owner */
-    uint64_t heard_ns;                 /* when bytes last came */
-    void *state;                       /* the ops' */
+    bool is_closing;   /* the pipe was told to close */
+    bool is_gone;      /* the pipe has closed; what waits for topics still does */
+    bool is_finishing; /* nothing more is read; closes when all is sent */
+    bool is_draining;  /* asked to end once nothing is on its way */
+    bool is_drained;   /* and not to wait for that */
+    bool is_forced;    /* does not wait for topics to take what they hold back */
+    bool is_lingering; /* all is sent; the peer has a moment to read it */
+    bool is_started;   /* on_start ran: the pipe has its owner */
+    uint64_t heard_ns; /* when bytes last came */
+    void *state;       /* the ops' */
     struct connection_counters counters;
 
     /* Under `lock`: for views. */
@@ -157,10 +157,10 @@ struct connection {
     char blocked_on[TOPIC_NAME_SIZE_MAX + 1];
 
     /* The roster's, under its lock. */
-    weir_actor actor_shared;           /* the same as actor, for other threads; none before on_start */
+    weir_actor actor_shared; /* the same as actor, for other threads; none before on_start */
     struct connection *next, *previous;
-    bool is_pipe_closed;               /* on_closed was called */
-    bool is_orphan;                    /* the actor is gone */
+    bool is_pipe_closed; /* on_closed was called */
+    bool is_orphan;      /* the actor is gone */
 };
 
 extern const struct behaviour connection_behaviour;
@@ -198,8 +198,8 @@ void connection_pause(struct connection *connection, enum pause reason);
 /* Takes a reason away; reading goes on at the end of this message when none is left. */
 void connection_resume(struct connection *connection, enum pause reason);
 
-/* Sends the directory a message, now or when it has room; takes its holds. Only subscriptions and their ends: what is sent
- * stays in order. */
+/* Sends the directory a message, now or when it has room; takes its holds. Only subscriptions and their ends: what is
+ * sent stays in order. */
 void connection_order(struct connection *connection, const struct message *message);
 
 /* Another turn soon, for what this one left. */

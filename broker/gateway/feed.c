@@ -101,26 +101,17 @@ static void feed_ended(struct connection *connection, const struct message *mess
 static void feed_message(struct connection *connection, struct message *message)
 {
     switch (message->tag) {
-    case TOPIC_BEGIN:
-        feed_begin(connection, message);
-        return;
+    case TOPIC_BEGIN: feed_begin(connection, message); return;
     case TOPIC_ENTRIES: /* of a resync: this feed carries no state */
-    case TOPIC_UPDATES:
-        feed_updates(connection, message);
-        return;
-    case TOPIC_GAP:
-        feed_dropped(connection, message->word[1] - message->word[0] + 1);
-        return;
-    case TOPIC_ENDED:
-        feed_ended(connection, message);
-        return;
+    case TOPIC_UPDATES: feed_updates(connection, message); return;
+    case TOPIC_GAP: feed_dropped(connection, message->word[1] - message->word[0] + 1); return;
+    case TOPIC_ENDED: feed_ended(connection, message); return;
     case DIRECTORY_SUBSCRIBED:
         if (message->word[2] != WEIR_OK)
             connection_refuse(connection, REFUSAL_QUOTA, (enum weir_error)message->word[2],
                               "the directory of topics takes no more subscriptions");
         return;
-    default:
-        return;
+    default: return;
     }
 }
 
@@ -130,8 +121,8 @@ static bool feed_write(struct gather *gather, struct view name, uint64_t seq, st
 {
     struct connection *connection = gather->connection;
     bool is_pair_copied = pair.size < OUTPUT_REFERENCE_MIN, is_value_copied = value.size < OUTPUT_REFERENCE_MIN;
-    size_t copied = MESSAGE_OVERHEAD_MAX + name.size + (is_pair_copied ? pair.size : 0) +
-                    (is_value_copied ? value.size : 0);
+    size_t copied =
+        MESSAGE_OVERHEAD_MAX + name.size + (is_pair_copied ? pair.size : 0) + (is_value_copied ? value.size : 0);
     if (!gather_has_room(gather, copied, !is_pair_copied + !is_value_copied))
         return false;
     uint8_t head[MESSAGE_OVERHEAD_MAX];
@@ -168,8 +159,8 @@ static struct view item_pair(struct connection *connection, const struct topic_r
         view_of((uint8_t *)arena_data(connection->arena, run->pairs.block) + run->pairs.offset, run->pairs.size);
     *value = view_of(NULL, 0);
     if (!msg_is_none(run->value.block)) {
-        *value = view_of((uint8_t *)arena_data(connection->arena, run->value.block) + run->value.offset,
-                         run->value.size);
+        *value =
+            view_of((uint8_t *)arena_data(connection->arena, run->value.block) + run->value.offset, run->value.size);
         return items;
     }
     struct view pair = items;

@@ -34,7 +34,8 @@ static struct followed *place_vacant(struct follows *follows, uint32_t id)
 /* At most half full, so that looking is short. */
 static bool follows_grow(struct connection *connection, struct follows *follows)
 {
-    struct follows grown = {.capacity = follows->capacity == 0 ? PLACES_FIRST : follows->capacity * 2, .count = follows->count};
+    struct follows grown = {.capacity = follows->capacity == 0 ? PLACES_FIRST : follows->capacity * 2,
+                            .count = follows->count};
     size_t size = grown.capacity * sizeof *grown.places;
     if (arena_alloc(connection->arena, size, connection->budget, &grown.block) != WEIR_OK)
         return false;
@@ -123,8 +124,7 @@ void followed_rendered(struct connection *connection, struct followed *followed,
     int64_t missing = (int64_t)window - followed->granted - followed->waiting;
     if (missing < (int64_t)window / 2)
         return;
-    struct message message = {
-        .tag = TOPIC_CREDIT, .detail = followed->id, .word = {followed->slot, (uint64_t)missing}};
+    struct message message = {.tag = TOPIC_CREDIT, .detail = followed->id, .word = {followed->slot, (uint64_t)missing}};
     /* Where its control lane is full the next bytes ask again; a topic that has ended needs none. */
     if (turn_control(connection->turn, followed->topic, &message) == WEIR_OK)
         followed->granted += missing;

@@ -1,8 +1,8 @@
-/* The topics that a connection follows: found by feed number, with the credit each topic has. Used by SUB peers here and by
- * sessions above. In the connection's turns.
+/* The topics that a connection follows: found by feed number, with the credit each topic has. Used by SUB peers here
+ * and by sessions above. In the connection's turns.
  *
- * A topic may send a feed its window of bytes; what it sent counts until it has been rendered for the peer, so that a peer
- * that does not read stalls its own feeds and nothing else. */
+ * A topic may send a feed its window of bytes; what it sent counts until it has been rendered for the peer, so that a
+ * peer that does not read stalls its own feeds and nothing else. */
 #ifndef BROKER_GATEWAY_FOLLOWS_H
 #define BROKER_GATEWAY_FOLLOWS_H
 
@@ -11,13 +11,13 @@
 struct connection;
 
 struct followed {
-    uint32_t id;          /* the broker's number; 0: a free place of the table */
-    uint32_t owner;       /* whoever made it: a session's subscription */
-    uint32_t slot;        /* the topic's own, for TOPIC_CREDIT */
+    uint32_t id;    /* the broker's number; 0: a free place of the table */
+    uint32_t owner; /* whoever made it: a session's subscription */
+    uint32_t slot;  /* the topic's own, for TOPIC_CREDIT */
     weir_actor topic;
-    weir_msg begin;       /* the last TOPIC_BEGIN's block, with the name; none where not kept */
-    int64_t granted;      /* bytes that the topic may still send; below 0: it sent one pair beyond */
-    int64_t waiting;      /* bytes that came and are not rendered yet */
+    weir_msg begin;  /* the last TOPIC_BEGIN's block, with the name; none where not kept */
+    int64_t granted; /* bytes that the topic may still send; below 0: it sent one pair beyond */
+    int64_t waiting; /* bytes that came and are not rendered yet */
 };
 
 struct follows {
@@ -35,7 +35,8 @@ void follows_remove(struct connection *connection, struct follows *follows, stru
 void follows_remove_owner(struct connection *connection, struct follows *follows, uint32_t owner);
 void follows_fini(struct connection *connection, struct follows *follows);
 
-/* Bytes came from the topic; bytes were rendered. The latter gives the topic more credit once half of its window is free. */
+/* Bytes came from the topic; bytes were rendered. The latter gives the topic more credit once half of its window is
+ * free. */
 void followed_came(struct followed *followed, size_t size);
 void followed_rendered(struct connection *connection, struct followed *followed, size_t size, size_t window);
 

@@ -11,7 +11,7 @@
 #include "broker/gateway/roster.h"
 
 enum {
-    CUT_MS = 2000,     /* for connections that were cut to be gone: nng's threads need to run, no peer is asked */
+    CUT_MS = 2000, /* for connections that were cut to be gone: nng's threads need to run, no peer is asked */
     WAIT_SLICE_MS = 50,
     MESSAGE_SIZE_MIN = 4096, /* error replies, HELLO and names of topics must fit */
 };

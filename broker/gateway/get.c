@@ -193,8 +193,8 @@ static void get_entries(struct connection *connection, struct request_slot *slot
 {
     uint32_t token = slot->token;
     struct topic_run run = topic_run_read(message);
-    struct view items = view_of((uint8_t *)arena_data(connection->arena, run.pairs.block) + run.pairs.offset,
-                                run.pairs.size);
+    struct view items =
+        view_of((uint8_t *)arena_data(connection->arena, run.pairs.block) + run.pairs.offset, run.pairs.size);
     if (!msg_is_none(run.value.block)) {
         const uint8_t *value = (uint8_t *)arena_data(connection->arena, run.value.block) + run.value.offset;
         bool is_nil = items.size == 1 && items.data[0] == 0xc0;
@@ -223,7 +223,8 @@ static void get_finish(struct connection *connection, struct request_slot *slot,
     if (get_is_map(slot) || get_is_list(slot))
         container_count_write(data + slot->state_at, slot->pairs);
     struct value_writer writer;
-    value_writer_init(&writer, data + slot->result_size, arena_size(connection->arena, slot->result) - slot->result_size);
+    value_writer_init(&writer, data + slot->result_size,
+                      arena_size(connection->arena, slot->result) - slot->result_size);
     if (!get_is_map(slot) && !get_is_list(slot) && slot->pairs == 0)
         value_write_nil(&writer);
     value_write_str(&writer, view_text("epoch"));
@@ -247,22 +248,15 @@ void verb_get_message(struct connection *connection, struct request_slot *slot, 
             get_fail(connection, slot, (enum weir_error)message->word[2],
                      weir_error_text((enum weir_error)message->word[2]));
         return;
-    case TOPIC_BEGIN:
-        get_begin(connection, slot, message);
-        return;
-    case TOPIC_ENTRIES:
-        get_entries(connection, slot, message);
-        return;
-    case TOPIC_END:
-        get_finish(connection, slot, message);
-        return;
+    case TOPIC_BEGIN: get_begin(connection, slot, message); return;
+    case TOPIC_ENTRIES: get_entries(connection, slot, message); return;
+    case TOPIC_END: get_finish(connection, slot, message); return;
     case TOPIC_ENDED:
         if (slot->has_key && message->word[0] == WEIR_BAD_REQUEST)
             get_fail(connection, slot, WEIR_BAD_REQUEST, "only a topic of kind map has keys to ask for");
         else
             get_fail(connection, slot, WEIR_CLOSED, "the topic ended before it answered");
         return;
-    default:
-        return; /* a reset or a restart: another BEGIN, or an end, follows */
+    default: return; /* a reset or a restart: another BEGIN, or an end, follows */
     }
 }

@@ -1,5 +1,5 @@
-/* A hash (and the copying) of short texts (topic names, addresses) for tables whose keys are compared as well: quality decides speed only.
- * Pure functions, any thread. */
+/* A hash (and the copying) of short texts (topic names, addresses) for tables whose keys are compared as well: quality
+ * decides speed only. Pure functions, any thread. */
 #ifndef BROKER_GATEWAY_HASH_H
 #define BROKER_GATEWAY_HASH_H
 

@@ -10,7 +10,7 @@ enum {
     ROOM_MIN_PART = 4,    /* a block is read into while at least 1/4 of it is free */
     STARVED_MS = 1000,
     MEMORY_RETRY_MS = 20,
-    TAIL_GROWTH = 4,      /* a long message is copied 1.3 times in all, and claims 4 times what it has sent */
+    TAIL_GROWTH = 4, /* a long message is copied 1.3 times in all, and claims 4 times what it has sent */
 };
 
 /* Once all is parsed and nobody else has the block, it can be written from its start again. */
@@ -57,8 +57,8 @@ static bool intake_replace(struct connection *connection, size_t class_size)
     return true;
 }
 
-/* Memory comes back as topics drop records, so the peer waits; but a peer that is not read is not seen to leave either, so
- * it does not wait for ever. */
+/* Memory comes back as topics drop records, so the peer waits; but a peer that is not read is not seen to leave either,
+ * so it does not wait for ever. */
 static void intake_starve(struct connection *connection)
 {
     struct intake *intake = &connection->intake;
@@ -88,8 +88,7 @@ static bool intake_room(struct connection *connection)
     bool is_sized = intake->start > 0 || tail > 0 || intake->block_class == intake->next_class;
     if (is_enough && is_sized)
         return true;
-    if (intake_replace(connection, intake_wish(intake)) ||
-        intake_replace(connection, tail + INTAKE_BLOCK_MIN))
+    if (intake_replace(connection, intake_wish(intake)) || intake_replace(connection, tail + INTAKE_BLOCK_MIN))
         return true;
     if (room > 0 && !msg_is_none(intake->block))
         return true;

@@ -1,9 +1,9 @@
-/* Bytes from the socket into arena blocks, and SP messages out of them in place. Records keep references to the block, so
- * a block is only written behind what was parsed, or anew once nobody else has it. In the connection's turns.
+/* Bytes from the socket into arena blocks, and SP messages out of them in place. Records keep references to the block,
+ * so a block is only written behind what was parsed, or anew once nobody else has it. In the connection's turns.
  *
  * A block starts small (many connections are idle), doubles while reads fill it, and halves when they do not; a message
- * longer than the block moves to larger and larger ones until it fits, so that a claimed length costs nothing until bytes
- * come. */
+ * longer than the block moves to larger and larger ones until it fits, so that a claimed length costs nothing until
+ * bytes come. */
 #ifndef BROKER_GATEWAY_INTAKE_H
 #define BROKER_GATEWAY_INTAKE_H
 
@@ -19,22 +19,23 @@ struct connection;
 /* Read at once under load: thousands of small records, and the largest block that is cut from a shared slab. */
 #define INTAKE_BLOCK_MAX (128 * 1024)
 
-/* A message that was begun goes on within this time, or its peer is gone: with TCP alone the broker might never learn. */
+/* A message that was begun goes on within this time, or its peer is gone: with TCP alone the broker might never learn.
+ */
 #define INTAKE_PARTIAL_MS 30000
 
 struct intake {
     weir_msg block;
     uint8_t *data;
-    uint32_t capacity;      /* bytes of block, a little below its class */
-    uint32_t block_class;   /* the size it was chosen by: capacity and the arena's overhead */
-    uint32_t start, end;    /* bytes not parsed yet */
-    uint32_t posted;        /* room that the receive under way was given; 0: none is under way */
-    uint32_t next_class;    /* what the next block should be chosen by */
-    bool is_full;           /* the last read took all the room it had */
+    uint32_t capacity;    /* bytes of block, a little below its class */
+    uint32_t block_class; /* the size it was chosen by: capacity and the arena's overhead */
+    uint32_t start, end;  /* bytes not parsed yet */
+    uint32_t posted;      /* room that the receive under way was given; 0: none is under way */
+    uint32_t next_class;  /* what the next block should be chosen by */
+    bool is_full;         /* the last read took all the room it had */
     bool is_partial_armed;
-    uint64_t starved_ns;    /* since when no block could be had; 0: not so */
-    size_t needed;          /* bytes of the message at start, as far as is known */
-    size_t body_max;        /* of one message; sessions raise it after HELLO */
+    uint64_t starved_ns; /* since when no block could be had; 0: not so */
+    size_t needed;       /* bytes of the message at start, as far as is known */
+    size_t body_max;     /* of one message; sessions raise it after HELLO */
 };
 
 /* Begins receiving. */

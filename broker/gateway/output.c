@@ -7,8 +7,8 @@
 enum {
     QUEUE_FIRST = 8,
     URGENT_FIRST = 512,
-    BUFFER_SMALL = 4 * 1024,  /* a message or two */
-    SENDS_PER_PUMP = 8,       /* so that a fast peer with a long queue leaves its worker to others now and then */
+    BUFFER_SMALL = 4 * 1024, /* a message or two */
+    SENDS_PER_PUMP = 8,      /* so that a fast peer with a long queue leaves its worker to others now and then */
 };
 
 /* -------------------------------------------------------------------------------------------- queues */
@@ -44,10 +44,7 @@ enum weir_error queue_push(struct connection *connection, struct queue *queue, c
     return WEIR_OK;
 }
 
-struct message *queue_first(struct queue *queue)
-{
-    return queue->count == 0 ? NULL : &queue->items[queue->first];
-}
+struct message *queue_first(struct queue *queue) { return queue->count == 0 ? NULL : &queue->items[queue->first]; }
 
 struct message *queue_last(struct queue *queue)
 {
@@ -91,7 +88,8 @@ static bool urgent_grow(struct connection *connection, size_t needed)
     if (arena_alloc(connection->arena, capacity, connection->budget, &block) != WEIR_OK)
         return false;
     if (output->urgent_size > 0)
-        memcpy(arena_data(connection->arena, block), arena_data(connection->arena, output->urgent), output->urgent_size);
+        memcpy(arena_data(connection->arena, block), arena_data(connection->arena, output->urgent),
+               output->urgent_size);
     arena_drop(connection->arena, output->urgent);
     output->urgent = block;
     output->urgent_capacity = (uint32_t)capacity;
@@ -199,7 +197,8 @@ static void gather_urgent(struct gather *gather)
     struct output *output = &gather->connection->output;
     if (output->urgent_size == 0)
         return;
-    gather_reference(gather, output->urgent, arena_data(gather->connection->arena, output->urgent), output->urgent_size);
+    gather_reference(gather, output->urgent, arena_data(gather->connection->arena, output->urgent),
+                     output->urgent_size);
     output->urgent = WEIR_MSG_NONE;
     output->urgent_size = output->urgent_capacity = 0;
     connection_resume(gather->connection, PAUSE_URGENT);

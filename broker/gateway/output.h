@@ -1,6 +1,6 @@
-/* Bytes to the socket: one gathered send at a time. Urgent bytes (credit, acks, pongs) go first, then replies, then data.
- * What comes while a send is under way is gathered for the next; small pieces are copied into one buffer, large ones go by
- * reference and are held until the send ended. In the connection's turns. */
+/* Bytes to the socket: one gathered send at a time. Urgent bytes (credit, acks, pongs) go first, then replies, then
+ * data. What comes while a send is under way is gathered for the next; small pieces are copied into one buffer, large
+ * ones go by reference and are held until the send ended. In the connection's turns. */
 #ifndef BROKER_GATEWAY_OUTPUT_H
 #define BROKER_GATEWAY_OUTPUT_H
 
@@ -41,11 +41,11 @@ struct gather {
 };
 
 struct output {
-    weir_msg urgent;                /* whole SP messages, one behind the other */
+    weir_msg urgent; /* whole SP messages, one behind the other */
     uint32_t urgent_size, urgent_capacity;
-    struct queue replies;           /* OUTPUT_RAW items */
-    struct queue data;              /* what ops->render takes */
-    size_t data_size;               /* bytes of records in it; kept by whoever pushes and renders */
+    struct queue replies; /* OUTPUT_RAW items */
+    struct queue data;    /* what ops->render takes */
+    size_t data_size;     /* bytes of records in it; kept by whoever pushes and renders */
     bool is_sending;
     weir_msg flight[SP_IOV_MAX + 1]; /* held until CONNECTION_SENT */
     unsigned flight_count;
@@ -54,8 +54,8 @@ struct output {
 /* An item of whole SP messages: hold[0], word[0]: offset, word[1]: size. */
 #define OUTPUT_RAW 0x3ff
 
-/* Room for one urgent message of at most body_max bytes, to be written at *body; NULL: no memory, and the connection was
- * closed. output_urgent_commit then says how long it became. Nothing else may be called in between. */
+/* Room for one urgent message of at most body_max bytes, to be written at *body; NULL: no memory, and the connection
+ * was closed. output_urgent_commit then says how long it became. Nothing else may be called in between. */
 uint8_t *output_urgent_reserve(struct connection *connection, size_t body_max);
 void output_urgent_commit(struct connection *connection, size_t body_size);
 
@@ -79,8 +79,8 @@ void output_clear(struct connection *connection);
 /* The pipe has let go. */
 void output_fini(struct connection *connection);
 
-/* For render. Whether that much can be copied and that many slices referenced. A gather that is still empty of copies grows
- * its buffer for anything. */
+/* For render. Whether that much can be copied and that many slices referenced. A gather that is still empty of copies
+ * grows its buffer for anything. */
 bool gather_has_room(struct gather *gather, size_t copied, unsigned references);
 /* Room that is left to be copied into. */
 size_t gather_room(const struct gather *gather);

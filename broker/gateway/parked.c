@@ -47,8 +47,7 @@ struct parked_topic *parked_find(const struct publisher *publisher, struct view 
 static void blocked_update(struct connection *connection)
 {
     const struct parked_topic *parked = connection->publisher.parked;
-    connection_blocked_set(connection,
-                           parked == NULL ? view_of(NULL, 0) : view_of(parked->name, parked->name_size));
+    connection_blocked_set(connection, parked == NULL ? view_of(NULL, 0) : view_of(parked->name, parked->name_size));
 }
 
 static struct parked_topic *parked_ensure(struct connection *connection, weir_actor topic, struct view name,

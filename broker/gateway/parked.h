@@ -8,8 +8,8 @@
 struct parked_topic {
     struct parked_topic *next;
     weir_msg self;
-    weir_actor topic;               /* none: it is looked up again */
-    uint64_t hash, token;           /* token: names a lookup of it, never a publisher's own */
+    weir_actor topic;     /* none: it is looked up again */
+    uint64_t hash, token; /* token: names a lookup of it, never a publisher's own */
     struct parked_batch *first, *last;
     uint32_t name_size;
     uint8_t name[];
@@ -18,7 +18,7 @@ struct parked_topic {
 struct parked_batch {
     struct parked_batch *next;
     weir_msg self;
-    struct message message;         /* its holds are the batch's */
+    struct message message; /* its holds are the batch's */
     struct handed handed;
 };
 

@@ -8,16 +8,16 @@
 
 enum {
     NAME_INLINE_MAX = 63,
-    PROBE_MAX = 4,      /* entries looked at for one name */
-    SLICES_FIRST = 16,  /* of an index block; it grows fourfold up to TOPIC_BATCH_MAX */
+    PROBE_MAX = 4,     /* entries looked at for one name */
+    SLICES_FIRST = 16, /* of an index block; it grows fourfold up to TOPIC_BATCH_MAX */
 };
 
 /* A topic known by name, and the batch being gathered for it. */
 struct topic_entry {
     uint64_t hash;
-    weir_actor topic;           /* none: it is parked, and looked up again there */
-    weir_msg name_block;        /* names longer than NAME_INLINE_MAX */
-    uint16_t name_size;         /* 0: the entry is free */
+    weir_actor topic;    /* none: it is parked, and looked up again there */
+    weir_msg name_block; /* names longer than NAME_INLINE_MAX */
+    uint16_t name_size;  /* 0: the entry is free */
     char name[NAME_INLINE_MAX];
     /* The batch; count 0: none. */
     uint32_t count, capacity;
@@ -40,21 +40,14 @@ enum refusal refusal_of(enum weir_error error)
 {
     switch (error) {
     case WEIR_BUSY:
-    case WEIR_TIMEOUT:
-        return REFUSAL_BUSY;
-    case WEIR_TOO_BIG:
-        return REFUSAL_RECORD_SIZE;
+    case WEIR_TIMEOUT: return REFUSAL_BUSY;
+    case WEIR_TOO_BIG: return REFUSAL_RECORD_SIZE;
     case WEIR_BAD_TOPIC:
-    case WEIR_FORBIDDEN:
-        return REFUSAL_TOPIC_NAME;
-    case WEIR_NO_MEMORY:
-        return REFUSAL_MEMORY;
-    case WEIR_CLOSED:
-        return REFUSAL_CONNECTION_ENDED;
-    case WEIR_BAD_REQUEST:
-        return REFUSAL_MALFORMED;
-    default:
-        return REFUSAL_NO_TOPIC;
+    case WEIR_FORBIDDEN: return REFUSAL_TOPIC_NAME;
+    case WEIR_NO_MEMORY: return REFUSAL_MEMORY;
+    case WEIR_CLOSED: return REFUSAL_CONNECTION_ENDED;
+    case WEIR_BAD_REQUEST: return REFUSAL_MALFORMED;
+    default: return REFUSAL_NO_TOPIC;
     }
 }
 

@@ -1,9 +1,9 @@
-/* Records from a connection to topics: gathers consecutive and interleaved records to the same topic into batches over one
- * receive block, knows topics by name, has the missing ones made, and parks batches whose topic has no room, in order per
- * topic. In the connection's turns.
+/* Records from a connection to topics: gathers consecutive and interleaved records to the same topic into batches over
+ * one receive block, knows topics by name, has the missing ones made, and parks batches whose topic has no room, in
+ * order per topic. In the connection's turns.
  *
- * Order per topic holds because a topic's records go through one open batch, and behind a parked batch everything of that
- * topic is parked too. */
+ * Order per topic holds because a topic's records go through one open batch, and behind a parked batch everything of
+ * that topic is parked too. */
 #ifndef BROKER_GATEWAY_PUBLISHER_H
 #define BROKER_GATEWAY_PUBLISHER_H
 
@@ -30,16 +30,16 @@ struct publisher {
     uint32_t entry_count, evictions;
     uint16_t open[PUBLISHER_ENTRIES_MAX]; /* entries with a batch, in order of their first record */
     uint32_t open_count;
-    struct parked_topic *parked;          /* a list, oldest first */
+    struct parked_topic *parked; /* a list, oldest first */
     uint32_t parked_count;
     size_t parked_bytes;
     /* The lookup that the connection is paused for. */
     weir_msg lookup_name;
-    uint64_t lookup_token;                /* even; parked topics' are odd */
+    uint64_t lookup_token; /* even; parked topics' are odd */
     bool is_lookup_sent, is_lookup_done;
     weir_actor lookup_topic;
     enum weir_error lookup_error;
-    uint64_t tokens;                      /* how many lookups were begun */
+    uint64_t tokens; /* how many lookups were begun */
 };
 
 /* The topic of that name; *out is valid until the next call here. reserved names and bad ones: WEIR_FORBIDDEN,
@@ -47,8 +47,8 @@ struct publisher {
 WEIR_MUST_USE enum weir_error publisher_topic(struct connection *connection, struct view name,
                                               struct topic_entry **out);
 
-/* Adds one record, key and value encoded and in the receive block; it is counted as waiting. owner: told back in on_handed.
- * WEIR_TOO_BIG: longer than what subscribers can be sent. WEIR_NO_MEMORY. */
+/* Adds one record, key and value encoded and in the receive block; it is counted as waiting. owner: told back in
+ * on_handed. WEIR_TOO_BIG: longer than what subscribers can be sent. WEIR_NO_MEMORY. */
 WEIR_MUST_USE enum weir_error publisher_add(struct connection *connection, struct topic_entry *entry, struct view key,
                                             struct view value, uint64_t number_word, uint32_t owner);
 
@@ -67,8 +67,8 @@ void publisher_on_topic(struct connection *connection, const struct message *mes
 /* A second went by with something outstanding: asks again. */
 void publisher_retry(struct connection *connection);
 
-/* Takes back what a request's records still wait with, as refused; *topic (may be NULL): one that held them back, its name
- * valid until the next call here. */
+/* Takes back what a request's records still wait with, as refused; *topic (may be NULL): one that held them back, its
+ * name valid until the next call here. */
 void publisher_cancel(struct connection *connection, uint32_t owner, enum weir_error error, char topic[256]);
 void publisher_fini(struct connection *connection);
 

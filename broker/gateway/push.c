@@ -1,5 +1,5 @@
-/* PUSH peers: records in, nothing out. A body is one or more records, one behind the other; a full topic stops the reading,
- * so that the peer's own send blocks. In the connection's turns. */
+/* PUSH peers: records in, nothing out. A body is one or more records, one behind the other; a full topic stops the
+ * reading, so that the peer's own send blocks. In the connection's turns. */
 #include "broker/gateway/connection.h"
 #include "clients/wire/record.h"
 

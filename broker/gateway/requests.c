@@ -86,8 +86,7 @@ void requests_on_replied(struct connection *connection)
 {
     /* The one that is being read must be read to its end: what it is paused for may be its own answer. */
     bool is_building = connection->requests.building != 0;
-    if (!is_building &&
-        connection->requests.used + connection->output.replies.count >= connection->config.requests_max)
+    if (!is_building && connection->requests.used + connection->output.replies.count >= connection->config.requests_max)
         connection_pause(connection, PAUSE_REQUESTS);
     else
         connection_resume(connection, PAUSE_REQUESTS);
@@ -168,10 +167,7 @@ void requests_refuse(struct connection *connection, uint64_t id, struct view hop
 
 /* ------------------------------------------------------------------------------------------- requests */
 
-static bool verb_is(struct view verb, const char *name)
-{
-    return view_is_same(verb, view_text(name));
-}
+static bool verb_is(struct view verb, const char *name) { return view_is_same(verb, view_text(name)); }
 
 enum weir_error requests_take(struct connection *connection, const struct request *request, uint64_t id,
                               struct view hops)
@@ -207,7 +203,8 @@ static bool requests_on_ack(struct connection *connection, const struct message 
     uint64_t number = message->word[0];
     if ((number & REQUEST_NUMBER_BIT) == 0)
         return false;
-    struct request_slot *slot = request_find(connection, (uint32_t)(number >> REQUEST_NUMBER_SHIFT) & UINT32_C(0x7fffffff));
+    struct request_slot *slot =
+        request_find(connection, (uint32_t)(number >> REQUEST_NUMBER_SHIFT) & UINT32_C(0x7fffffff));
     if (slot == NULL)
         return true;
     slot->answered += message->detail;
@@ -254,8 +251,7 @@ bool requests_on_message(struct connection *connection, struct message *message)
 {
     switch (message->tag) {
     case TOPIC_ACK:
-    case TOPIC_NACK:
-        return requests_on_ack(connection, message);
+    case TOPIC_NACK: return requests_on_ack(connection, message);
     case DIRECTORY_SUBSCRIBED:
     case DIRECTORY_UNSUBSCRIBED: {
         if ((message->detail & REQUEST_SUB_BIT) == 0)

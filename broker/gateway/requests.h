@@ -1,5 +1,6 @@
 /* Requests of one connection, from REQ peers and inside sessions alike: [verb, {args}] in, one reply each out, in any
- * order. requests.c keeps the outstanding ones and their deadlines, verbs.c carries them out. In the connection's turns. */
+ * order. requests.c keeps the outstanding ones and their deadlines, verbs.c carries them out. In the connection's
+ * turns. */
 #ifndef BROKER_GATEWAY_REQUESTS_H
 #define BROKER_GATEWAY_REQUESTS_H
 
@@ -17,8 +18,8 @@ struct handed;
 #define REQUEST_ANSWER_MS 30000
 /* Subscriptions that stand for a `get` have this bit, so that they never meet a session's own. */
 #define REQUEST_SUB_BIT (UINT32_C(1) << 31)
-/* Publishers' numbers of records that belong to requests have this bit; sessions' own must not. A topic counts up from the
- * number of a batch, so the token stands above room for a whole batch. */
+/* Publishers' numbers of records that belong to requests have this bit; sessions' own must not. A topic counts up from
+ * the number of a batch, so the token stands above room for a whole batch. */
 #define REQUEST_NUMBER_BIT (UINT64_C(1) << 60)
 #define REQUEST_NUMBER_SHIFT 16
 _Static_assert(TOPIC_BATCH_MAX < 1 << REQUEST_NUMBER_SHIFT, "a batch's numbers must not reach the next token");
@@ -27,17 +28,17 @@ enum request_kind { REQUEST_PUBLISH, REQUEST_GET };
 
 /* One outstanding request. */
 struct request_slot {
-    uint32_t token;              /* 0: free; 31 bits; never the same for two requests that are close in time */
+    uint32_t token; /* 0: free; 31 bits; never the same for two requests that are close in time */
     enum request_kind kind;
-    uint64_t id;                 /* a session's */
+    uint64_t id;                         /* a session's */
     uint8_t hops[REQUEST_HOPS_SIZE_MAX]; /* a REQ peer's */
     uint8_t hops_size;
     uint64_t deadline_ns;
-    enum weir_error error;       /* the first, when something was refused */
-    weir_msg error_topic;        /* its name */
+    enum weir_error error; /* the first, when something was refused */
+    weir_msg error_topic;  /* its name */
     /* publish */
     enum ack_level ack;
-    bool is_single, is_building; /* building: its records are still being read */
+    bool is_single, is_building;                        /* building: its records are still being read */
     uint32_t count, waiting, handed, answered, refused; /* records; answered: acked or refused by the topic */
     uint64_t epoch, seq;
     /* get */
@@ -45,8 +46,8 @@ struct request_slot {
     uint32_t feed, pairs;
     enum topic_kind topic_kind;
     weir_actor topic;
-    uint64_t state_at;           /* where the state's header is in result */
-    weir_msg result;             /* the reply, being built behind REPLY_HEAD_MAX bytes */
+    uint64_t state_at; /* where the state's header is in result */
+    weir_msg result;   /* the reply, being built behind REPLY_HEAD_MAX bytes */
     uint32_t result_size;
 };
 
@@ -55,8 +56,8 @@ struct requests {
     struct request_slot *slots;
     uint32_t slot_count, used;
     uint32_t tokens;
-    uint32_t building;           /* the token of a publish whose records are being read; it paused the connection */
-    size_t building_done;        /* bytes of its records that are done with */
+    uint32_t building;    /* the token of a publish whose records are being read; it paused the connection */
+    size_t building_done; /* bytes of its records that are done with */
     bool is_timer_armed;
 };
 

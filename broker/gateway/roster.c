@@ -14,16 +14,11 @@
 static const struct connection_ops *ops_for(const struct gateway *gateway, uint16_t peer_protocol)
 {
     switch (peer_protocol) {
-    case SP_PUSH0:
-        return &push_ops;
-    case SP_REQ0:
-        return &request_ops;
-    case SP_SUB0:
-        return &feed_ops;
-    case SP_PAIR0:
-        return gateway->session;
-    default:
-        return NULL;
+    case SP_PUSH0: return &push_ops;
+    case SP_REQ0: return &request_ops;
+    case SP_SUB0: return &feed_ops;
+    case SP_PAIR0: return gateway->session;
+    default: return NULL;
     }
 }
 

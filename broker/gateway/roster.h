@@ -1,5 +1,5 @@
-/* The gateway's inside: every connection there is, the bounds that accepting obeys, and the totals. Shared by the parts of
- * the gateway; any thread, under the gateway's lock, which is held only for moments. */
+/* The gateway's inside: every connection there is, the bounds that accepting obeys, and the totals. Shared by the parts
+ * of the gateway; any thread, under the gateway's lock, which is held only for moments. */
 #ifndef BROKER_GATEWAY_ROSTER_H
 #define BROKER_GATEWAY_ROSTER_H
 
@@ -47,15 +47,15 @@ struct gateway {
     _Atomic uint64_t refusals[REFUSAL_COUNT];
 
     pthread_mutex_t lock;
-    pthread_cond_t changed;                   /* a connection went */
+    pthread_cond_t changed; /* a connection went */
 
     /* Under the lock. */
     struct gateway_config config;
     bool is_accepting;
     struct connection *first, *last;
-    size_t count, peak, reserved;             /* reserved: accepted, not ready yet */
+    size_t count, peak, reserved; /* reserved: accepted, not ready yet */
     uint64_t next_id;
-    struct gateway_status ended;              /* totals of connections that are gone */
+    struct gateway_status ended; /* totals of connections that are gone */
     struct address_row *addresses[GATEWAY_ADDRESS_ROWS];
     struct log_row log_rows[GATEWAY_LOG_ROWS];
 };
@@ -63,8 +63,8 @@ struct gateway {
 extern const struct sp_listener_handlers gateway_listener_handlers;
 
 /* One line about a peer, unless its address had one in this interval. */
-void gateway_log(struct gateway *gateway, const char *event, const char *address, const char *peer, enum refusal refusal,
-                 const char *reason);
+void gateway_log(struct gateway *gateway, const char *event, const char *address, const char *peer,
+                 enum refusal refusal, const char *reason);
 
 /* Counts an address down that on_accept counted up. Under the lock. */
 void admission_release(struct gateway *gateway, const char *address);

@@ -23,8 +23,8 @@ static enum weir_error refuse(struct connection *connection, uint64_t id, struct
 /* What a publish request carries. */
 struct publish_args {
     bool is_single;
-    struct record record;   /* the single one */
-    struct view records;    /* the others, one behind the other */
+    struct record record; /* the single one */
+    struct view records;  /* the others, one behind the other */
     uint32_t count;
     enum ack_level ack;
 };
@@ -139,8 +139,8 @@ static enum weir_error publish_all(struct connection *connection, const struct p
     uint32_t token = requests->building;
     if (args->is_single)
         return publish_one(connection, token, &args->record, args->ack);
-    struct view rest = view_of(args->records.data + requests->building_done,
-                               args->records.size - requests->building_done);
+    struct view rest =
+        view_of(args->records.data + requests->building_done, args->records.size - requests->building_done);
     struct request_slot *slot = request_find(connection, token);
     for (uint32_t i = slot->count; i < args->count; i++) {
         struct record record;
@@ -211,8 +211,8 @@ static void reply_refused(struct connection *connection, const struct request_sl
 {
     struct view topic = view_of(NULL, 0);
     if (!msg_is_none(slot->error_topic))
-        topic = view_of(arena_data(connection->arena, slot->error_topic),
-                        arena_size(connection->arena, slot->error_topic));
+        topic =
+            view_of(arena_data(connection->arena, slot->error_topic), arena_size(connection->arena, slot->error_topic));
     if (slot->error == WEIR_BUSY) {
         reply_busy(connection, slot, topic);
         return;
@@ -283,8 +283,9 @@ static bool list_reserve(struct list *list)
         return true;
     size_t size = list->writer.size, capacity = list->writer.capacity * 2 + REPLY_HEAD_MAX;
     weir_msg block;
-    list->error = size + LIST_ROW_MAX > connection->config.message_size_max ? WEIR_TOO_BIG
-                  : arena_alloc(connection->arena, capacity, connection->budget, &block);
+    list->error = size + LIST_ROW_MAX > connection->config.message_size_max
+                      ? WEIR_TOO_BIG
+                      : arena_alloc(connection->arena, capacity, connection->budget, &block);
     if (list->error != WEIR_OK)
         return false;
     uint8_t *data = arena_data(connection->arena, block);

@@ -1,5 +1,5 @@
-/* Feeds' frames to the socket: what topics sent, in their order, under the client's credit. Large runs go by reference to
- * the topic's own pages. In the connection's turns. */
+/* Feeds' frames to the socket: what topics sent, in their order, under the client's credit. Large runs go by reference
+ * to the topic's own pages. In the connection's turns. */
 #include "actors/base/assert.h"
 #include "broker/session/state.h"
 
@@ -77,10 +77,11 @@ static bool render_run(struct connection *connection, struct gather *gather, str
     uint32_t count = run.count;
     if (size > allowance && count > 1)
         count = run_cut(view_of(data, size), allowance, &size);
-    const uint8_t *value = run.value.size == 0 ? NULL
-                           : (uint8_t *)arena_data(connection->arena, run.value.block) + run.value.offset;
+    const uint8_t *value =
+        run.value.size == 0 ? NULL : (uint8_t *)arena_data(connection->arena, run.value.block) + run.value.offset;
     bool is_copied = size < OUTPUT_REFERENCE_MIN, is_value_copied = run.value.size < OUTPUT_REFERENCE_MIN;
-    size_t copied = SP_PREFIX_SIZE_MAX + DATA_HEAD_MAX + (is_copied ? size : 0) + (is_value_copied ? run.value.size : 0);
+    size_t copied =
+        SP_PREFIX_SIZE_MAX + DATA_HEAD_MAX + (is_copied ? size : 0) + (is_value_copied ? run.value.size : 0);
     if (!gather_has_room(gather, copied, !is_copied + !is_value_copied))
         return false;
     uint8_t head[DATA_HEAD_MAX], prefix[SP_PREFIX_SIZE_MAX];
@@ -135,9 +136,7 @@ static void frame_of(struct connection *connection, const struct message *item, 
 {
     uint32_t feed = item->detail;
     switch (item->tag) {
-    case TOPIC_BEGIN:
-        frame_of_begin(connection, item, frame);
-        return;
+    case TOPIC_BEGIN: frame_of_begin(connection, item, frame); return;
     case TOPIC_END:
         frame->op = FRAME_END;
         frame->as.end.feed = feed;
@@ -177,8 +176,7 @@ static void frame_of(struct connection *connection, const struct message *item, 
         frame->as.ended.feed = feed;
         frame->as.ended.cause = view_text(weir_error_code((enum weir_error)item->word[0]));
         return;
-    default:
-        UNREACHABLE();
+    default: UNREACHABLE();
     }
 }
 

@@ -201,7 +201,8 @@ static enum weir_error publish_items(struct connection *connection, const struct
             break;
         if (error != WEIR_OK) {
             publisher_refuse(connection, 1, REFUSAL_MALFORMED);
-            return session_refuse(connection, REFUSAL_MALFORMED, WEIR_BAD_REQUEST, "a record of the frame is malformed");
+            return session_refuse(connection, REFUSAL_MALFORMED, WEIR_BAD_REQUEST,
+                                  "a record of the frame is malformed");
         }
         uint64_t number = frame->as.publish.number + session->published;
         error = publisher_add(connection, entry, key, value, TOPIC_NUMBER_WORD(number, frame->as.publish.ack), 0);

@@ -115,28 +115,17 @@ static enum weir_error session_closed(struct connection *connection)
 static enum weir_error session_dispatch(struct connection *connection, const struct frame *frame, size_t body_size)
 {
     switch (frame->op) {
-    case FRAME_HELLO:
-        return session_hello(connection, frame);
-    case FRAME_PING:
-        return session_ping(connection, frame);
-    case FRAME_PONG:
-        return WEIR_OK;
-    case FRAME_CREDIT:
-        return session_credit(connection, frame);
-    case FRAME_CLOSE:
-        return session_closed(connection);
-    case FRAME_ALIAS:
-        return session_alias(connection, frame);
-    case FRAME_PUBLISH:
-        return session_publish(connection, frame, body_size);
-    case FRAME_SUBSCRIBE:
-        return session_subscribe(connection, frame);
-    case FRAME_UNSUBSCRIBE:
-        return session_unsubscribe(connection, frame);
-    case FRAME_REQUEST:
-        return session_request(connection, frame);
-    default:
-        return session_refuse(connection, REFUSAL_MALFORMED, WEIR_PROTOCOL, "only a broker sends such a frame");
+    case FRAME_HELLO: return session_hello(connection, frame);
+    case FRAME_PING: return session_ping(connection, frame);
+    case FRAME_PONG: return WEIR_OK;
+    case FRAME_CREDIT: return session_credit(connection, frame);
+    case FRAME_CLOSE: return session_closed(connection);
+    case FRAME_ALIAS: return session_alias(connection, frame);
+    case FRAME_PUBLISH: return session_publish(connection, frame, body_size);
+    case FRAME_SUBSCRIBE: return session_subscribe(connection, frame);
+    case FRAME_UNSUBSCRIBE: return session_unsubscribe(connection, frame);
+    case FRAME_REQUEST: return session_request(connection, frame);
+    default: return session_refuse(connection, REFUSAL_MALFORMED, WEIR_PROTOCOL, "only a broker sends such a frame");
     }
 }
 
@@ -158,16 +147,10 @@ static void session_message(struct connection *connection, struct message *messa
 {
     switch (message->tag) {
     case TOPIC_ACK:
-    case TOPIC_NACK:
-        session_on_ack(connection, message);
-        return;
+    case TOPIC_NACK: session_on_ack(connection, message); return;
     case DIRECTORY_SUBSCRIBED:
-    case DIRECTORY_UNSUBSCRIBED:
-        session_on_directory(connection, message);
-        return;
-    default:
-        session_on_topic(connection, message);
-        return;
+    case DIRECTORY_UNSUBSCRIBED: session_on_directory(connection, message); return;
+    default: session_on_topic(connection, message); return;
     }
 }
 
@@ -201,7 +184,8 @@ static void session_grant(struct connection *connection)
 {
     struct session *session = session_of(connection);
     uint64_t window = connection->config.publish_window;
-    /* Records of requests are parked without having cost credit, so that more may be held back than was ever received. */
+    /* Records of requests are parked without having cost credit, so that more may be held back than was ever received.
+     */
     uint64_t earned = window + session->in_received, held = connection->publisher.parked_bytes;
     if (earned < held || earned - held < session->in_granted + window / 4)
         return;
@@ -242,10 +226,7 @@ static void session_refused(struct connection *connection, enum weir_error error
     session_tell_end(connection, error, text);
 }
 
-static bool session_has_pending(const struct connection *connection)
-{
-    return session_of(connection)->unanswered > 0;
-}
+static bool session_has_pending(const struct connection *connection) { return session_of(connection)->unanswered > 0; }
 
 static void session_drain(struct connection *connection)
 {

@@ -27,14 +27,14 @@ enum subscription_state { SUBSCRIPTION_FREE, SUBSCRIPTION_ASKED, SUBSCRIPTION_ST
 
 struct subscription {
     enum subscription_state state;
-    uint32_t sub;          /* the client's number */
-    uint32_t generation;   /* of this place: a late message of an earlier one does not meet this one */
-    uint32_t credit;       /* that each of its feeds has at first */
-    enum weir_error end;   /* for UNSUBSCRIBED */
+    uint32_t sub;        /* the client's number */
+    uint32_t generation; /* of this place: a late message of an earlier one does not meet this one */
+    uint32_t credit;     /* that each of its feeds has at first */
+    enum weir_error end; /* for UNSUBSCRIBED */
 };
 
 struct alias {
-    weir_msg name;         /* none: it stands for nothing */
+    weir_msg name; /* none: it stands for nothing */
 };
 
 /* Neighbouring acks with one outcome, sent as one frame. count 0: none. */
@@ -44,20 +44,20 @@ struct pending_ack {
 };
 
 struct session {
-    bool is_open;          /* HELLO was exchanged */
-    bool is_told_end;      /* CLOSE was sent: nothing follows it */
+    bool is_open;     /* HELLO was exchanged */
+    bool is_told_end; /* CLOSE was sent: nothing follows it */
 
     /* Credit: bytes of data frames' bodies since the start. */
     uint64_t in_granted, in_received;
     uint64_t out_granted, out_sent;
-    size_t out_max;        /* largest body that the client takes */
+    size_t out_max; /* largest body that the client takes */
 
-    uint64_t pings;        /* sent */
+    uint64_t pings; /* sent */
 
     /* The PUBLISH frame that is being read, when the connection was paused in the middle. */
     bool is_publishing;
-    uint32_t published;    /* records of it that are done with */
-    uint64_t unanswered;   /* records with topics whose ack is to come */
+    uint32_t published;  /* records of it that are done with */
+    uint64_t unanswered; /* records with topics whose ack is to come */
     struct pending_ack ack;
 
     weir_msg alias_block;
@@ -72,7 +72,8 @@ struct session {
 
 static inline struct session *session_of(const struct connection *connection) { return connection->state; }
 
-/* session.c: sends a frame that needs no credit, ahead of all data. Frames with long texts say how long they may get. */
+/* session.c: sends a frame that needs no credit, ahead of all data. Frames with long texts say how long they may get.
+ */
 void session_frame(struct connection *connection, const struct frame *frame, size_t size_max);
 /* Cuts the session for a frame that breaks the protocol. text: static. */
 enum weir_error session_refuse(struct connection *connection, enum refusal refusal, enum weir_error error,

@@ -1,7 +1,7 @@
 /* Subscriptions, and what topics send about their feeds. In the connection's turns.
  *
- * The directory and topics know a subscription by an internal number, place and generation, so that what is still under way
- * for one that ended never meets a later one to which the client gave the same number. */
+ * The directory and topics know a subscription by an internal number, place and generation, so that what is still under
+ * way for one that ended never meets a later one to which the client gave the same number. */
 #include "actors/base/assert.h"
 #include "broker/session/state.h"
 #include "clients/wire/name.h"
@@ -92,7 +92,8 @@ static void unsubscribed_send(struct connection *connection, uint32_t sub, enum 
     session_frame(connection, &frame, SESSION_FRAME_MAX);
 }
 
-/* Ends it: its feeds are forgotten at once, so nothing of it follows; UNSUBSCRIBED goes when the directory has let go. */
+/* Ends it: its feeds are forgotten at once, so nothing of it follows; UNSUBSCRIBED goes when the directory has let go.
+ */
 static void subscription_end(struct connection *connection, struct subscription *subscription, enum weir_error error)
 {
     struct session *session = session_of(connection);
@@ -136,8 +137,8 @@ static enum weir_error subscribe_order(struct connection *connection, const stru
     struct view pattern = frame->as.subscribe.pattern, cursors = frame->as.subscribe.cursors;
     struct directory_subscribe *subscribe;
     weir_msg block;
-    enum weir_error error = arena_alloc(connection->arena, sizeof *subscribe + pattern.size + cursors.size,
-                                        connection->budget, &block);
+    enum weir_error error =
+        arena_alloc(connection->arena, sizeof *subscribe + pattern.size + cursors.size, connection->budget, &block);
     if (error)
         return error;
     uint64_t outbox = frame->as.subscribe.outbox;
@@ -171,7 +172,10 @@ enum weir_error session_subscribe(struct connection *connection, const struct fr
     struct subscription *subscription = subscription_take(connection, frame->as.subscribe.sub);
     if (subscription == NULL)
         return session_refuse(connection, REFUSAL_MEMORY, WEIR_NO_MEMORY, weir_error_text(WEIR_NO_MEMORY));
-    size_t window = follow_window(connection->config.outbox_bytes, session->follows.count + 1u);
+    /* Subscriptions that were asked for count before their feeds begin, or many at once would have it many times over.
+     */
+    size_t window =
+        follow_window(connection->config.outbox_bytes, session->follows.count + session->subscription_count);
     if (pattern_has_wildcard(frame->as.subscribe.pattern) && window > SESSION_PATTERN_CREDIT)
         window = SESSION_PATTERN_CREDIT;
     subscription->credit = (uint32_t)window;
@@ -234,7 +238,8 @@ static void feed_decline(struct connection *connection, const struct message *me
 static void data_push(struct connection *connection, struct message *message)
 {
     if (queue_push(connection, &connection->output.data, message) != WEIR_OK) {
-        connection_refuse(connection, REFUSAL_MEMORY, WEIR_NO_MEMORY, "the client left more unread than the broker keeps");
+        connection_refuse(connection, REFUSAL_MEMORY, WEIR_NO_MEMORY,
+                          "the client left more unread than the broker keeps");
         return;
     }
     message->hold[0] = message->hold[1] = WEIR_MSG_NONE;
@@ -309,13 +314,9 @@ static void topic_run(struct connection *connection, struct message *message)
 void session_on_topic(struct connection *connection, struct message *message)
 {
     switch (message->tag) {
-    case TOPIC_BEGIN:
-        topic_begin(connection, message);
-        return;
+    case TOPIC_BEGIN: topic_begin(connection, message); return;
     case TOPIC_ENTRIES:
-    case TOPIC_UPDATES:
-        topic_run(connection, message);
-        return;
+    case TOPIC_UPDATES: topic_run(connection, message); return;
     case TOPIC_END:
     case TOPIC_GAP:
     case TOPIC_CONFLATED:
@@ -329,8 +330,7 @@ void session_on_topic(struct connection *connection, struct message *message)
         else
             feed_decline(connection, message);
         return;
-    default:
-        return;
+    default: return;
     }
 }
 

@@ -70,7 +70,8 @@ static void interleaved_topics_keep_their_order(void **state)
             for (int i = 0; i < TOPICS; i++) {
                 char topic[128], value[16];
                 /* Some names are beyond what a connection keeps inline. */
-                snprintf(topic, sizeof topic, "log/%s%d", i % 3 ? "" : "an-uncommonly-long-name-for-a-topic-that-nobody-would-type/", i);
+                snprintf(topic, sizeof topic, "log/%s%d",
+                         i % 3 ? "" : "an-uncommonly-long-name-for-a-topic-that-nobody-would-type/", i);
                 snprintf(value, sizeof value, "%d", round);
                 size += body_record(body + size, sizeof body - size, topic, NULL, value);
             }
@@ -80,7 +81,8 @@ static void interleaved_topics_keep_their_order(void **state)
     WAIT_UNTIL(status_of(&world).records_accepted == TOPICS * ROUNDS);
     for (int i = 0; i < TOPICS; i += 7) {
         char topic[128];
-        snprintf(topic, sizeof topic, "log/%s%d", i % 3 ? "" : "an-uncommonly-long-name-for-a-topic-that-nobody-would-type/", i);
+        snprintf(topic, sizeof topic, "log/%s%d",
+                 i % 3 ? "" : "an-uncommonly-long-name-for-a-topic-that-nobody-would-type/", i);
         WAIT_UNTIL(world_seq(&world, topic) == ROUNDS);
         struct view found;
         (void)log_state(&world, topic, reply, sizeof reply, &found);
@@ -216,21 +218,27 @@ static void malformed_bodies_end_their_connection_only(void **state)
         const char *bytes;
         size_t size;
     } bodies[] = {
-        {"", 0},                                  /* no record */
-        {"\xc1", 1},                              /* never used by msgpack */
-        {"\xdf\x10\0\0\0", 5},                    /* a map of 2^28 pairs in 5 bytes */
-        {"\x92\xa1t\xdb\xff\xff\xff\xff", 8},     /* a str of 4 GiB */
-        {"\x92\xa1t", 3},                         /* cut off */
-        {"\x91\xa1t", 3},                         /* one element */
-        {"\x94\xa1t\1\xa1k\1", 7},                /* four */
-        {"\x92\1\1", 3},                          /* the topic is no str */
-        {"\x92\xa0\1", 3},                        /* the topic is empty */
-        {"\x92\xa3" "a+b\1", 6},                  /* a wildcard */
-        {"\x92\xa3" "a//\1", 6},                  /* an empty segment */
-        {"\x92\xa3" "a\0b\1", 6},                 /* a NUL */
-        {"\x93\xa1t\1\1", 5},                     /* the key is no str */
-        {"\x92\xa1t\xa2\xc0\x80", 6},             /* overlong UTF-8 */
-        {"\x92\xa1t\xa3\xed\xa0\x80", 7},         /* a surrogate */
+        {"", 0},                              /* no record */
+        {"\xc1", 1},                          /* never used by msgpack */
+        {"\xdf\x10\0\0\0", 5},                /* a map of 2^28 pairs in 5 bytes */
+        {"\x92\xa1t\xdb\xff\xff\xff\xff", 8}, /* a str of 4 GiB */
+        {"\x92\xa1t", 3},                     /* cut off */
+        {"\x91\xa1t", 3},                     /* one element */
+        {"\x94\xa1t\1\xa1k\1", 7},            /* four */
+        {"\x92\1\1", 3},                      /* the topic is no str */
+        {"\x92\xa0\1", 3},                    /* the topic is empty */
+        {"\x92\xa3"
+         "a+b\1",
+         6}, /* a wildcard */
+        {"\x92\xa3"
+         "a//\1",
+         6}, /* an empty segment */
+        {"\x92\xa3"
+         "a\0b\1",
+         6},                                                                                     /* a NUL */
+        {"\x93\xa1t\1\1", 5},                                                                    /* the key is no str */
+        {"\x92\xa1t\xa2\xc0\x80", 6},                                                            /* overlong UTF-8 */
+        {"\x92\xa1t\xa3\xed\xa0\x80", 7},                                                        /* a surrogate */
         {"\x92\xa1t\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\1", 21}, /* 17 deep */
     };
     struct world world;

@@ -61,7 +61,8 @@ static void get_returns_state_by_kind(void **state)
     static const char *const topics[] = {"map/a", "log/a", "last"};
     for (int i = 0; i < 6; i++) {
         const char *key = i < 3 ? "k1" : "k2";
-        size_t size = body_args(args, sizeof args, "topic", topics[i % 3], "value", i < 3 ? "v1" : "v2", "key", key, NULL);
+        size_t size =
+            body_args(args, sizeof args, "topic", topics[i % 3], "value", i < 3 ? "v1" : "v2", "key", key, NULL);
         (void)result_uint(ask(fd, buffer, sizeof buffer, "publish", view_of(args, size)), "seq");
     }
     static const struct {
@@ -156,9 +157,9 @@ static void malformed_requests_are_answered_and_the_connection_stays(void **stat
     static const struct {
         const char *verb, *topic, *code;
     } cases[] = {
-        {"publish", "", "bad-topic"},      {"publish", "a//b", "bad-topic"},   {"publish", "a/+", "bad-topic"},
-        {"publish", "a/#", "bad-topic"},   {"publish", "$SYS/x", "forbidden"}, {"get", "", "bad-topic"},
-        {"steal", "a", "bad-request"},     {"get", "a+b", "bad-topic"},        {"publish", NULL, "bad-topic"},
+        {"publish", "", "bad-topic"},    {"publish", "a//b", "bad-topic"},   {"publish", "a/+", "bad-topic"},
+        {"publish", "a/#", "bad-topic"}, {"publish", "$SYS/x", "forbidden"}, {"get", "", "bad-topic"},
+        {"steal", "a", "bad-request"},   {"get", "a+b", "bad-topic"},        {"publish", NULL, "bad-topic"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const char *topic = cases[i].topic != NULL ? cases[i].topic : long_name;
@@ -261,8 +262,9 @@ static void a_full_topic_is_busy_and_others_are_not(void **state)
     int push = raw_dial(&world, SP_PUSH0), fd = raw_dial(&world, SP_REQ0);
     uint8_t args[512], buffer[4096], body[512];
     for (int i = 0; i < 300; i++)
-        raw_message(push, body, body_record(body, sizeof body, "slow/a", NULL,
-                                            "0123456789012345678901234567890123456789012345678901234567890123456789"));
+        raw_message(push, body,
+                    body_record(body, sizeof body, "slow/a", NULL,
+                                "0123456789012345678901234567890123456789012345678901234567890123456789"));
     WAIT_UNTIL(world_connection(&world).blocked_on[0] != '\0');
     size_t size = body_args(args, sizeof args, "topic", "slow/a", "value", "x", NULL);
     struct reply reply = ask(fd, buffer, sizeof buffer, "publish", view_of(args, size));

@@ -1,5 +1,5 @@
-/* A whole data plane in one process: arena, runtime, directory of topics, gateway on a free loopback port, and raw clients
- * that can say anything, well-formed or not. Waits are on events, with a deadline. */
+/* A whole data plane in one process: arena, runtime, directory of topics, gateway on a free loopback port, and raw
+ * clients that can say anything, well-formed or not. Waits are on events, with a deadline. */
 #ifndef TESTS_UNIT_BROKER_GATEWAY_WORLD_H
 #define TESTS_UNIT_BROKER_GATEWAY_WORLD_H
 
@@ -119,14 +119,14 @@ static inline void world_stop(struct world *world)
 static inline void world_pause(void) { poll(NULL, 0, 2); }
 
 /* Evaluates the condition again and again until it holds; fails at the deadline. */
-#define WAIT_UNTIL(condition)                                                                                          \
-    do {                                                                                                               \
-        uint64_t wait_until_ns = clock_now_ns() + WORLD_DEADLINE_MS * NS_PER_MS;                                       \
-        while (!(condition)) {                                                                                         \
-            if (clock_now_ns() > wait_until_ns)                                                                        \
-                fail_msg("deadline passed waiting for: %s", #condition);                                               \
-            world_pause();                                                                                             \
-        }                                                                                                              \
+#define WAIT_UNTIL(condition)                                                    \
+    do {                                                                         \
+        uint64_t wait_until_ns = clock_now_ns() + WORLD_DEADLINE_MS * NS_PER_MS; \
+        while (!(condition)) {                                                   \
+            if (clock_now_ns() > wait_until_ns)                                  \
+                fail_msg("deadline passed waiting for: %s", #condition);         \
+            world_pause();                                                       \
+        }                                                                        \
     } while (0)
 
 static inline uint64_t world_refusals(struct world *world, enum refusal refusal)

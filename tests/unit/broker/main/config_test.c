@@ -118,7 +118,8 @@ static void check_documented(const char *key, uint64_t value, uint64_t initial, 
     const char *line = key_line(text, key, initial);
     (void)can_reload;
     if (value != initial)
-        fail_msg("%s is %llu in the file, %llu by default", key, (unsigned long long)value, (unsigned long long)initial);
+        fail_msg("%s is %llu in the file, %llu by default", key, (unsigned long long)value,
+                 (unsigned long long)initial);
     if (line == NULL)
         fail_msg("%s: %llu is not in the file", key, (unsigned long long)initial);
     if (!has_comment(text, line))
@@ -144,7 +145,8 @@ static void documented_file_has_every_key_with_its_default_and_a_comment(void **
     assert_int_equal(config.log_level, LOG_INFO);
     assert_int_equal(config.fallback.kind, TOPIC_LAST);
     assert_int_equal(config.rule_count, 0);
-    static const char *const others[] = {"\nlisten:", "\nadmin:", "\ninsecure:", "\nlog_level:", "  auto_create:", "  rules:"};
+    static const char *const others[] = {
+        "\nlisten:", "\nadmin:", "\ninsecure:", "\nlog_level:", "  auto_create:", "  rules:"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         const char *line = strstr(text, others[i]);
         assert_non_null(line);
@@ -180,19 +182,18 @@ static void every_range_is_kept_and_named_with_its_line(void **state)
     (void)state;
 #define CHECK_BROKER(key, initial, min, max, live) check_range("# first\n" #key ": ", #key, min, max);
     CONFIG_BROKER_TABLE(CHECK_BROKER)
-#define CHECK_CONNECTIONS(key, initial, min, max, live)                                                                \
+#define CHECK_CONNECTIONS(key, initial, min, max, live) \
     check_range("connections:\n\n  " #key ": ", "connections." #key, min, max);
     CONFIG_CONNECTIONS_TABLE(CHECK_CONNECTIONS)
-#define CHECK_SESSIONS(key, initial, min, max, live)                                                                   \
-    check_range("sessions:\n  " #key ": ", "sessions." #key, min, max);
+#define CHECK_SESSIONS(key, initial, min, max, live) check_range("sessions:\n  " #key ": ", "sessions." #key, min, max);
     CONFIG_SESSIONS_TABLE(CHECK_SESSIONS)
-#define CHECK_TOPICS(key, initial, min, max, live)                                                                     \
+#define CHECK_TOPICS(key, initial, min, max, live) \
     check_range("sessions:\n  feeds_max: 5\ntopics:\n  " #key ": ", "topics." #key, min, max);
     CONFIG_TOPICS_TABLE(CHECK_TOPICS)
 #define CHECK_RULE(key, initial, min, max, live)                                                                       \
-    check_range("topics:\n  defaults:\n    " #key ": ", "topics.defaults." #key, min, max);                      \
-    check_range("topics:\n  rules:\n    - pattern: a\n      kind: map\n    - pattern: b\n      kind: log\n      " #key   \
-                ": ",                                                                                            \
+    check_range("topics:\n  defaults:\n    " #key ": ", "topics.defaults." #key, min, max);                            \
+    check_range("topics:\n  rules:\n    - pattern: a\n      kind: map\n    - pattern: b\n      kind: log\n      " #key \
+                ": ",                                                                                                  \
                 "topics.rules.1." #key, min, max);
     CONFIG_RULE_TABLE(CHECK_RULE)
 }
@@ -200,8 +201,8 @@ static void every_range_is_kept_and_named_with_its_line(void **state)
 static void what_is_no_number_is_refused(void **state)
 {
     (void)state;
-    static const char *const numbers[] = {"-1", "1.5", "010", "0x10", "abc", "1k", "1 2", "'1 '", "+1",
-                                          "99999999999999999999999", "''"};
+    static const char *const numbers[] = {
+        "-1", "1.5", "010", "0x10", "abc", "1k", "1 2", "'1 '", "+1", "99999999999999999999999", "''"};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         char text[64];
         snprintf(text, sizeof text, "\nworkers: %s\n", numbers[i]);
@@ -279,10 +280,23 @@ static void rules_start_from_the_defaults_and_keep_their_order(void **state)
 static void malformed_topic_options_are_refused(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"", "=", "a", "a=", "=map", "a=odd", "a//b=map", "a=map,", "a=map,x=1",
-                                        "a=map,mailbox_max", "a=map,mailbox_max=", "a=map,mailbox_max=x",
-                                        "a=map,mailbox_max=-1", "a=map,mailbox_max=0", "a=map,mailbox_max=65536",
-                                        "a=map=last", "#/a=map"};
+    static const char *const texts[] = {"",
+                                        "=",
+                                        "a",
+                                        "a=",
+                                        "=map",
+                                        "a=odd",
+                                        "a//b=map",
+                                        "a=map,",
+                                        "a=map,x=1",
+                                        "a=map,mailbox_max",
+                                        "a=map,mailbox_max=",
+                                        "a=map,mailbox_max=x",
+                                        "a=map,mailbox_max=-1",
+                                        "a=map,mailbox_max=0",
+                                        "a=map,mailbox_max=65536",
+                                        "a=map=last",
+                                        "#/a=map"};
     struct config config;
     char error[CONFIG_ERROR_SIZE];
     char long_text[4096];
@@ -323,10 +337,16 @@ static enum weir_error check_listen(const char *url, bool is_insecure)
 static void listening_outside_loopback_needs_insecure(void **state)
 {
     (void)state;
-    static const char *const local[] = {"tcp://127.0.0.1:7450", "tcp://127.9.9.9:0", "tcp://localhost:1", "tcp://[::1]:1",
-                                        "ipc:///tmp/x"};
-    static const char *const open[] = {"tcp://0.0.0.0:7450", "tcp://*:1", "tcp://10.0.0.1:1", "tcp://[::]:1", "tcp://:1",
-                                       "tcp://127.example.org:1", "tcp://localhost.example.org:1", "tcp://host:1",
+    static const char *const local[] = {"tcp://127.0.0.1:7450", "tcp://127.9.9.9:0", "tcp://localhost:1",
+                                        "tcp://[::1]:1", "ipc:///tmp/x"};
+    static const char *const open[] = {"tcp://0.0.0.0:7450",
+                                       "tcp://*:1",
+                                       "tcp://10.0.0.1:1",
+                                       "tcp://[::]:1",
+                                       "tcp://:1",
+                                       "tcp://127.example.org:1",
+                                       "tcp://localhost.example.org:1",
+                                       "tcp://host:1",
                                        "tcp://127.0.0.1"};
     for (size_t i = 0; i < sizeof local / sizeof local[0]; i++)
         assert_int_equal(check_listen(local[i], false), WEIR_OK);
@@ -377,12 +397,13 @@ static void reload_takes_over_what_can_change_and_only_that(void **state)
     (void)state;
     struct config running, wanted;
     char error[CONFIG_ERROR_SIZE];
-    assert_int_equal(load_text(&wanted,
-                               "workers: 7\nshutdown_ms: 77\nlog_level: error\nconnections:\n  max: 5\n  handshake_ms: 99\n"
-                               "topics:\n  auto_create: false\n  max: 3\n  defaults:\n    kind: log\n"
-                               "  rules:\n    - pattern: x\n      kind: map\n",
-                               error),
-                     WEIR_OK);
+    assert_int_equal(
+        load_text(&wanted,
+                  "workers: 7\nshutdown_ms: 77\nlog_level: error\nconnections:\n  max: 5\n  handshake_ms: 99\n"
+                  "topics:\n  auto_create: false\n  max: 3\n  defaults:\n    kind: log\n"
+                  "  rules:\n    - pattern: x\n      kind: map\n",
+                  error),
+        WEIR_OK);
     config_init(&running);
     assert_int_equal(config_topic_add(&running, 0, "old=last", error), WEIR_OK);
     running.admin = strdup("ipc:///a");

@@ -9,7 +9,7 @@ enum { CLIENT_FRAME_MAX = 2 << 20 };
 struct client {
     int fd;
     uint8_t *buffer, *out;
-    size_t sent_size; /* of the frame's body sent last */
+    size_t sent_size;    /* of the frame's body sent last */
     uint64_t data_bytes; /* of data frames read so far */
     struct frame hello;
 };

@@ -1,5 +1,5 @@
-/* Every allocation of a connection may fail: under budgets from next to nothing upwards each failure is met somewhere, and
- * each ends in a refusal or in the end of that connection, with nothing left behind. */
+/* Every allocation of a connection may fail: under budgets from next to nothing upwards each failure is met somewhere,
+ * and each ends in a refusal or in the end of that connection, with nothing left behind. */
 #include "broker/session/session.h"
 #include "tests/unit/broker/session/client.h"
 
@@ -39,7 +39,8 @@ static void session_anyway(struct world *world)
         {.op = FRAME_HELLO, .as.hello = {.version = 1, .credit = 100000, .message_max = 1 << 20}},
         {.op = FRAME_SUBSCRIBE, .as.subscribe = {.sub = 1, .snapshot = true, .updates = true}},
         {.op = FRAME_ALIAS, .as.alias = {.alias = 500, .topic = view_text("log/a")}},
-        {.op = FRAME_PUBLISH, .as.publish = {.has_alias = true, .alias = 500, .number = 1, .ack = ACK_FOLDED, .count = 3}},
+        {.op = FRAME_PUBLISH,
+         .as.publish = {.has_alias = true, .alias = 500, .number = 1, .ack = ACK_FOLDED, .count = 3}},
     };
     frames[1].as.subscribe.pattern = view_text("#");
     frames[3].as.publish.items = view_of("\xc0\1\xc0\2\xc0\3", 6);
@@ -74,7 +75,8 @@ static void push_anyway(struct world *world)
     size_t size = 0;
     for (int i = 0; i < 300; i++) {
         char topic[128];
-        snprintf(topic, sizeof topic, "log/a-name-that-is-too-long-to-be-kept-inline-by-the-connection-that-publishes/%d", i % 20);
+        snprintf(topic, sizeof topic,
+                 "log/a-name-that-is-too-long-to-be-kept-inline-by-the-connection-that-publishes/%d", i % 20);
         size += body_record(body + size, sizeof body - size, topic, NULL, "a value of some length");
     }
     message_anyway(fd, body, size);
@@ -95,7 +97,8 @@ static void scarce_memory_costs_connections_and_nothing_else(void **state)
         .runtime = world.runtime, .directory = world.directory, .session = &session_ops, .budget = budget};
     assert_int_equal(gateway_create(&options, &world.config, &world.gateway), WEIR_OK);
     assert_int_equal(gateway_listen(world.gateway, "tcp://127.0.0.1:0", NULL), WEIR_OK);
-    uint16_t port = (uint16_t)atoi(strrchr(gateway_listener_url(world.gateway, 0), ':') + 1), plentiful_port = world.port;
+    uint16_t port = (uint16_t)atoi(strrchr(gateway_listener_url(world.gateway, 0), ':') + 1),
+             plentiful_port = world.port;
     world.port = port;
     for (size_t bytes = 512; bytes < 300 * 1024; bytes += bytes / 4 + 64) {
         budget_limit_set(budget, bytes);

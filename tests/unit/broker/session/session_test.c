@@ -23,41 +23,6 @@ static void a_session_publishes_and_is_answered(void **state)
     world_stop(&world);
 }
 
-static void a_follower_gets_state_then_updates(void **state)
-{
-    (void)state;
-    struct world world;
-    world_start(&world, &session_ops, NULL);
-    struct client client;
-    client_open(&client, &world, 1 << 20);
-    client_publish(&client, "map/a", 1, ACK_FOLDED, 3);
-    (void)client_expect(&client, FRAME_ACK);
-    client_subscribe(&client, 5, "map/#", POLICY_RESYNC);
-    struct frame frame = client_expect(&client, FRAME_BEGIN);
-    assert_int_equal(frame.as.begin.sub, 5);
-    assert_true(view_is_same(frame.as.begin.topic, view_text("map/a")));
-    uint32_t feed = frame.as.begin.feed;
-    frame = client_expect(&client, FRAME_ENTRIES);
-    assert_int_equal(frame.as.entries.feed, feed);
-    assert_int_equal(frame.as.entries.count, 3);
-    frame = client_expect(&client, FRAME_END);
-    assert_int_equal(frame.as.end.seq, 3);
-    client_publish(&client, "map/a", 4, ACK_NONE, 2);
-    frame = client_expect(&client, FRAME_UPDATES);
-    assert_int_equal(frame.as.updates.seq, 4);
-    assert_int_equal(frame.as.updates.count, 2);
-    client_publish(&client, "map/new", 6, ACK_NONE, 1);
-    frame = client_expect(&client, FRAME_BEGIN);
-    assert_true(view_is_same(frame.as.begin.topic, view_text("map/new")));
-    client_send(&client, &(struct frame){.op = FRAME_UNSUBSCRIBE, .as.unsubscribe.sub = 5});
-    frame = client_expect(&client, FRAME_UNSUBSCRIBED);
-    assert_int_equal(frame.as.unsubscribed.sub, 5);
-    assert_true(view_is_same(frame.as.unsubscribed.code, view_text("ok")));
-    client_close(&client);
-    world_stop(&world);
-}
-
-
 /* ------------------------------------------------------------------------------------------- the opening */
 
 static void the_hello_is_answered_with_bounds(void **state)
@@ -156,12 +121,12 @@ static void malformed_frames_end_the_session(void **state)
         {"", 0},
         {"\xc1", 1},
         {"\x90", 1},
-        {"\x91\x63", 2},                     /* op 99 */
-        {"\x92\x01", 2},                     /* cut off */
-        {"\x93\x01\x01\x01", 4},             /* one too many */
-        {"\x92\x01\x01\x01", 4},             /* bytes behind */
-        {"\x92\x01\xa1x", 4},                /* wrong type */
-        {"\x92\x01\xff", 3},                 /* a negative number */
+        {"\x91\x63", 2},                      /* op 99 */
+        {"\x92\x01", 2},                      /* cut off */
+        {"\x93\x01\x01\x01", 4},              /* one too many */
+        {"\x92\x01\x01\x01", 4},              /* bytes behind */
+        {"\x92\x01\xa1x", 4},                 /* wrong type */
+        {"\x92\x01\xff", 3},                  /* a negative number */
         {"\x95\x09\xa1t\x01\x02\x91\x01", 8}, /* half a pair */
         {"\x95\x09\xa1t\x01\x02\xdd\xff\xff\xff\xfe", 11},
         {"\x95\x09\xa1t\x01\x09\x92\xc0\x01", 9}, /* ack 9 */
@@ -193,7 +158,8 @@ static void expect_refused(struct client *client, uint64_t number, uint32_t coun
     assert_int_equal(frame.as.refused.number, number);
     assert_int_equal(frame.as.refused.count, count);
     if (!view_is_same(frame.as.refused.code, view_text(code)))
-        fail_msg("refused %.*s, not %s", (int)frame.as.refused.code.size, (const char *)frame.as.refused.code.data, code);
+        fail_msg("refused %.*s, not %s", (int)frame.as.refused.code.size, (const char *)frame.as.refused.code.data,
+                 code);
 }
 
 static void refused_records_are_named(void **state)
@@ -305,255 +271,6 @@ static void data_beyond_the_credit_ends_the_session(void **state)
     world_stop(&world);
 }
 
-/* ----------------------------------------------------------------------------------------------- following */
-
-static void credit_is_not_renewed_while_a_topic_is_full(void **state)
-{
-    (void)state;
-    struct world world;
-    world_start(&world, &session_ops, few_aliases);
-    struct client blocker, client;
-    client_open(&blocker, &world, 1);
-    client_subscribe(&blocker, 1, "slow/a", POLICY_BLOCK);
-    client_expect_begun(&blocker);
-    client_open(&client, &world, 0);
-    uint64_t granted = client.hello.as.hello.credit, sent = 0, number = 1;
-    /* Publishes as credit allows, until none is left. */
-    struct timeval limit = {.tv_usec = 300000};
-    setsockopt(client.fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    uint64_t in_all = 0;
-    for (;;) {
-        while (sent < granted) {
-            client_publish(&client, "slow/a", number, ACK_NONE, 100);
-            number += 100;
-            in_all += 100;
-            sent += client.sent_size;
-        }
-        uint8_t probe;
-        if (recv(client.fd, &probe, 1, MSG_PEEK) < 0)
-            break;
-        struct frame frame;
-        assert_true(client_receive(&client, &frame));
-        if (frame.op == FRAME_CREDIT)
-            granted = frame.as.credit.total;
-    }
-    assert_true(in_all < 100000);
-    assert_int_equal(world_seq(&world, "slow/a") < in_all, 1);
-    /* Other topics of the same session go on as soon as there is credit; requests need none. */
-    limit.tv_sec = 10;
-    setsockopt(client.fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    uint8_t args[64];
-    size_t size = body_args(args, sizeof args, "topic", "fast", "value", "x", NULL);
-    struct frame request = {.op = FRAME_REQUEST, .as.request = {.id = 9, .verb = view_text("publish")}};
-    request.as.request.args = view_of(args, size);
-    client_send(&client, &request);
-    struct frame reply = client_expect(&client, FRAME_REPLY);
-    assert_int_equal(reply.as.reply.id, 9);
-    assert_true(reply.as.reply.ok);
-    /* The blocker goes: everything is folded and credit comes back. */
-    client_close(&blocker);
-    (void)client_expect(&client, FRAME_CREDIT);
-    WAIT_UNTIL(world_seq(&world, "slow/a") == in_all);
-    client_close(&client);
-    world_stop(&world);
-}
-
-static void a_client_without_credit_gets_everything_but_data(void **state)
-{
-    (void)state;
-    struct world world;
-    world_start(&world, &session_ops, NULL);
-    struct client client;
-    client_open(&client, &world, 0);
-    client_publish(&client, "map/a", 1, ACK_FOLDED, 50);
-    (void)client_expect(&client, FRAME_ACK);
-    client_subscribe(&client, 1, "map/a", POLICY_RESYNC);
-    client_expect_begun(&client);
-    client_send(&client, &(struct frame){.op = FRAME_PING, .as.ping.n = 77});
-    struct frame frame;
-    assert_true(client_receive(&client, &frame));
-    assert_int_equal(frame.op, FRAME_PONG);
-    assert_int_equal(frame.as.pong.n, 77);
-    uint32_t entries = 0;
-    /* Ten bytes a time: each grant lets one frame begin. */
-    while (entries < 50) {
-        client_send(&client, &(struct frame){.op = FRAME_CREDIT, .as.credit.total = client.data_bytes + 10});
-        assert_true(client_receive(&client, &frame));
-        assert_int_equal(frame.op, FRAME_ENTRIES);
-        assert_true(frame.as.entries.count <= 3);
-        entries += frame.as.entries.count;
-    }
-    (void)client_expect(&client, FRAME_END);
-    client_close(&client);
-    world_stop(&world);
-}
-
-static void large_state_reaches_a_small_window_whole(void **state)
-{
-    (void)state;
-    enum { KEYS = 600, VALUE = 7000 };
-    struct world world;
-    world_start(&world, &session_ops, NULL);
-    struct client client;
-    client_open(&client, &world, 64 * 1024);
-    static uint8_t value[VALUE], items[VALUE + 64];
-    for (uint32_t i = 0; i < KEYS; i++) {
-        char key[16];
-        snprintf(key, sizeof key, "key%u", i);
-        memset(value, (int)i, sizeof value);
-        struct value_writer writer;
-        value_writer_init(&writer, items, sizeof items);
-        value_write_str(&writer, view_text(key));
-        value_write_bin(&writer, view_of(value, sizeof value));
-        struct frame frame = {.op = FRAME_PUBLISH, .as.publish = {.number = i + 1, .ack = ACK_FOLDED, .count = 1}};
-        frame.as.publish.topic = view_text("big/a");
-        frame.as.publish.items = view_of(items, writer.size);
-        client_send(&client, &frame);
-        (void)client_expect(&client, FRAME_ACK);
-    }
-    client_subscribe(&client, 1, "big/#", POLICY_RESYNC);
-    static bool has_come[KEYS];
-    memset(has_come, 0, sizeof has_come);
-    uint32_t count = 0;
-    struct frame frame;
-    do {
-        assert_true(client_receive(&client, &frame));
-        if (frame.op != FRAME_ENTRIES)
-            continue;
-        struct view left = frame.as.entries.items, key, found;
-        while (items_next(&left, 16, &key, &found) == WEIR_OK) {
-            unsigned i = (unsigned)atoi((const char *)key.data + 4);
-            assert_true(i < KEYS && !has_come[i]);
-            has_come[i] = true;
-            assert_int_equal(found.size, VALUE + 3);
-            assert_int_equal(found.data[3], (uint8_t)i);
-            assert_int_equal(found.data[VALUE + 2], (uint8_t)i);
-            count++;
-        }
-        client_send(&client,
-                    &(struct frame){.op = FRAME_CREDIT, .as.credit.total = client.data_bytes + 64 * 1024});
-    } while (frame.op != FRAME_END);
-    assert_int_equal(count, KEYS);
-    client_close(&client);
-    world_stop(&world);
-}
-
-static void a_stalled_follower_stalls_nobody(void **state)
-{
-    (void)state;
-    enum { ROUNDS = 2000 };
-    struct world world;
-    world_start(&world, &session_ops, NULL);
-    struct client stalled, lively, publisher;
-    client_open(&stalled, &world, 0);
-    client_open(&lively, &world, UINT64_MAX / 2);
-    client_open(&publisher, &world, 0);
-    client_subscribe(&stalled, 1, "log/a", POLICY_RESYNC);
-    (void)client_expect(&stalled, FRAME_BEGIN);
-    client_subscribe(&lively, 1, "log/a", POLICY_RESYNC);
-    (void)client_expect(&lively, FRAME_BEGIN);
-    uint64_t seen = 0;
-    for (uint64_t i = 0; i < ROUNDS; i += 10) {
-        client_publish(&publisher, "log/a", i + 1, ACK_FOLDED, 10);
-        (void)client_expect(&publisher, FRAME_ACK);
-        while (seen < i + 10) {
-            struct frame frame;
-            assert_true(client_receive(&lively, &frame));
-            if (frame.op != FRAME_UPDATES)
-                continue;
-            assert_int_equal(frame.as.updates.seq, seen + 1);
-            seen += frame.as.updates.count;
-        }
-    }
-    client_close(&stalled);
-    client_close(&lively);
-    client_close(&publisher);
-    world_stop(&world);
-}
-
-static void cursors_resume_without_gap(void **state)
-{
-    (void)state;
-    struct world world;
-    world_start(&world, &session_ops, NULL);
-    struct client client;
-    client_open(&client, &world, 1 << 20);
-    client_publish(&client, "log/a", 1, ACK_FOLDED, 10);
-    uint64_t epoch = client_expect(&client, FRAME_ACK).as.ack.epoch;
-    uint8_t cursors[64];
-    struct value_writer writer;
-    value_writer_init(&writer, cursors, sizeof cursors);
-    value_write_array(&writer, 3);
-    value_write_str(&writer, view_text("log/a"));
-    value_write_uint(&writer, epoch);
-    value_write_uint(&writer, 4);
-    struct frame frame = {.op = FRAME_SUBSCRIBE,
-                          .as.subscribe = {.sub = 1, .snapshot = true, .updates = true, .cursor_count = 1}};
-    frame.as.subscribe.pattern = view_text("log/+");
-    frame.as.subscribe.cursors = view_of(cursors, writer.size);
-    client_send(&client, &frame);
-    frame = client_expect(&client, FRAME_BEGIN);
-    assert_true(frame.as.begin.resumed);
-    assert_int_equal(frame.as.begin.seq, 4);
-    frame = client_expect(&client, FRAME_UPDATES);
-    assert_int_equal(frame.as.updates.seq, 5);
-    assert_int_equal(frame.as.updates.count, 6);
-    client_close(&client);
-    world_stop(&world);
-}
-
-static void the_same_number_may_be_subscribed_again_at_once(void **state)
-{
-    (void)state;
-    enum { ROUNDS = 300 };
-    struct world world;
-    world_start(&world, &session_ops, NULL);
-    struct client client;
-    client_open(&client, &world, UINT64_MAX / 2);
-    client_publish(&client, "map/a", 1, ACK_FOLDED, 20);
-    (void)client_expect(&client, FRAME_ACK);
-    for (int i = 0; i < ROUNDS; i++) {
-        client_subscribe(&client, 1, i % 2 ? "map/a" : "map/#", POLICY_RESYNC);
-        if (i % 3 == 0)
-            client_publish(&client, "map/a", 21 + (uint64_t)i, ACK_NONE, 1);
-        client_send(&client, &(struct frame){.op = FRAME_UNSUBSCRIBE, .as.unsubscribe.sub = 1});
-        struct frame frame;
-        do {
-            assert_true(client_receive(&client, &frame));
-        } while (frame.op != FRAME_UNSUBSCRIBED);
-        assert_true(view_is_same(frame.as.unsubscribed.code, view_text("ok")));
-    }
-    WAIT_UNTIL(world_connection(&world).feeds == 0 && world_connection(&world).subscriptions == 0);
-    client_close(&client);
-    world_stop(&world);
-}
-
-static void bad_subscriptions_are_answered(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *pattern;
-        enum overflow_policy policy;
-        const char *code;
-    } cases[] = {
-        {"a/#/b", POLICY_RESYNC, "bad-topic"}, {"", POLICY_RESYNC, "bad-topic"},
-        {"a+/b", POLICY_RESYNC, "bad-topic"},  {"$share/ab", POLICY_RESYNC, "bad-topic"},
-        {"a", POLICY_DROP, "bad-request"},     {"a", POLICY_DISCONNECT, "bad-request"},
-    };
-    struct world world;
-    world_start(&world, &session_ops, NULL);
-    struct client client;
-    client_open(&client, &world, 1000);
-    for (uint32_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        client_subscribe(&client, i, cases[i].pattern, cases[i].policy);
-        struct frame frame = client_expect(&client, FRAME_UNSUBSCRIBED);
-        assert_int_equal(frame.as.unsubscribed.sub, i);
-        assert_true(view_is_same(frame.as.unsubscribed.code, view_text(cases[i].code)));
-    }
-    client_close(&client);
-    world_stop(&world);
-}
-
 /* -------------------------------------------------------------------------------------------------- the end */
 
 static void a_drain_tells_sessions_and_loses_nothing_accepted(void **state)
@@ -627,7 +344,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_publishes_and_is_answered),
-        cmocka_unit_test(a_follower_gets_state_then_updates),
         cmocka_unit_test(the_hello_is_answered_with_bounds),
         cmocka_unit_test(whoever_does_not_say_hello_in_time_is_cut),
         cmocka_unit_test(whoever_does_not_answer_pings_is_cut),
@@ -636,13 +352,6 @@ int main(void)
         cmocka_unit_test(refused_records_are_named),
         cmocka_unit_test(quotas_are_kept),
         cmocka_unit_test(data_beyond_the_credit_ends_the_session),
-        cmocka_unit_test(credit_is_not_renewed_while_a_topic_is_full),
-        cmocka_unit_test(a_client_without_credit_gets_everything_but_data),
-        cmocka_unit_test(large_state_reaches_a_small_window_whole),
-        cmocka_unit_test(a_stalled_follower_stalls_nobody),
-        cmocka_unit_test(cursors_resume_without_gap),
-        cmocka_unit_test(the_same_number_may_be_subscribed_again_at_once),
-        cmocka_unit_test(bad_subscriptions_are_answered),
         cmocka_unit_test(a_drain_tells_sessions_and_loses_nothing_accepted),
         cmocka_unit_test(an_operator_can_disconnect_a_session),
         cmocka_unit_test(sessions_that_vanish_leave_nothing),
