@@ -127,7 +127,7 @@ def test_clients_go_on_when_their_broker_is_killed_and_comes_back():
 @sanitized
 def test_a_follower_resumes_from_its_cursor_after_a_lost_connection():
     random_source = seeded()
-    with Broker(topics=["m/#=map"]) as broker, Load(broker, ["m/1", "m/2"], random_source, pause=0.002) as load:
+    with Broker(topics=["m/#=map"]) as broker, Load(broker, ["m/1", "m/2"], random_source, batch=5, pause=0.01) as load:
         with broker.follow("m/#") as follower:
             for _ in range(5):
                 follower.wait_event("update")

@@ -21,7 +21,7 @@ def test_late_subscriber_gets_the_snapshot_and_then_updates():
             entries = {event["key"]: event["value"] for event in follower.events if event["event"] == "entry"}
             assert entries == {"a": 3, "c": 4} and end["seq"] == 5, follower.events
             request.publish("price/all", 5, "d")
-            update = follower.next()
+            update = follower.wait_event("update")
             assert (update["event"], update["seq"], update["key"], update["value"]) == ("update", 6, "d", 5), update
             view = check_follower(broker, History(), follower, ["price/all"])
             assert view.state("price/all") == {"a": 3, "c": 4, "d": 5}
