@@ -55,22 +55,19 @@ enum weir_error config_listen_add(struct config *config, const char *url, char e
 
 /* ------------------------------------------------------------------------------- PATTERN=KIND,SETTING=NUMBER */
 
-static bool is_between(uint64_t value, uint64_t min, uint64_t max)
-{
-    return value >= min && value <= max;
-}
+static bool is_between(uint64_t value, uint64_t min, uint64_t max) { return value >= min && value <= max; }
 
 static bool setting_apply(struct topic_rule *rule, const char *name, uint64_t value, char *error)
 {
-#define SETTING(key, initial, min, max, live)                                                                          \
-    if (strcmp(name, #key) == 0) {                                                                                     \
-        if (!is_between(value, min, max)) {                                                                             \
-            snprintf(error, CONFIG_ERROR_SIZE, "%s must be between %llu and %llu", name, (unsigned long long)(min),    \
-                     (unsigned long long)(max));                                                                       \
-            return false;                                                                                              \
-        }                                                                                                              \
-        rule->key = (__typeof__(rule->key))value;                                                                      \
-        return true;                                                                                                   \
+#define SETTING(key, initial, min, max, live)                                                                       \
+    if (strcmp(name, #key) == 0) {                                                                                  \
+        if (!is_between(value, min, max)) {                                                                         \
+            snprintf(error, CONFIG_ERROR_SIZE, "%s must be between %llu and %llu", name, (unsigned long long)(min), \
+                     (unsigned long long)(max));                                                                    \
+            return false;                                                                                           \
+        }                                                                                                           \
+        rule->key = (__typeof__(rule->key))value;                                                                   \
+        return true;                                                                                                \
     }
     CONFIG_RULE_TABLE(SETTING)
     snprintf(error, CONFIG_ERROR_SIZE, "there is no topic setting '%s'", name);
@@ -82,7 +79,8 @@ static enum weir_error settings_parse(struct topic_rule *rule, char *text, char 
     char *rest = NULL;
     char *part = strtok_r(text, ",", &rest);
     if (part == NULL || topic_kind_find(view_text(part), &rule->kind) != WEIR_OK) {
-        snprintf(error, CONFIG_ERROR_SIZE, "'%s' is no kind of topic: last, map, log or merge", part != NULL ? part : "");
+        snprintf(error, CONFIG_ERROR_SIZE, "'%s' is no kind of topic: last, map, log or merge",
+                 part != NULL ? part : "");
         return WEIR_BAD_REQUEST;
     }
     while ((part = strtok_r(NULL, ",", &rest)) != NULL) {
@@ -112,7 +110,8 @@ static enum weir_error rules_insert(struct config *config, size_t position, cons
     return WEIR_OK;
 }
 
-enum weir_error config_topic_add(struct config *config, size_t position, const char *text, char error[CONFIG_ERROR_SIZE])
+enum weir_error config_topic_add(struct config *config, size_t position, const char *text,
+                                 char error[CONFIG_ERROR_SIZE])
 {
     char copy[1024], reason_text[CONFIG_ERROR_SIZE];
     const char *reason = "";
@@ -161,30 +160,33 @@ enum weir_error config_check(const struct config *config, char error[CONFIG_ERRO
     for (size_t i = 0; i < config->listen_count; i++) {
         if (url_is_local(config->listen[i]) || config->insecure)
             continue;
-        snprintf(error, CONFIG_ERROR_SIZE,
-                 "%s can be reached from other machines, and this version has no authentication yet: anyone there could "
-                 "read and publish everything. Listen on loopback or ipc://, or set 'insecure: true' (--insecure) if "
-                 "the network itself is trusted",
-                 config->listen[i]);
+        snprintf(
+            error, CONFIG_ERROR_SIZE,
+            "%s can be reached from other machines, and this version has no authentication yet: anyone there could "
+            "read and publish everything. Listen on loopback or ipc://, or set 'insecure: true' (--insecure) if "
+            "the network itself is trusted",
+            config->listen[i]);
         return WEIR_FORBIDDEN;
     }
     if (config->admin != NULL && strncmp(config->admin, "ipc:///", 7) != 0) {
-        snprintf(error, CONFIG_ERROR_SIZE, "the admin socket '%.200s' must be ipc:///PATH: who reaches it rules the broker",
-                 config->admin);
+        snprintf(error, CONFIG_ERROR_SIZE,
+                 "the admin socket '%.200s' must be ipc:///PATH: who reaches it rules the broker", config->admin);
         return WEIR_FORBIDDEN;
     }
     if (config->topics.state_bytes_max > config->broker.memory_bytes_max) {
         snprintf(error, CONFIG_ERROR_SIZE,
                  "topics.state_bytes_max (%llu) is more than memory_bytes_max (%llu) allows all of the broker",
-                 (unsigned long long)config->topics.state_bytes_max, (unsigned long long)config->broker.memory_bytes_max);
+                 (unsigned long long)config->topics.state_bytes_max,
+                 (unsigned long long)config->broker.memory_bytes_max);
         return WEIR_BAD_REQUEST;
     }
     if (config->connections.receive_bytes_max < 4 * config->connections.message_bytes_max) {
-        snprintf(error, CONFIG_ERROR_SIZE,
-                 "connections.receive_bytes_max (%llu) must be at least four times connections.message_bytes_max (%llu), so "
-                 "that a message can arrive while the one before it waits",
-                 (unsigned long long)config->connections.receive_bytes_max,
-                 (unsigned long long)config->connections.message_bytes_max);
+        snprintf(
+            error, CONFIG_ERROR_SIZE,
+            "connections.receive_bytes_max (%llu) must be at least four times connections.message_bytes_max (%llu), so "
+            "that a message can arrive while the one before it waits",
+            (unsigned long long)config->connections.receive_bytes_max,
+            (unsigned long long)config->connections.message_bytes_max);
         return WEIR_BAD_REQUEST;
     }
     return WEIR_OK;
@@ -209,15 +211,15 @@ void config_each(const struct config *config,
 {
 #define EACH_BROKER(key, initial, min, max, live) each(#key, config->broker.key, initial, live, context);
     CONFIG_BROKER_TABLE(EACH_BROKER)
-#define EACH_CONNECTIONS(key, initial, min, max, live)                                                                 \
+#define EACH_CONNECTIONS(key, initial, min, max, live) \
     each("connections." #key, config->connections.key, initial, live, context);
     CONFIG_CONNECTIONS_TABLE(EACH_CONNECTIONS)
-#define EACH_SESSIONS(key, initial, min, max, live)                                                                    \
+#define EACH_SESSIONS(key, initial, min, max, live) \
     each("sessions." #key, config->sessions.key, initial, live, context);
     CONFIG_SESSIONS_TABLE(EACH_SESSIONS)
 #define EACH_TOPICS(key, initial, min, max, live) each("topics." #key, config->topics.key, initial, live, context);
     CONFIG_TOPICS_TABLE(EACH_TOPICS)
-#define EACH_RULE(key, initial, min, max, live)                                                                        \
+#define EACH_RULE(key, initial, min, max, live) \
     each("topics.defaults." #key, config->fallback.key, initial, live, context);
     CONFIG_RULE_TABLE(EACH_RULE)
 }
@@ -272,8 +274,8 @@ void config_adopt(struct config *config, struct config *from)
     config->rules = from->rules;
     config->rule_count = from->rule_count;
     from->rules = rules;
-#define ADOPT(section, key, live)                                                                                      \
-    if (live)                                                                                                          \
+#define ADOPT(section, key, live) \
+    if (live)                     \
         config->section.key = from->section.key;
 #define BROKER_ADOPT(key, initial, min, max, live) ADOPT(broker, key, live)
     CONFIG_BROKER_TABLE(BROKER_ADOPT)

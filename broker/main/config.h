@@ -1,6 +1,6 @@
-/* The broker's configuration: one table of every number an operator may set, with default and range, from which the YAML
- * schema, the checks, the view of `config show` and the documentation test are made. Called by boot and the command line, on the
- * main thread. */
+/* The broker's configuration: one table of every number an operator may set, with default and range, from which the
+ * YAML schema, the checks, the view of `config show` and the documentation test are made. Called by boot and the
+ * command line, on the main thread. */
 #ifndef BROKER_MAIN_CONFIG_H
 #define BROKER_MAIN_CONFIG_H
 
@@ -16,58 +16,68 @@
 #define CONFIG_MIB (UINT64_C(1024) * CONFIG_KIB)
 #define CONFIG_GIB (UINT64_C(1024) * CONFIG_MIB)
 
-/* ROW(key, default, min, max, can be reloaded). The reason of each default stands in deploy/weir.yaml, which a test holds
- * against this table. */
-#define CONFIG_BROKER_TABLE(ROW)                                                                                       \
-    ROW(workers, 0, 0, 64, false)                                                                                      \
-    ROW(memory_bytes_max, CONFIG_GIB, 16 * CONFIG_MIB, 1024 * CONFIG_GIB, false)                                       \
+/* ROW(key, default, min, max, can be reloaded). The reason of each default stands in deploy/weir.yaml, which a test
+ * holds against this table. */
+#define CONFIG_BROKER_TABLE(ROW)                                                 \
+    ROW(workers, 0, 0, 64, false)                                                \
+    ROW(memory_bytes_max, CONFIG_GIB, 16 * CONFIG_MIB, 1024 * CONFIG_GIB, false) \
     ROW(shutdown_ms, 5000, 0, 600000, true)
 
-#define CONFIG_CONNECTIONS_TABLE(ROW)                                                                                  \
-    ROW(handshake_ms, 5000, 10, 600000, false)                                                                         \
-    ROW(handshaking_max, 1024, 1, 1000000, false)                                                                      \
-    ROW(max, 10000, 1, 1000000, true)                                                                                  \
-    ROW(per_address_max, 10000, 0, 1000000, true)                                                                      \
-    ROW(message_bytes_max, CONFIG_MIB, 4 * CONFIG_KIB, 64 * CONFIG_MIB, true)                                                    \
-    ROW(receive_bytes_max, 16 * CONFIG_MIB, 64 * CONFIG_KIB, CONFIG_GIB, true)                                          \
-    ROW(heartbeat_ms, 5000, 10, 3600000, true)                                                                         \
-    ROW(idle_ms, 0, 0, UINT32_MAX, true)                                                                               \
-    ROW(records_per_message_max, 65536, 1, 1000000, true)                                                              \
-    ROW(depth_max, 16, 1, 64, true)                                                                                    \
-    ROW(reply_deadline_ms, 5000, 1, 600000, true)                                                                      \
-    ROW(requests_max, 64, 1, 65536, true)                                                                              \
+#define CONFIG_CONNECTIONS_TABLE(ROW)                                          \
+    ROW(handshake_ms, 5000, 10, 600000, false)                                 \
+    ROW(handshaking_max, 1024, 1, 1000000, false)                              \
+    ROW(max, 10000, 1, 1000000, true)                                          \
+    ROW(per_address_max, 10000, 0, 1000000, true)                              \
+    ROW(message_bytes_max, CONFIG_MIB, 4 * CONFIG_KIB, 64 * CONFIG_MIB, true)  \
+    ROW(receive_bytes_max, 16 * CONFIG_MIB, 64 * CONFIG_KIB, CONFIG_GIB, true) \
+    ROW(heartbeat_ms, 5000, 10, 3600000, true)                                 \
+    ROW(idle_ms, 0, 0, UINT32_MAX, true)                                       \
+    ROW(records_per_message_max, 65536, 1, 1000000, true)                      \
+    ROW(depth_max, 16, 1, 64, true)                                            \
+    ROW(reply_deadline_ms, 5000, 1, 600000, true)                              \
+    ROW(requests_max, 64, 1, 65536, true)                                      \
     ROW(log_interval_ms, 10000, 0, 3600000, true)
 
-#define CONFIG_SESSIONS_TABLE(ROW)                                                                                     \
-    ROW(publish_window_bytes, CONFIG_MIB, CONFIG_KIB, CONFIG_GIB, true)                                                \
-    ROW(outbox_bytes, CONFIG_MIB, CONFIG_KIB, CONFIG_GIB, true)                                                        \
-    ROW(subscriptions_max, 1024, 1, 1000000, true)                                                                     \
-    ROW(feeds_max, 100000, 1, 10000000, true)                                                                          \
+#define CONFIG_SESSIONS_TABLE(ROW)                                      \
+    ROW(publish_window_bytes, CONFIG_MIB, CONFIG_KIB, CONFIG_GIB, true) \
+    ROW(outbox_bytes, CONFIG_MIB, CONFIG_KIB, CONFIG_GIB, true)         \
+    ROW(subscriptions_max, 1024, 1, 1000000, true)                      \
+    ROW(feeds_max, 100000, 1, 10000000, true)                           \
     ROW(aliases_max, 65536, 1, 65536, true)
 
-#define CONFIG_TOPICS_TABLE(ROW)                                                                                       \
-    ROW(max, 100000, 1, 10000000, false)                                                                               \
-    ROW(state_bytes_max, 512 * CONFIG_MIB, CONFIG_MIB, 1024 * CONFIG_GIB, false)                                       \
-    ROW(subscriptions_max, 100000, 1, 10000000, false)                                                                 \
-    ROW(feeds_max, 1000000, 1, 100000000, false)                                                                       \
+#define CONFIG_TOPICS_TABLE(ROW)                                                 \
+    ROW(max, 100000, 1, 10000000, false)                                         \
+    ROW(state_bytes_max, 512 * CONFIG_MIB, CONFIG_MIB, 1024 * CONFIG_GIB, false) \
+    ROW(subscriptions_max, 100000, 1, 10000000, false)                           \
+    ROW(feeds_max, 1000000, 1, 100000000, false)                                 \
     ROW(dead_count_max, 1000, 1, 1000000, false)
 
 /* Of one rule, and of topics without a rule. 0: no bound of this sort. */
-#define CONFIG_RULE_TABLE(ROW)                                                                                         \
-    ROW(log_count_max, 10000, 0, 100000000, true)                                                                      \
-    ROW(log_bytes_max, 16 * CONFIG_MIB, 0, 1024 * CONFIG_GIB, true)                                                    \
-    ROW(log_age_max_ms, 0, 0, UINT64_C(10) * 365 * 86400000, true)                                                     \
-    ROW(state_bytes_max, 64 * CONFIG_MIB, CONFIG_KIB, 1024 * CONFIG_GIB, true)                                         \
-    ROW(retain_count_max, 65536, 1, 100000000, true)                                                                   \
-    ROW(retain_bytes_max, 4 * CONFIG_MIB, 4 * CONFIG_KIB, 1024 * CONFIG_GIB, true)                                     \
+#define CONFIG_RULE_TABLE(ROW)                                                     \
+    ROW(log_count_max, 10000, 0, 100000000, true)                                  \
+    ROW(log_bytes_max, 16 * CONFIG_MIB, 0, 1024 * CONFIG_GIB, true)                \
+    ROW(log_age_max_ms, 0, 0, UINT64_C(10) * 365 * 86400000, true)                 \
+    ROW(state_bytes_max, 64 * CONFIG_MIB, CONFIG_KIB, 1024 * CONFIG_GIB, true)     \
+    ROW(retain_count_max, 65536, 1, 100000000, true)                               \
+    ROW(retain_bytes_max, 4 * CONFIG_MIB, 4 * CONFIG_KIB, 1024 * CONFIG_GIB, true) \
     ROW(mailbox_max, 1024, 1, 65535, true)
 
 #define CONFIG_MEMBER(key, initial, min, max, live) uint64_t key;
-struct config_broker { CONFIG_BROKER_TABLE(CONFIG_MEMBER) };
-struct config_connections { CONFIG_CONNECTIONS_TABLE(CONFIG_MEMBER) };
-struct config_sessions { CONFIG_SESSIONS_TABLE(CONFIG_MEMBER) };
-struct config_topics { CONFIG_TOPICS_TABLE(CONFIG_MEMBER) };
-struct config_rule { CONFIG_RULE_TABLE(CONFIG_MEMBER) };
+struct config_broker {
+    CONFIG_BROKER_TABLE(CONFIG_MEMBER)
+};
+struct config_connections {
+    CONFIG_CONNECTIONS_TABLE(CONFIG_MEMBER)
+};
+struct config_sessions {
+    CONFIG_SESSIONS_TABLE(CONFIG_MEMBER)
+};
+struct config_topics {
+    CONFIG_TOPICS_TABLE(CONFIG_MEMBER)
+};
+struct config_rule {
+    CONFIG_RULE_TABLE(CONFIG_MEMBER)
+};
 #undef CONFIG_MEMBER
 
 #define CONFIG_RULES_MAX 1024
@@ -77,14 +87,14 @@ struct config_rule { CONFIG_RULE_TABLE(CONFIG_MEMBER) };
 struct config {
     char *listen[CONFIG_LISTEN_MAX];
     size_t listen_count;
-    char *admin;                /* URL; NULL: config_admin_default */
+    char *admin; /* URL; NULL: config_admin_default */
     bool insecure, auto_create;
     enum log_level log_level;
     struct config_broker broker;
     struct config_connections connections;
     struct config_sessions sessions;
     struct config_topics topics;
-    struct topic_rule fallback; /* topics.defaults */
+    struct topic_rule fallback;   /* topics.defaults */
     struct directory_rule *rules; /* in order: the first match decides */
     size_t rule_count;
 };
@@ -97,7 +107,8 @@ void config_fini(struct config *config);
  * "FILE:LINE: what is wrong and what would be right". */
 WEIR_MUST_USE enum weir_error config_load(struct config *config, const char *path, char error[CONFIG_ERROR_SIZE]);
 
-/* From the command line: 'PATTERN=KIND[,SETTING=NUMBER]...', put before the rules of the file, in order of the calls. */
+/* From the command line: 'PATTERN=KIND[,SETTING=NUMBER]...', put before the rules of the file, in order of the calls.
+ */
 WEIR_MUST_USE enum weir_error config_topic_add(struct config *config, size_t position, const char *text,
                                                char error[CONFIG_ERROR_SIZE]);
 WEIR_MUST_USE enum weir_error config_listen_add(struct config *config, const char *url, char error[CONFIG_ERROR_SIZE]);

@@ -17,7 +17,8 @@ struct complaint {
     size_t line;
 };
 
-__attribute__((format(printf, 3, 0))) static void on_log(cyaml_log_t level, void *context, const char *format, va_list arguments)
+__attribute__((format(printf, 3, 0))) static void on_log(cyaml_log_t level, void *context, const char *format,
+                                                         va_list arguments)
 {
     (void)level;
     struct complaint *complaint = context;
@@ -28,8 +29,7 @@ __attribute__((format(printf, 3, 0))) static void on_log(cyaml_log_t level, void
     if (line != NULL && complaint->line == 0)
         complaint->line = strtoul(line + strlen("(line: "), NULL, 10);
     if (complaint->text[0] == '\0')
-        snprintf(complaint->text, sizeof complaint->text, "%s",
-                 strncmp(text, "Load: ", 6) == 0 ? text + 6 : text);
+        snprintf(complaint->text, sizeof complaint->text, "%s", strncmp(text, "Load: ", 6) == 0 ? text + 6 : text);
 }
 
 static void complaint_say(const struct complaint *complaint, const char *path, cyaml_err_t code, char *error)
@@ -193,7 +193,8 @@ static bool config_take(const struct loading *loading, const struct raw_config *
     }
     config->insecure = raw->insecure != NULL ? *raw->insecure : config->insecure;
     config->log_level = raw->log_level != NULL ? *raw->log_level : config->log_level;
-    if (!broker_take(loading, raw, &config->broker) || !connections_take(loading, raw->connections, &config->connections) ||
+    if (!broker_take(loading, raw, &config->broker) ||
+        !connections_take(loading, raw->connections, &config->connections) ||
         !sessions_take(loading, raw->sessions, &config->sessions))
         return false;
     const struct raw_topics *topics = raw->topics;

@@ -77,21 +77,13 @@ static bool on_event(struct walk *walk, const yaml_event_t *event)
 {
     size_t line = event->start_mark.line + 1;
     switch (event->type) {
-    case YAML_SCALAR_EVENT:
-        on_scalar(walk, (const char *)event->data.scalar.value, line);
-        return walk->found == 0;
-    case YAML_MAPPING_START_EVENT:
-        return on_start(walk, false, line);
-    case YAML_SEQUENCE_START_EVENT:
-        return on_start(walk, true, line);
+    case YAML_SCALAR_EVENT: on_scalar(walk, (const char *)event->data.scalar.value, line); return walk->found == 0;
+    case YAML_MAPPING_START_EVENT: return on_start(walk, false, line);
+    case YAML_SEQUENCE_START_EVENT: return on_start(walk, true, line);
     case YAML_MAPPING_END_EVENT:
-    case YAML_SEQUENCE_END_EVENT:
-        walk->depth--;
-        return true;
-    case YAML_STREAM_END_EVENT:
-        return false;
-    default:
-        return true;
+    case YAML_SEQUENCE_END_EVENT: walk->depth--; return true;
+    case YAML_STREAM_END_EVENT: return false;
+    default: return true;
     }
 }
 

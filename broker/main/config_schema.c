@@ -14,15 +14,15 @@ static const cyaml_strval_t bool_names[] = {{"false", 0}, {"true", 1}, {"no", 0}
 static const cyaml_strval_t level_names[] = {
     {"debug", LOG_DEBUG}, {"info", LOG_INFO}, {"warning", LOG_WARNING}, {"error", LOG_ERROR}, {"off", LOG_OFF}};
 
-#define CONNECTIONS_FIELD(key, initial, min, max, live)                                                                \
+#define CONNECTIONS_FIELD(key, initial, min, max, live) \
     CYAML_FIELD_STRING_PTR(#key, OPTIONAL, struct raw_connections, key, 0, NUMBER_SIZE_MAX),
 static const cyaml_schema_field_t connections_fields[] = {CONFIG_CONNECTIONS_TABLE(CONNECTIONS_FIELD) CYAML_FIELD_END};
 
-#define SESSIONS_FIELD(key, initial, min, max, live)                                                                   \
+#define SESSIONS_FIELD(key, initial, min, max, live) \
     CYAML_FIELD_STRING_PTR(#key, OPTIONAL, struct raw_sessions, key, 0, NUMBER_SIZE_MAX),
 static const cyaml_schema_field_t sessions_fields[] = {CONFIG_SESSIONS_TABLE(SESSIONS_FIELD) CYAML_FIELD_END};
 
-#define RULE_FIELD(key, initial, min, max, live)                                                                       \
+#define RULE_FIELD(key, initial, min, max, live) \
     CYAML_FIELD_STRING_PTR(#key, OPTIONAL, struct raw_rule, key, 0, NUMBER_SIZE_MAX),
 static const cyaml_schema_field_t rule_fields[] = {
     CYAML_FIELD_STRING_PTR("pattern", CYAML_FLAG_POINTER, struct raw_rule, pattern, 1, TOPIC_NAME_SIZE_MAX),
@@ -30,14 +30,14 @@ static const cyaml_schema_field_t rule_fields[] = {
                          CYAML_ARRAY_LEN(kind_names)),
     CONFIG_RULE_TABLE(RULE_FIELD) CYAML_FIELD_END};
 
-static const cyaml_schema_field_t defaults_fields[] = {
-    CYAML_FIELD_ENUM_PTR("kind", OPTIONAL | CYAML_FLAG_STRICT, struct raw_rule, kind, kind_names,
-                         CYAML_ARRAY_LEN(kind_names)),
-    CONFIG_RULE_TABLE(RULE_FIELD) CYAML_FIELD_END};
+static const cyaml_schema_field_t defaults_fields[] = {CYAML_FIELD_ENUM_PTR("kind", OPTIONAL | CYAML_FLAG_STRICT,
+                                                                            struct raw_rule, kind, kind_names,
+                                                                            CYAML_ARRAY_LEN(kind_names)),
+                                                       CONFIG_RULE_TABLE(RULE_FIELD) CYAML_FIELD_END};
 
 static const cyaml_schema_value_t rule_value = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_rule, rule_fields)};
 
-#define TOPICS_FIELD(key, initial, min, max, live)                                                                     \
+#define TOPICS_FIELD(key, initial, min, max, live) \
     CYAML_FIELD_STRING_PTR(#key, OPTIONAL, struct raw_topics, key, 0, NUMBER_SIZE_MAX),
 static const cyaml_schema_field_t topics_fields[] = {
     CYAML_FIELD_ENUM_PTR("auto_create", OPTIONAL | CYAML_FLAG_STRICT, struct raw_topics, auto_create, bool_names,
@@ -48,7 +48,7 @@ static const cyaml_schema_field_t topics_fields[] = {
 
 static const cyaml_schema_value_t url_value = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, 512)};
 
-#define BROKER_FIELD(key, initial, min, max, live)                                                                     \
+#define BROKER_FIELD(key, initial, min, max, live) \
     CYAML_FIELD_STRING_PTR(#key, OPTIONAL, struct raw_config, key, 0, NUMBER_SIZE_MAX),
 static const cyaml_schema_field_t config_fields[] = {
     CYAML_FIELD_SEQUENCE("listen", OPTIONAL, struct raw_config, listen, &url_value, 1, CONFIG_LISTEN_MAX),

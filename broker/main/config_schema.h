@@ -1,5 +1,5 @@
-/* The YAML file as libcyaml loads it, before defaults and checks; only config_load.c and config_schema.c see this. Numbers are
- * still text, since libcyaml would take 1.5 as 1 and 010 as 8; absent keys are NULL. */
+/* The YAML file as libcyaml loads it, before defaults and checks; only config_load.c and config_schema.c see this.
+ * Numbers are still text, since libcyaml would take 1.5 as 1 and 010 as 8; absent keys are NULL. */
 #ifndef BROKER_MAIN_CONFIG_SCHEMA_H
 #define BROKER_MAIN_CONFIG_SCHEMA_H
 
@@ -8,8 +8,12 @@
 #include "broker/main/config.h"
 
 #define RAW_MEMBER(key, initial, min, max, live) char *key;
-struct raw_connections { CONFIG_CONNECTIONS_TABLE(RAW_MEMBER) };
-struct raw_sessions { CONFIG_SESSIONS_TABLE(RAW_MEMBER) };
+struct raw_connections {
+    CONFIG_CONNECTIONS_TABLE(RAW_MEMBER)
+};
+struct raw_sessions {
+    CONFIG_SESSIONS_TABLE(RAW_MEMBER)
+};
 struct raw_rule {
     char *pattern;
     enum topic_kind *kind;

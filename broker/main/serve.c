@@ -106,7 +106,8 @@ struct applying {
     bool has_listen;
 };
 
-static enum weir_error option_apply(struct config *config, int option, const char *value, struct applying *applying, char *error)
+static enum weir_error option_apply(struct config *config, int option, const char *value, struct applying *applying,
+                                    char *error)
 {
     switch (option) {
     case 'l':
@@ -114,24 +115,19 @@ static enum weir_error option_apply(struct config *config, int option, const cha
             listen_forget(config);
         applying->has_listen = true;
         return config_listen_add(config, value, error);
-    case 't':
-        return config_topic_add(config, applying->rule_position++, value, error);
+    case 't': return config_topic_add(config, applying->rule_position++, value, error);
     case OPTION_ADMIN:
         free(config->admin);
         config->admin = strdup(value);
         return config->admin == NULL ? WEIR_NO_MEMORY : WEIR_OK;
-    case OPTION_WORKERS:
-        return number_parse("--workers", value, 64, &config->broker.workers, error);
-    case OPTION_INSECURE:
-        config->insecure = true;
-        return WEIR_OK;
+    case OPTION_WORKERS: return number_parse("--workers", value, 64, &config->broker.workers, error);
+    case OPTION_INSECURE: config->insecure = true; return WEIR_OK;
     case OPTION_LOG_LEVEL:
         if (log_level_find(value, &config->log_level) == WEIR_OK)
             return WEIR_OK;
         snprintf(error, CONFIG_ERROR_SIZE, "--log-level: '%.100s' is none of debug, info, warning, error, off", value);
         return WEIR_BAD_REQUEST;
-    default:
-        return WEIR_OK;
+    default: return WEIR_OK;
     }
 }
 

@@ -49,24 +49,15 @@ static const struct command {
     const char *arguments[2];
     int needed;
 } commands[] = {
-    {"status", NULL, {NULL}, 0},
-    {"topics", NULL, {"pattern"}, 0},
-    {"connections", NULL, {NULL}, 0},
-    {"subscriptions", NULL, {"pattern"}, 0},
-    {"tree", NULL, {NULL}, 0},
-    {"why", NULL, {"topic"}, 1},
-    {"restart", NULL, {"actor"}, 1},
-    {"dead", "replay", {"topic"}, 1},
-    {"dead", "drop", {"topic"}, 1},
-    {"dead", NULL, {"topic"}, 0},
-    {"disconnect", NULL, {"id"}, 1},
-    {"topic", "create", {"topic", "kind"}, 1},
-    {"topic", "delete", {"topic"}, 1},
-    {"topic", "clear", {"topic"}, 1},
-    {"config", "show", {NULL}, 0},
-    {"log", NULL, {"level"}, 1},
-    {"drain", NULL, {NULL}, 0},
-    {"shutdown", NULL, {NULL}, 0},
+    {"status", NULL, {NULL}, 0},       {"topics", NULL, {"pattern"}, 0},
+    {"connections", NULL, {NULL}, 0},  {"subscriptions", NULL, {"pattern"}, 0},
+    {"tree", NULL, {NULL}, 0},         {"why", NULL, {"topic"}, 1},
+    {"restart", NULL, {"actor"}, 1},   {"dead", "replay", {"topic"}, 1},
+    {"dead", "drop", {"topic"}, 1},    {"dead", NULL, {"topic"}, 0},
+    {"disconnect", NULL, {"id"}, 1},   {"topic", "create", {"topic", "kind"}, 1},
+    {"topic", "delete", {"topic"}, 1}, {"topic", "clear", {"topic"}, 1},
+    {"config", "show", {NULL}, 0},     {"log", NULL, {"level"}, 1},
+    {"drain", NULL, {NULL}, 0},        {"shutdown", NULL, {NULL}, 0},
 };
 
 static const struct command *command_find(int count, char **words)

@@ -20,7 +20,7 @@ struct asking {
     struct sp_pipe *pipe;
     struct sp_inbox inbox; /* the main thread's, but for the space being received into */
     uint64_t deadline_ns;
-    pthread_mutex_t lock;  /* of all below */
+    pthread_mutex_t lock; /* of all below */
     pthread_cond_t changed;
     bool is_sent, is_received, is_closed;
     size_t received;

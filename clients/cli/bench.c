@@ -20,8 +20,7 @@ static const char help[] =
     "  sub       count what comes from --pattern\n"
     "  pubsub    both, in this process: what is published must all arrive\n"
     "  latency   pubsub at a fixed rate; time counts from when a record was due, so no wait is left out\n"
-    "\n" CLI_OPTIONS_HELP
-    "      --size BYTES         of a record's value, at least 16; default 128\n"
+    "\n" CLI_OPTIONS_HELP "      --size BYTES         of a record's value, at least 16; default 128\n"
     "      --rate N             records a second, all publishers together; 0: no limit. Default 0, latency 1000\n"
     "      --topics N           publish to so many in turn; default 1\n"
     "      --connections N      publishers; default 1\n"
@@ -34,8 +33,16 @@ static const char help[] =
     "\n" CLI_EXIT_HELP;
 
 enum {
-    OPTION_SIZE = CLI_OPTION_VERB, OPTION_RATE, OPTION_TOPICS, OPTION_CONNECTIONS, OPTION_SUBSCRIBERS, OPTION_DURATION,
-    OPTION_ACK, OPTION_POLICY, OPTION_PATTERN, OPTION_ADMIN
+    OPTION_SIZE = CLI_OPTION_VERB,
+    OPTION_RATE,
+    OPTION_TOPICS,
+    OPTION_CONNECTIONS,
+    OPTION_SUBSCRIBERS,
+    OPTION_DURATION,
+    OPTION_ACK,
+    OPTION_POLICY,
+    OPTION_PATTERN,
+    OPTION_ADMIN
 };
 
 static const struct option options[] = {CLI_OPTIONS,
@@ -75,9 +82,9 @@ struct subscriber {
     struct bench *bench;
     struct weir *client;
     struct weir_subscription *subscription;
-    atomic_bool is_ready;         /* its client's thread sets it, release; the main thread waits for it, acquire */
+    atomic_bool is_ready;           /* its client's thread sets it, release; the main thread waits for it, acquire */
     atomic_uint_least64_t received; /* relaxed: a count that the main thread looks at until it stands still */
-    uint64_t bytes, omitted;      /* the client's thread; the main thread after weir_close */
+    uint64_t bytes, omitted;        /* the client's thread; the main thread after weir_close */
     uint64_t begins, expected;
     struct histogram latency;
 };
@@ -90,15 +97,20 @@ static int number_option(struct bench *b, int option)
         int option;
         const char *name;
         uint64_t min, max;
-    } numbers[] = {{OPTION_SIZE, "--size", 16, 16 << 20},         {OPTION_RATE, "--rate", 0, 100000000},
-                   {OPTION_TOPICS, "--topics", 1, 1000000},       {OPTION_CONNECTIONS, "--connections", 1, MEMBERS_MAX},
-                   {OPTION_SUBSCRIBERS, "--subscribers", 1, MEMBERS_MAX}, {OPTION_DURATION, "--duration", 1, 86400}};
+    } numbers[] = {{OPTION_SIZE, "--size", 16, 16 << 20},
+                   {OPTION_RATE, "--rate", 0, 100000000},
+                   {OPTION_TOPICS, "--topics", 1, 1000000},
+                   {OPTION_CONNECTIONS, "--connections", 1, MEMBERS_MAX},
+                   {OPTION_SUBSCRIBERS, "--subscribers", 1, MEMBERS_MAX},
+                   {OPTION_DURATION, "--duration", 1, 86400}};
     uint64_t *const targets[] = {&b->size, &b->rate, &b->topics, &b->connections, &b->subscribers, &b->duration_s};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         if (numbers[i].option == option)
-            return cli_number(&b->cli, numbers[i].name, optarg, numbers[i].min, numbers[i].max, targets[i]) ? -1 : CLI_USAGE;
+            return cli_number(&b->cli, numbers[i].name, optarg, numbers[i].min, numbers[i].max, targets[i]) ? -1
+                                                                                                            : CLI_USAGE;
     }
-    if (option == OPTION_ACK && strcmp(optarg, "none") != 0 && strcmp(optarg, "accepted") != 0 && strcmp(optarg, "folded") != 0)
+    if (option == OPTION_ACK && strcmp(optarg, "none") != 0 && strcmp(optarg, "accepted") != 0 &&
+        strcmp(optarg, "folded") != 0)
         return cli_fail(&b->cli, CLI_USAGE, "--ack: '%s' is none of none, accepted, folded", optarg);
     if (option == OPTION_ACK)
         b->ack = *optarg == 'n' ? WEIR_ACK_NONE : *optarg == 'a' ? WEIR_ACK_ACCEPTED : WEIR_ACK_FOLDED;
@@ -147,7 +159,8 @@ static void publish_until_end(struct publisher *p, uint8_t *value)
 {
     struct bench *b = p->bench;
     char topic[128];
-    struct weir_record record = {.topic = topic, .value = value, .value_size = b->size, .form = WEIR_BYTES, .ack = b->ack};
+    struct weir_record record = {
+        .topic = topic, .value = value, .value_size = b->size, .form = WEIR_BYTES, .ack = b->ack};
     uint64_t interval = b->rate == 0 ? 0 : NS_PER_S * b->connections / b->rate;
     uint64_t due = b->start_ns + (interval / b->connections) * p->index;
     for (uint64_t i = 0;; i++) {
@@ -323,7 +336,8 @@ static int publishers_run(struct bench *b, struct publisher *publishers, struct 
         totals->published += publishers[i].published;
         totals->refused += counts.refused;
         if (publishers[i].error != WEIR_OK && code == CLI_OK)
-            code = cli_fail(&b->cli, cli_code(publishers[i].error), "publishing: %s", weir_error_text(publishers[i].error));
+            code = cli_fail(&b->cli, cli_code(publishers[i].error), "publishing: %s",
+                            weir_error_text(publishers[i].error));
     }
     totals->publish_ns = clock_now_ns() - b->start_ns;
     return code;

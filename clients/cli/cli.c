@@ -1,15 +1,13 @@
 /* Options, connection and exit codes that the verbs share. Main thread. */
 #include "clients/cli/cli.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-void cli_init(struct cli *cli, const char *verb)
-{
-    *cli = (struct cli){.verb = verb, .timeout_ms = 5000};
-}
+void cli_init(struct cli *cli, const char *verb) { *cli = (struct cli){.verb = verb, .timeout_ms = 5000}; }
 
 int cli_fail(const struct cli *cli, int code, const char *format, ...)
 {
@@ -26,25 +24,22 @@ int cli_fail(const struct cli *cli, int code, const char *format, ...)
 int cli_code(enum weir_error error)
 {
     switch (error) {
-    case WEIR_OK:
-        return CLI_OK;
+    case WEIR_OK: return CLI_OK;
     case WEIR_CONNECT:
     case WEIR_PROTOCOL:
     case WEIR_CLOSED:
-    case WEIR_IO:
-        return CLI_CONNECT;
-    case WEIR_TIMEOUT:
-        return CLI_TIMEOUT;
-    default:
-        return CLI_REFUSED;
+    case WEIR_IO: return CLI_CONNECT;
+    case WEIR_TIMEOUT: return CLI_TIMEOUT;
+    default: return CLI_REFUSED;
     }
 }
 
 bool cli_number(const struct cli *cli, const char *option, const char *text, uint64_t min, uint64_t max, uint64_t *out)
 {
     char *end = NULL;
+    errno = 0;
     unsigned long long value = strtoull(text, &end, 10);
-    if (*text == '\0' || *text == '-' || *end != '\0' || value < min || value > max) {
+    if (*text < '0' || *text > '9' || errno != 0 || *end != '\0' || value < min || value > max) {
         cli_fail(cli, CLI_USAGE, "%s: '%s' is no number from %llu to %llu", option, text, (unsigned long long)min,
                  (unsigned long long)max);
         return false;
@@ -57,12 +52,8 @@ bool cli_option(struct cli *cli, int option, const char *help, int *code)
 {
     *code = -1;
     switch (option) {
-    case 's':
-        cli->url = optarg;
-        return true;
-    case CLI_OPTION_JSON:
-        cli->json = true;
-        return true;
+    case 's': cli->url = optarg; return true;
+    case CLI_OPTION_JSON: cli->json = true; return true;
     case CLI_OPTION_TIMEOUT:
         if (!cli_number(cli, "--timeout", optarg, 0, UINT32_MAX, &cli->timeout_ms))
             *code = CLI_USAGE;
@@ -76,8 +67,7 @@ bool cli_option(struct cli *cli, int option, const char *help, int *code)
         fprintf(stderr, "see weir %s --help\n", cli->verb);
         *code = CLI_USAGE;
         return true;
-    default:
-        return false;
+    default: return false;
     }
 }
 

@@ -11,7 +11,7 @@
 enum cli_exit { CLI_OK = 0, CLI_REFUSED = 1, CLI_USAGE = 2, CLI_CONNECT = 3, CLI_TIMEOUT = 4 };
 
 struct cli {
-    const char *verb;       /* for messages */
+    const char *verb; /* for messages */
     const char *url;
     bool json;
     uint64_t timeout_ms;
@@ -19,19 +19,23 @@ struct cli {
 
 /* Options that every verb has; they go into its getopt_long table by CLI_OPTIONS. */
 enum { CLI_OPTION_JSON = 1000, CLI_OPTION_TIMEOUT, CLI_OPTION_HELP, CLI_OPTION_VERB };
-#define CLI_OPTIONS                                                                                                    \
-    {"server", required_argument, NULL, 's'}, {"json", no_argument, NULL, CLI_OPTION_JSON},                            \
-        {"timeout", required_argument, NULL, CLI_OPTION_TIMEOUT}, {"help", no_argument, NULL, CLI_OPTION_HELP}
-#define CLI_OPTIONS_HELP                                                                                               \
-    "  -s, --server URL    the broker, tcp://HOST:PORT or ipc://PATH; default $WEIR_URL, else\n"                       \
-    "                      tcp://127.0.0.1:7450\n"                                                                     \
-    "      --json          JSON in and out, one object a line\n"                                                       \
-    "      --timeout MS    give up after so long; default 5000\n"                                                      \
+#define CLI_OPTIONS                                                                         \
+    {"server", required_argument, NULL, 's'}, {"json", no_argument, NULL, CLI_OPTION_JSON}, \
+        {"timeout", required_argument, NULL, CLI_OPTION_TIMEOUT},                           \
+    {                                                                                       \
+        "help", no_argument, NULL, CLI_OPTION_HELP                                          \
+    }
+#define CLI_OPTIONS_HELP                                                                         \
+    "  -s, --server URL    the broker, tcp://HOST:PORT or ipc://PATH; default $WEIR_URL, else\n" \
+    "                      tcp://127.0.0.1:7450\n"                                               \
+    "      --json          JSON in and out, one object a line\n"                                 \
+    "      --timeout MS    give up after so long; default 5000\n"                                \
     "      --help          this text\n"
 #define CLI_EXIT_HELP "Exit: 0 ok, 1 refused by the broker, 2 usage, 3 cannot connect, 4 timeout.\n"
 
 void cli_init(struct cli *cli, const char *verb);
-/* Takes a common option; false when it is none, so that the verb looks at it. *code is an exit code to end with, or -1. */
+/* Takes a common option; false when it is none, so that the verb looks at it. *code is an exit code to end with, or -1.
+ */
 bool cli_option(struct cli *cli, int option, const char *help, int *code);
 
 /* Prints "weir VERB: ..." to stderr and returns code. */

@@ -14,11 +14,10 @@ static const char get_help[] =
     "Prints the state alone; with --json {\"topic\",\"epoch\",\"seq\",\"kind\",\"state\"}. A state too large for one\n"
     "message is refused: use weir sub --snapshot-only.\n" CLI_EXIT_HELP;
 
-static const char list_help[] =
-    "weir list: list topics\n"
-    "\n"
-    "usage: weir list [options] [PATTERN]        (default '#': all)\n"
-    "\n" CLI_OPTIONS_HELP "\n" CLI_EXIT_HELP;
+static const char list_help[] = "weir list: list topics\n"
+                                "\n"
+                                "usage: weir list [options] [PATTERN]        (default '#': all)\n"
+                                "\n" CLI_OPTIONS_HELP "\n" CLI_EXIT_HELP;
 
 static const struct option options[] = {CLI_OPTIONS, {NULL, 0, NULL, 0}};
 
@@ -40,8 +39,8 @@ static void print_state(const struct cli *cli, const char *topic, struct view re
     }
     uint64_t epoch = 0, seq = 0;
     struct view kind = view_text("");
-    bool is_whole = args_find_uint(result, "epoch", &epoch) == WEIR_OK && args_find_uint(result, "seq", &seq) == WEIR_OK &&
-                    args_find_str(result, "kind", &kind) == WEIR_OK;
+    bool is_whole = args_find_uint(result, "epoch", &epoch) == WEIR_OK &&
+                    args_find_uint(result, "seq", &seq) == WEIR_OK && args_find_str(result, "kind", &kind) == WEIR_OK;
     printf("{\"topic\":");
     cli_print_string(stdout, topic, strlen(topic));
     if (is_whole)
@@ -81,7 +80,8 @@ int get_main(int argc, char **argv)
     if (code >= 0)
         return code;
     const char *topic = argv[optind];
-    enum weir_error error = weir_get(client, topic, optind + 1 < argc ? argv[optind + 1] : NULL, cli.timeout_ms, &reply);
+    enum weir_error error =
+        weir_get(client, topic, optind + 1 < argc ? argv[optind + 1] : NULL, cli.timeout_ms, &reply);
     if (error != WEIR_OK) {
         code = cli_fail(&cli, cli_code(error), "%s: %s", topic, weir_error_text(error));
     } else if (reply.error != WEIR_OK) {

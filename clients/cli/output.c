@@ -110,8 +110,7 @@ static void print_table(FILE *out, const char *name, json_t *rows)
         }
     }
     print_row(out, NULL, columns, widths, count);
-    json_array_foreach(rows, index, row)
-        print_row(out, row, columns, widths, count);
+    json_array_foreach(rows, index, row) print_row(out, row, columns, widths, count);
 }
 
 static bool is_table(const json_t *value)
@@ -148,7 +147,7 @@ void cli_print_result(const struct cli *cli, FILE *out, struct view result)
     size_t size = 0;
     if (json_from_msgpack(result, DEPTH_MAX, &text, &size) != WEIR_OK)
         return;
-    json_t *json = cli->json ? NULL : json_loadb(text, size, 0, NULL);
+    json_t *json = cli->json ? NULL : json_loadb(text, size, JSON_ALLOW_NUL, NULL);
     if (json == NULL)
         fprintf(out, "%.*s\n", (int)size, text);
     else

@@ -21,9 +21,11 @@ static const char help[] =
     "      --key KEY       of the record; a map topic keeps the newest value of each key, JSON null deletes it\n"
     "      --ack LEVEL     none, accepted, folded (default) or durable: what to wait for\n"
     "\n"
+    "A VALUE that begins with '-' stands behind '--': weir pub sensors/oven -- -5\n"
     "Waits while the topic is full: the broker holds publishers back instead of dropping. Ends when every ack has\n"
     "come, at most --timeout after the last record. On a terminal, long input shows its progress.\n"
-    "With --json a last line {\"published\",\"acked\",\"refused\",\"unknown\"} and for one record also \"epoch\" and \"seq\".\n" CLI_EXIT_HELP;
+    "With --json a last line {\"published\",\"acked\",\"refused\",\"unknown\"} and for one record also \"epoch\" and "
+    "\"seq\".\n" CLI_EXIT_HELP;
 
 enum { OPTION_STDIN = CLI_OPTION_VERB, OPTION_RECORDS, OPTION_KEY, OPTION_ACK };
 
@@ -45,7 +47,7 @@ struct publishing {
     uint64_t line, started_ns, shown_ns;
     bool shows_progress;
     atomic_bool has_complained; /* set by the client's thread; only the first refusal is printed */
-    char reason[256];           /* of a single record's refusal: the client's thread, before weir_publish_wait returns */
+    char reason[256]; /* of a single record's refusal: the client's thread, before weir_publish_wait returns */
 };
 
 static int arguments_read(struct publishing *p, int argc, char **argv)
@@ -122,9 +124,11 @@ static bool value_make(struct publishing *p, const char *text, size_t size, stru
 
 static int publish_refused(struct publishing *p, const char *topic, enum weir_error error)
 {
-    int code = error == WEIR_BUSY ? CLI_TIMEOUT
-               : error == WEIR_BAD_TOPIC || error == WEIR_BAD_REQUEST ? CLI_USAGE : cli_code(error);
-    const char *text = error == WEIR_BUSY ? "the broker took no more records within the timeout" : weir_error_text(error);
+    int code = error == WEIR_BUSY                                     ? CLI_TIMEOUT
+               : error == WEIR_BAD_TOPIC || error == WEIR_BAD_REQUEST ? CLI_USAGE
+                                                                      : cli_code(error);
+    const char *text =
+        error == WEIR_BUSY ? "the broker took no more records within the timeout" : weir_error_text(error);
     if (p->line > 0)
         return cli_fail(&p->cli, code, "line %llu: topic '%s': %s", (unsigned long long)p->line, topic, text);
     return cli_fail(&p->cli, code, "topic '%s': %s", topic, text);
@@ -168,7 +172,7 @@ static int publish_line(struct publishing *p, const char *topic, const char *tex
 static int publish_record(struct publishing *p, const char *text, size_t size)
 {
     json_error_t problem;
-    json_t *json = json_loadb(text, size, JSON_REJECT_DUPLICATES, &problem);
+    json_t *json = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &problem);
     const char *topic = json_string_value(json_object_get(json, "topic"));
     json_t *key = json_object_get(json, "key"), *value = json_object_get(json, "value");
     int code = -1;
@@ -212,8 +216,8 @@ static int finish(struct publishing *p, int code)
     weir_counts(p->client, &counts);
     if (p->cli.json)
         printf("{\"published\":%llu,\"acked\":%llu,\"refused\":%llu,\"unknown\":%llu}\n",
-               (unsigned long long)counts.published, (unsigned long long)counts.acked, (unsigned long long)counts.refused,
-               (unsigned long long)counts.unknown);
+               (unsigned long long)counts.published, (unsigned long long)counts.acked,
+               (unsigned long long)counts.refused, (unsigned long long)counts.unknown);
     if (code != CLI_OK)
         return code;
     if (counts.refused > 0)
@@ -222,7 +226,8 @@ static int finish(struct publishing *p, int code)
     if (counts.unknown > 0)
         return cli_fail(&p->cli, CLI_CONNECT, "the connection was lost; %llu records may or may not have been folded",
                         (unsigned long long)counts.unknown);
-    return error == WEIR_OK ? CLI_OK : cli_fail(&p->cli, cli_code(error), "waiting for acks: %s", weir_error_text(error));
+    return error == WEIR_OK ? CLI_OK
+                            : cli_fail(&p->cli, cli_code(error), "waiting for acks: %s", weir_error_text(error));
 }
 
 static int publish_stdin(struct publishing *p, const char *topic)

@@ -1,17 +1,21 @@
 /* `weir sub`: topics as lines, their present state first. Main thread. */
 #include <getopt.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "actors/base/clock.h"
 #include "clients/cli/cli.h"
+#include "clients/wire/frame.h"
 
 static const char help[] =
     "weir sub: follow topics: their present state first, then every update\n"
     "\n"
     "usage: weir sub [options] PATTERN...\n"
     "\n"
-    "  PATTERN is a topic, or has '+' for one segment and a last '#' for the rest: 'sensors/+/temperature', 'prices/#'\n"
+    "  PATTERN is a topic, or has '+' for one segment and a last '#' for the rest: 'sensors/+/temperature', "
+    "'prices/#'\n"
     "\n" CLI_OPTIONS_HELP
     "      --policy P          when this reader is too slow: resync (default; a fresh snapshot once it reads again)\n"
     "                          or block (the topic waits, and with it its publishers)\n"
@@ -21,12 +25,21 @@ static const char help[] =
     "      --no-snapshot       only updates from now on\n"
     "      --verbose           also say on stderr what happens to the subscription\n"
     "\n"
-    "Without --json one line a record: TOPIC [KEY] VALUE, text as it is, other values as JSON, a deleted key as 'TOPIC\n"
-    "KEY null'. With --json one object a line: {\"event\":\"begin\"|\"entry\"|\"end\"|\"update\"|\"gap\"|\"conflated\"|\"reset\"\n"
+    "Without --json one line a record: TOPIC [KEY] VALUE, text as it is, other values as JSON, a deleted key as "
+    "'TOPIC\n"
+    "KEY null'. With --json one object a line: "
+    "{\"event\":\"begin\"|\"entry\"|\"end\"|\"update\"|\"gap\"|\"conflated\"|\"reset\"\n"
     "|\"idle\"|\"stale\"|\"live\"|\"ended\"|\"subscribed\",\"topic\",\"epoch\",\"seq\",\"key\"?,\"value\"?,...}.\n"
     "--timeout bounds the wait for the broker's answer to the subscription, not the reading.\n" CLI_EXIT_HELP;
 
-enum { OPTION_POLICY = CLI_OPTION_VERB, OPTION_SINCE, OPTION_COUNT, OPTION_SNAPSHOT_ONLY, OPTION_NO_SNAPSHOT, OPTION_VERBOSE };
+enum {
+    OPTION_POLICY = CLI_OPTION_VERB,
+    OPTION_SINCE,
+    OPTION_COUNT,
+    OPTION_SNAPSHOT_ONLY,
+    OPTION_NO_SNAPSHOT,
+    OPTION_VERBOSE
+};
 
 static const struct option options[] = {CLI_OPTIONS,
                                         {"policy", required_argument, NULL, OPTION_POLICY},
@@ -37,7 +50,10 @@ static const struct option options[] = {CLI_OPTIONS,
                                         {"verbose", no_argument, NULL, OPTION_VERBOSE},
                                         {NULL, 0, NULL, 0}};
 
-enum { PATTERNS_MAX = 256 };
+enum {
+    PATTERNS_MAX = 256,
+    LOOK_MS = 200 /* how soon it is noticed that nobody reads the output any more */
+};
 
 struct following {
     struct cli cli;
@@ -89,6 +105,8 @@ static int arguments_read(struct following *f, int argc, char **argv)
         }
         switch (option) {
         case OPTION_POLICY:
+            if (policy_find(view_text(optarg), &(enum overflow_policy){POLICY_RESYNC}) != WEIR_OK)
+                return cli_fail(&f->cli, CLI_USAGE, "--policy: '%s' is no policy; resync or block", optarg);
             f->wanted.policy = optarg;
             break;
         case OPTION_SINCE:
@@ -99,19 +117,14 @@ static int arguments_read(struct following *f, int argc, char **argv)
             if (!cli_number(&f->cli, "--count", optarg, 1, UINT64_MAX, &f->count_max))
                 return CLI_USAGE;
             break;
-        case OPTION_SNAPSHOT_ONLY:
-            f->wanted.snapshot_only = true;
-            break;
-        case OPTION_NO_SNAPSHOT:
-            f->wanted.no_snapshot = true;
-            break;
-        default:
-            f->verbose = true;
-            break;
+        case OPTION_SNAPSHOT_ONLY: f->wanted.snapshot_only = true; break;
+        case OPTION_NO_SNAPSHOT: f->wanted.no_snapshot = true; break;
+        default: f->verbose = true; break;
         }
     }
     if (optind == argc || argc - optind > PATTERNS_MAX || (f->wanted.snapshot_only && f->wanted.no_snapshot)) {
-        fprintf(stderr, "weir sub: give 1 to %d patterns, and not both --snapshot-only and --no-snapshot\n", PATTERNS_MAX);
+        fprintf(stderr, "weir sub: give 1 to %d patterns, and not both --snapshot-only and --no-snapshot\n",
+                PATTERNS_MAX);
         return CLI_USAGE;
     }
     return -1;
@@ -204,15 +217,14 @@ static int on_event(struct following *f, size_t i, const struct weir_event *even
 }
 
 /* Everything that is there already from one subscription; -1 to go on. */
-static int drain(struct following *f, size_t i, uint64_t timeout_ms)
+static int drain(struct following *f, size_t i)
 {
     struct weir_event event;
     enum weir_error error = WEIR_OK;
-    while ((error = weir_next(f->subscriptions[i], timeout_ms, &event)) == WEIR_OK) {
+    while ((error = weir_next(f->subscriptions[i], 0, &event)) == WEIR_OK) {
         int code = on_event(f, i, &event);
         if (code >= 0)
             return code;
-        timeout_ms = 0;
         if (is_complete(f, i))
             break;
     }
@@ -232,19 +244,34 @@ static bool is_answered(const struct following *f)
     return true;
 }
 
-static int follow(struct following *f)
+/* Has the reader of standard output gone (head, for example)? Without this an idle topic would keep the command for
+ * ever. */
+static bool is_unread(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+    return ferror(stdout) || (poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLNVAL)) != 0);
+}
+
+static size_t index_of(const struct following *f, const struct weir_subscription *subscription)
+{
+    size_t i = 0;
+    while (i < f->patterns && f->subscriptions[i] != subscription)
+        i++;
+    return i;
+}
+
+static int follow(struct following *f, struct weir *client)
 {
     while (f->over < f->patterns) {
-        for (size_t i = 0; i < f->patterns; i++) {
-            /* With one subscription, wait in it; with several, look at each in turn. */
-            uint64_t wait_ms = f->patterns - f->over == 1 ? 200 : 10;
-            int code = f->subscriptions[i] == NULL ? -1 : drain(f, i, wait_ms);
-            if (code >= 0)
-                return code;
-            fflush(stdout);
-            if (ferror(stdout))
-                return CLI_OK; /* the reader of the pipe has gone */
-        }
+        struct weir_subscription *ready = NULL;
+        int code = -1;
+        if (weir_await(client, LOOK_MS, &ready) == WEIR_OK)
+            code = drain(f, index_of(f, ready));
+        fflush(stdout);
+        if (code >= 0)
+            return code;
+        if (is_unread())
+            return CLI_OK;
         if (clock_now_ns() > f->answer_deadline_ns && !is_answered(f))
             return cli_fail(&f->cli, CLI_TIMEOUT, "the broker did not answer the subscription in time");
     }
@@ -273,7 +300,7 @@ int sub_main(int argc, char **argv)
             code = cli_fail(&f.cli, CLI_USAGE, "'%s': %s", argv[i], weir_error_text(error));
     }
     if (code == CLI_OK)
-        code = follow(&f);
+        code = follow(&f, client);
     fflush(stdout);
     weir_close(&client, 0);
     free(f.cursors);

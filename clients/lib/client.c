@@ -17,20 +17,11 @@ enum { NAME_SIZE_MAX = 255, GOODBYE_MS = 200 };
 
 static const char *const link_reason_none = "the broker could not be reached in time";
 
-const char *weir_version(void)
-{
-    return WEIR_VERSION;
-}
+const char *weir_version(void) { return WEIR_VERSION; }
 
-void client_wake(struct weir *client)
-{
-    pthread_cond_signal(&client->work);
-}
+void client_wake(struct weir *client) { pthread_cond_signal(&client->work); }
 
-bool client_is_own_thread(const struct weir *client)
-{
-    return pthread_equal(pthread_self(), client->thread) != 0;
-}
+bool client_is_own_thread(const struct weir *client) { return pthread_equal(pthread_self(), client->thread) != 0; }
 
 uint64_t deadline_after_ms(uint64_t timeout_ms)
 {

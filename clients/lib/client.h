@@ -1,8 +1,9 @@
 /* The inside of libweir: one struct weir, its lock, and its parts (link, publisher, subscriptions, requests).
  *
- * One mutex guards everything below. Three sorts of threads take it: the user's, in calls; nng's, in the pipe's handlers,
- * which only note what happened; and the client's own, which dials, takes frames apart, renews credit and runs callbacks
- * (with the lock released). Functions declared here are called with the lock held unless they say otherwise. */
+ * One mutex guards everything below. Three sorts of threads take it: the user's, in calls; nng's, in the pipe's
+ * handlers, which only note what happened; and the client's own, which dials, takes frames apart, renews credit and
+ * runs callbacks (with the lock released). Functions declared here are called with the lock held unless they say
+ * otherwise. */
 #ifndef CLIENTS_LIB_CLIENT_H
 #define CLIENTS_LIB_CLIENT_H
 
@@ -29,21 +30,21 @@ struct link {
     enum link_state state;
     struct sp_pipe *pipe;
     bool is_ipc, is_receiving, is_sending, is_closed;
-    bool has_received;          /* bytes are in inbox that were not taken apart */
-    bool is_paused;             /* not receiving, because too many events wait for the user */
-    bool was_up;                /* this client has had a session before */
-    enum weir_error error;      /* why it closes */
+    bool has_received;     /* bytes are in inbox that were not taken apart */
+    bool is_paused;        /* not receiving, because too many events wait for the user */
+    bool was_up;           /* this client has had a session before */
+    enum weir_error error; /* why it closes */
     char reason[160];
-    struct sp_inbox inbox;      /* the client's thread; on_received commits while that one waits for it */
-    size_t offered;             /* bytes of the receive under way */
-    bool is_flowing;            /* the last receive filled much of what it was offered: there is likely more */
-    struct outbuf control;      /* frames that never wait behind data */
-    struct outbuf data;         /* closed PUBLISH frames that wait for credit or the line */
-    struct outbuf sending;      /* what is with the pipe now */
-    uint64_t sent_ns;           /* when the last send ended */
-    uint64_t credit_total, credit_used;         /* for PUBLISH bodies, from the broker */
-    uint64_t granted_total, consumed_total;     /* for ENTRIES and UPDATES bodies, to the broker */
-    uint64_t leftover;          /* bytes of earlier connections that were queued when this one began */
+    struct sp_inbox inbox;              /* the client's thread; on_received commits while that one waits for it */
+    size_t offered;                     /* bytes of the receive under way */
+    bool is_flowing;                    /* the last receive filled much of what it was offered: there is likely more */
+    struct outbuf control;              /* frames that never wait behind data */
+    struct outbuf data;                 /* closed PUBLISH frames that wait for credit or the line */
+    struct outbuf sending;              /* what is with the pipe now */
+    uint64_t sent_ns;                   /* when the last send ended */
+    uint64_t credit_total, credit_used; /* for PUBLISH bodies, from the broker */
+    uint64_t granted_total, consumed_total; /* for ENTRIES and UPDATES bodies, to the broker */
+    uint64_t leftover;                      /* bytes of earlier connections that were queued when this one began */
     uint64_t message_max;
     uint64_t dialed_ns, heard_ns, pinged_ns;
     unsigned pings;
@@ -84,10 +85,10 @@ struct publisher {
 struct feed {
     struct weir_subscription *subscription;
     uint32_t id;
-    uint32_t references;    /* queued frames that name it */
-    bool is_open;           /* it has an id in this connection */
-    bool is_joining;        /* between BEGIN and END */
-    bool has_cursor;        /* a whole snapshot came, so epoch and seq can be resumed from */
+    uint32_t references; /* queued frames that name it */
+    bool is_open;        /* it has an id in this connection */
+    bool is_joining;     /* between BEGIN and END */
+    bool has_cursor;     /* a whole snapshot came, so epoch and seq can be resumed from */
     uint64_t epoch, seq;
     size_t topic_size;
     char topic[];
@@ -98,11 +99,11 @@ struct feed {
 struct queued {
     struct queued *next;
     struct frame frame;
-    struct feed *feed;      /* NULL: about the whole subscription */
-    size_t credit;          /* bytes to give back when consumed */
-    struct view items;      /* still to be delivered */
-    uint64_t epoch;         /* of its feed at that time */
-    uint64_t seq;           /* of the next item */
+    struct feed *feed; /* NULL: about the whole subscription */
+    size_t credit;     /* bytes to give back when consumed */
+    struct view items; /* still to be delivered */
+    uint64_t epoch;    /* of its feed at that time */
+    uint64_t seq;      /* of the next item */
     uint8_t body[];
 };
 
@@ -113,13 +114,13 @@ struct weir_subscription {
     struct weir_subscribe_options options; /* its pointers are not used after the copy */
     enum overflow_policy policy;
     char *pattern;
-    void *feeds_by_topic;   /* tsearch tree of struct feed, by topic */
+    void *feeds_by_topic; /* tsearch tree of struct feed, by topic */
     struct queued *first, **last;
     struct queued *current; /* the pulled one whose views are out */
     struct weir_subscription *listed_next;
-    bool is_listed;         /* in client->ready or client->pullable */
-    bool is_over;           /* no more will come */
-    bool is_over_told;      /* weir_next has said so */
+    bool is_listed;            /* in client->ready or client->pullable */
+    bool is_over;              /* no more will come */
+    bool is_over_told;         /* weir_next has said so */
     bool is_ended_by_user;     /* none of its events is delivered any more */
     bool is_ended_in_callback; /* the client's thread frees it when the callback is back */
 };
@@ -142,21 +143,21 @@ struct weir {
     struct weir_options options;
     char *url, *name;
     pthread_mutex_t lock;
-    pthread_cond_t changed;  /* for the user's threads: room, outcomes, replies, events, the link */
-    pthread_cond_t work;     /* for the client's thread */
+    pthread_cond_t changed; /* for the user's threads: room, outcomes, replies, events, the link */
+    pthread_cond_t work;    /* for the client's thread */
     pthread_t thread;
     bool is_stopping, is_over;
     enum weir_error over_error;
     uint64_t backoff_ms;
-    uint64_t jitter;         /* state of the random numbers behind backoff; the client's thread */
+    uint64_t jitter; /* state of the random numbers behind backoff; the client's thread */
     struct link link;
     struct publisher publisher;
     struct weir_subscription *subscriptions;
-    struct ready_list ready;    /* with a callback: the client's thread delivers */
-    struct ready_list pullable; /* for weir_await */
+    struct ready_list ready;              /* with a callback: the client's thread delivers */
+    struct ready_list pullable;           /* for weir_await */
     struct weir_subscription *delivering; /* whose callback runs now */
     size_t queued_bytes, queued_count;    /* of all subscriptions; bytes: what counts for credit */
-    void *feeds_by_id;       /* tsearch tree of struct feed, by id, of this connection */
+    void *feeds_by_id;                    /* tsearch tree of struct feed, by id, of this connection */
     uint32_t next_sub;
     struct request_waiter *requests;
     uint64_t next_request;
@@ -238,7 +239,7 @@ void subscriptions_fini(struct weir *client);
 
 /* event.c: queued frames as events */
 enum weir_error events_push(struct weir_subscription *subscription, const struct frame *frame, struct view body,
-                           struct feed *feed);
+                            struct feed *feed);
 /* The next event; false when none is queued. The frame it points into stays as `current` until the next call. */
 bool subscription_event(struct weir_subscription *subscription, struct weir_event *event);
 /* Forgets all that is queued. */

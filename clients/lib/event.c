@@ -8,8 +8,8 @@
 
 const char *weir_event_name(enum weir_event_kind kind)
 {
-    static const char *const names[] = {"subscribed", "begin", "entry", "end", "update", "gap",
-                                        "conflated", "reset", "idle", "stale", "live", "ended"};
+    static const char *const names[] = {"subscribed", "begin", "entry", "end",   "update", "gap",
+                                        "conflated",  "reset", "idle",  "stale", "live",   "ended"};
     return (size_t)kind < COUNT_OF(names) ? names[kind] : "unknown";
 }
 
@@ -81,10 +81,7 @@ void events_clear(struct weir_subscription *s)
 
 /* ---------------------------------------------------------------------------------------------- events */
 
-static struct weir_view given(struct view view)
-{
-    return (struct weir_view){view.data, view.size};
-}
+static struct weir_view given(struct view view) { return (struct weir_view){view.data, view.size}; }
 
 static const char *kind_text(struct view kind)
 {
@@ -157,9 +154,7 @@ static void event_of_frame(const struct frame *frame, struct weir_event *event)
         event->delta = frame->as.end.delta;
         break;
     case FRAME_GAP:
-    case FRAME_CONFLATED:
-        event_of_gap(frame, event);
-        break;
+    case FRAME_CONFLATED: event_of_gap(frame, event); break;
     case FRAME_RESET:
         event->kind = WEIR_EVENT_RESET;
         event->cause = given(frame->as.reset.cause);
@@ -172,9 +167,7 @@ static void event_of_frame(const struct frame *frame, struct weir_event *event)
         event->kind = WEIR_EVENT_STALE;
         event->cause = given(frame->as.stale.cause);
         break;
-    case FRAME_LIVE:
-        event->kind = WEIR_EVENT_LIVE;
-        break;
+    case FRAME_LIVE: event->kind = WEIR_EVENT_LIVE; break;
     case FRAME_ENDED: {
         struct view code = frame->as.ended.cause;
         event->kind = WEIR_EVENT_ENDED;
@@ -182,9 +175,7 @@ static void event_of_frame(const struct frame *frame, struct weir_event *event)
         event->cause = given(code);
         break;
     }
-    default:
-        event_of_subscription(frame, event);
-        break;
+    default: event_of_subscription(frame, event); break;
     }
 }
 

@@ -1,5 +1,5 @@
-/* Feeds: each topic under a subscription, its number in this connection, and the cursor that follows what was queued, so
- * that after a loss the broker goes on exactly behind it. Any thread, with the lock held. */
+/* Feeds: each topic under a subscription, its number in this connection, and the cursor that follows what was queued,
+ * so that after a loss the broker goes on exactly behind it. Any thread, with the lock held. */
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,10 +59,7 @@ static void feed_free_if_unused(struct feed *feed)
     free(feed);
 }
 
-void feed_hold(struct feed *feed)
-{
-    feed->references++;
-}
+void feed_hold(struct feed *feed) { feed->references++; }
 
 void feed_drop(struct feed *feed)
 {
@@ -147,7 +144,7 @@ static const char *frame_follow(struct feed *feed, const struct frame *frame)
         if (!feed->is_joining)
             return "the broker sent entries outside a snapshot";
         return items_are_whole(frame->as.entries.items, frame->as.entries.count) ? NULL
-                                                                                  : "the broker sent malformed entries";
+                                                                                 : "the broker sent malformed entries";
     case FRAME_END:
         if (!feed->is_joining)
             return "the broker ended a snapshot that had not begun";
@@ -156,12 +153,9 @@ static const char *frame_follow(struct feed *feed, const struct frame *frame)
         feed->epoch = frame->as.end.epoch;
         feed->seq = frame->as.end.seq;
         return NULL;
-    case FRAME_UPDATES:
-        return updates_follow(feed, frame);
+    case FRAME_UPDATES: return updates_follow(feed, frame);
     case FRAME_GAP:
-    case FRAME_CONFLATED:
-        feed->seq = frame->as.gap.to > feed->seq ? frame->as.gap.to : feed->seq;
-        return NULL;
+    case FRAME_CONFLATED: feed->seq = frame->as.gap.to > feed->seq ? frame->as.gap.to : feed->seq; return NULL;
     case FRAME_RESET:
         feed->has_cursor = feed->is_joining = false;
         feed->epoch = frame->as.reset.epoch;
@@ -171,8 +165,7 @@ static const char *frame_follow(struct feed *feed, const struct frame *frame)
         if (feed->has_cursor && frame->as.idle.seq > feed->seq)
             return "the broker left a gap in front of an idle topic's seq";
         return NULL;
-    default:
-        return NULL;
+    default: return NULL;
     }
 }
 

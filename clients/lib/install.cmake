@@ -1,5 +1,5 @@
 # libweir for users: weir.h and weir_error.h, a static and a shared library, pkg-config and CMake config. The in-tree
-# libraries below it (wire, sp, base) are folded into it, so that users link one file. Included by the top CMakeLists.txt.
+# libraries below it (wire, sp, base) are folded into it, so that users link one file. The top CMakeLists.txt includes it.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -42,6 +42,6 @@ endif()
 # Uses what is installed as others would; not where the compiler's own additions would have to be linked as well.
 if(NOT WEIR_FUZZ AND NOT WEIR_SANITIZE)
   enable_testing()
-  add_test(NAME install/libweir COMMAND ${CMAKE_SOURCE_DIR}/tests/tidy/install_test.sh ${CMAKE_BINARY_DIR})
-  set_tests_properties(install/libweir PROPERTIES TIMEOUT 300 LABELS install)
+  add_test(NAME unit/clients/lib/install COMMAND ${CMAKE_SOURCE_DIR}/tests/tidy/install_test.sh ${CMAKE_BINARY_DIR})
+  set_tests_properties(unit/clients/lib/install PROPERTIES TIMEOUT 300 LABELS unit)
 endif()

@@ -1,6 +1,6 @@
-/* The connection of a client: dialing, and taking received bytes apart into frames. Everything runs on the client's thread
- * or a user's with the lock held, but for the pipe's three handlers, which nng's threads call and which only note what
- * happened and send what has gathered. */
+/* The connection of a client: dialing, and taking received bytes apart into frames. Everything runs on the client's
+ * thread or a user's with the lock held, but for the pipe's three handlers, which nng's threads call and which only
+ * note what happened and send what has gathered. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +11,9 @@
 #include "clients/lib/client.h"
 
 enum {
-    RECEIVE_SIZE = 64 * 1024,  /* one read's worth under load */
-    PINGS_MAX = 2,             /* silence of one interval and two pings more: dead after the third */
-    QUEUED_MAX = 256 * 1024,   /* events that wait for the user; beyond, nothing is received until half are gone */
+    RECEIVE_SIZE = 64 * 1024, /* one read's worth under load */
+    PINGS_MAX = 2,            /* silence of one interval and two pings more: dead after the third */
+    QUEUED_MAX = 256 * 1024,  /* events that wait for the user; beyond, nothing is received until half are gone */
 };
 
 /* ------------------------------------------------------------------------------- handlers, nng's threads */
@@ -240,8 +240,9 @@ static void link_on_close(struct weir *client, const struct frame *frame)
 {
     char reason[sizeof client->link.reason];
     struct view code = frame->as.close.code, message = frame->as.close.message;
-    snprintf(reason, sizeof reason, "the broker closed the session: %.*s (%.*s)", message.size < 120 ? (int)message.size : 120,
-             (const char *)message.data, code.size < 20 ? (int)code.size : 20, (const char *)code.data);
+    snprintf(reason, sizeof reason, "the broker closed the session: %.*s (%.*s)",
+             message.size < 120 ? (int)message.size : 120, (const char *)message.data,
+             code.size < 20 ? (int)code.size : 20, (const char *)code.data);
     link_close(client, weir_error_from_code((const char *)code.data, code.size), reason);
 }
 
@@ -249,40 +250,23 @@ static void link_on_frame(struct weir *client, const struct frame *frame, struct
 {
     struct link *link = &client->link;
     switch (frame->op) {
-    case FRAME_HELLO:
-        link_on_hello(client, frame);
-        break;
-    case FRAME_PING:
-        link_control(client, &(struct frame){.op = FRAME_PONG, .as.pong.n = frame->as.ping.n});
-        break;
-    case FRAME_PONG:
-        break;
+    case FRAME_HELLO: link_on_hello(client, frame); break;
+    case FRAME_PING: link_control(client, &(struct frame){.op = FRAME_PONG, .as.pong.n = frame->as.ping.n}); break;
+    case FRAME_PONG: break;
     case FRAME_CREDIT:
         if (frame->as.credit.total > link->credit_total)
             link->credit_total = frame->as.credit.total;
         break;
-    case FRAME_CLOSE:
-        link_on_close(client, frame);
-        break;
-    case FRAME_ACK:
-        publisher_on_ack(client, frame);
-        break;
-    case FRAME_REFUSED:
-        publisher_on_refused(client, frame);
-        break;
-    case FRAME_REPLY:
-        requests_on_reply(client, frame);
-        break;
+    case FRAME_CLOSE: link_on_close(client, frame); break;
+    case FRAME_ACK: publisher_on_ack(client, frame); break;
+    case FRAME_REFUSED: publisher_on_refused(client, frame); break;
+    case FRAME_REPLY: requests_on_reply(client, frame); break;
     case FRAME_ALIAS:
     case FRAME_PUBLISH:
     case FRAME_SUBSCRIBE:
     case FRAME_UNSUBSCRIBE:
-    case FRAME_REQUEST:
-        link_close(client, WEIR_PROTOCOL, "the broker sent a frame that only clients send");
-        break;
-    default:
-        subscriptions_on_frame(client, frame, body);
-        break;
+    case FRAME_REQUEST: link_close(client, WEIR_PROTOCOL, "the broker sent a frame that only clients send"); break;
+    default: subscriptions_on_frame(client, frame, body); break;
     }
 }
 

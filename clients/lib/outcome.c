@@ -1,6 +1,6 @@
-/* What became of published records. Each PUBLISH frame stands in a ring, in order of its numbers, until all its records are
- * answered for; the last ones in it are not sent yet. The client's thread and, when a send ends, nng's, with the lock
- * held; it is released around the user's callback. */
+/* What became of published records. Each PUBLISH frame stands in a ring, in order of its numbers, until all its records
+ * are answered for; the last ones in it are not sent yet. The client's thread and, when a send ends, nng's, with the
+ * lock held; it is released around the user's callback. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,6 +103,7 @@ struct outcome {
 };
 
 /* The callback comes first, so that who waits for the outcome finds what it left. */
+/* on_outcome first: who waits for the record is told when that is back. */
 static void outcome_tell(struct weir *client, const struct outcome *outcome)
 {
     if (client->options.on_outcome != NULL) {
@@ -186,8 +187,8 @@ void publisher_on_refused(struct weir *client, const struct frame *frame)
 
 /* ------------------------------------------------------------------------------------ losses and bounds */
 
-/* The oldest frame is done with, with whatever of it was not answered. Answers come in order within a frame, so that its
- * last records are the open ones. */
+/* The oldest frame is done with, with whatever of it was not answered. Answers come in order within a frame, so that
+ * its last records are the open ones. */
 static void oldest_give_up(struct weir *client, const char *reason)
 {
     struct publisher *publisher = &client->publisher;
@@ -237,8 +238,8 @@ void publisher_on_over(struct weir *client)
 static size_t data_body(const struct link *link, size_t at, size_t *whole)
 {
     size_t offset = 0, size = 0, needed = 0;
-    enum weir_error error = sp_message_find(link->data.data + at, link->data.end - at, link->is_ipc, SIZE_MAX / 2,
-                                            &offset, &size, &needed);
+    enum weir_error error =
+        sp_message_find(link->data.data + at, link->data.end - at, link->is_ipc, SIZE_MAX / 2, &offset, &size, &needed);
     INVARIANT(error == WEIR_OK);
     *whole = offset + size;
     return size;

@@ -1,6 +1,6 @@
-/* Publishing: records are gathered into PUBLISH frames, one topic and ack level each. While the line is idle a record goes
- * out at once; while a send is under way they gather, so that the batch grows with the load and not with a timer. Users'
- * threads and the client's, with the lock held. */
+/* Publishing: records are gathered into PUBLISH frames, one topic and ack level each. While the line is idle a record
+ * goes out at once; while a send is under way they gather, so that the batch grows with the load and not with a timer.
+ * Users' threads and the client's, with the lock held. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,11 +11,11 @@
 #include "clients/wire/utf8.h"
 
 enum {
-    BATCH_SIZE_MAX = 16 * 1024,     /* beyond this a frame gains nothing, and the broker copies more cut ones */
+    BATCH_SIZE_MAX = 16 * 1024, /* beyond this a frame gains nothing, and the broker copies more cut ones */
     BATCH_COUNT_MAX = 4096,
-    UNACKED_MAX = 65536,            /* frames with outcomes to come; beyond it publishing waits */
-    HEAD_MAX = 24,                  /* of a PUBLISH frame, without the topic's text */
-    VALUE_HEAD_MAX = 5,             /* a str or bin header */
+    UNACKED_MAX = 65536, /* frames with outcomes to come; beyond it publishing waits */
+    HEAD_MAX = 24,       /* of a PUBLISH frame, without the topic's text */
+    VALUE_HEAD_MAX = 5,  /* a str or bin header */
 };
 
 /* -------------------------------------------------------------------------------------------- the batch */
@@ -39,17 +39,15 @@ void publisher_close_batch(struct weir *client)
                         view_of(publisher->items, publisher->items_size))) {
         return; /* no memory now: the batch stays and is tried again with the next send */
     }
-    unacked_push(publisher, &(struct unacked){publisher->first_number, publisher->count, publisher->count, publisher->ack});
+    unacked_push(publisher,
+                 &(struct unacked){publisher->first_number, publisher->count, publisher->count, publisher->ack});
     publisher->count = 0;
     publisher->items_size = 0;
     publisher->first_number = publisher->next_number;
 }
 
 /* What a frame takes beside its items: op, topic, number, ack and the heads of the arrays. */
-static size_t head_need(const char *topic)
-{
-    return strlen(topic) + HEAD_MAX;
-}
+static size_t head_need(const char *topic) { return strlen(topic) + HEAD_MAX; }
 
 static size_t batch_size_max(const struct weir *client, const char *topic)
 {
@@ -57,7 +55,8 @@ static size_t batch_size_max(const struct weir *client, const char *topic)
     return allowed < BATCH_SIZE_MAX ? allowed : BATCH_SIZE_MAX;
 }
 
-static bool batch_takes(const struct publisher *publisher, const struct weir_record *record, size_t need, size_t size_max)
+static bool batch_takes(const struct publisher *publisher, const struct weir_record *record, size_t need,
+                        size_t size_max)
 {
     return publisher->count == 0 ||
            (publisher->items_size + need <= size_max && publisher->count < BATCH_COUNT_MAX &&

@@ -137,8 +137,7 @@ enum weir_error weir_get(struct weir *client, const char *topic, const char *key
         value_write_str(&writer, view_text("key"));
         value_write_str(&writer, view_text(key));
     }
-    enum weir_error error =
-        weir_request(client, "get", (struct weir_view){args, writer.size}, timeout_ms, reply);
+    enum weir_error error = weir_request(client, "get", (struct weir_view){args, writer.size}, timeout_ms, reply);
     free(args);
     return error;
 }
@@ -154,8 +153,7 @@ enum weir_error weir_list(struct weir *client, const char *pattern, uint64_t tim
     value_write_map(&writer, 1);
     value_write_str(&writer, view_text("pattern"));
     value_write_str(&writer, view_text(pattern));
-    enum weir_error error =
-        weir_request(client, "list", (struct weir_view){args, writer.size}, timeout_ms, reply);
+    enum weir_error error = weir_request(client, "list", (struct weir_view){args, writer.size}, timeout_ms, reply);
     free(args);
     return error;
 }

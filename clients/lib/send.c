@@ -1,6 +1,6 @@
-/* What a client sends: control frames first, then PUBLISH frames as far as the broker's credit reaches. While the line is
- * idle a send is one write in the thread that asks for it; while sends follow one another nng does them, and what comes
- * meanwhile gathers for the next. Any thread, with the lock held. */
+/* What a client sends: control frames first, then PUBLISH frames as far as the broker's credit reaches. While the line
+ * is idle a send is one write in the thread that asks for it; while sends follow one another nng does them, and what
+ * comes meanwhile gathers for the next. Any thread, with the lock held. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,15 +17,9 @@ enum {
 
 /* ------------------------------------------------------------------------------------------- buffers */
 
-size_t outbuf_size(const struct outbuf *buffer)
-{
-    return buffer->end - buffer->start;
-}
+size_t outbuf_size(const struct outbuf *buffer) { return buffer->end - buffer->start; }
 
-void outbuf_clear(struct outbuf *buffer)
-{
-    buffer->start = buffer->end = 0;
-}
+void outbuf_clear(struct outbuf *buffer) { buffer->start = buffer->end = 0; }
 
 /* Makes room for size more bytes at the end. */
 static bool outbuf_reserve(struct outbuf *buffer, size_t size)
@@ -127,7 +121,8 @@ void link_consumed(struct weir *client, size_t size)
     link->consumed_total += size;
     uint64_t window = client->options.window_bytes;
     /* What was queued before this connection takes its part of the window until it is consumed, too. */
-    uint64_t target = link->consumed_total + window > link->leftover ? link->consumed_total + window - link->leftover : 0;
+    uint64_t target =
+        link->consumed_total + window > link->leftover ? link->consumed_total + window - link->leftover : 0;
     if (link->state != LINK_UP || target <= link->granted_total || target - link->granted_total < window / 2)
         return;
     link->granted_total = target;

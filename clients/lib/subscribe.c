@@ -54,7 +54,8 @@ static struct ready_list *list_of(struct weir_subscription *s)
     return s->options.on_event != NULL ? &s->client->ready : &s->client->pullable;
 }
 
-static void subscription_push(struct weir_subscription *s, const struct frame *frame, struct view body, struct feed *feed)
+static void subscription_push(struct weir_subscription *s, const struct frame *frame, struct view body,
+                              struct feed *feed)
 {
     if (events_push(s, frame, body, feed) != WEIR_OK)
         link_close(s->client, WEIR_NO_MEMORY, "no memory for an event");
@@ -121,9 +122,7 @@ void subscriptions_on_frame(struct weir *client, const struct frame *frame, stru
             subscription_push(s, frame, body, feed);
         break;
     }
-    default:
-        on_feed_frame(client, frame, body);
-        break;
+    default: on_feed_frame(client, frame, body); break;
     }
 }
 
@@ -241,8 +240,7 @@ static enum weir_error options_take(struct weir_subscription *s, const struct we
 }
 
 static enum weir_error subscription_create(struct weir *client, const char *pattern,
-                                           const struct weir_subscribe_options *options,
-                                           struct weir_subscription **out)
+                                           const struct weir_subscribe_options *options, struct weir_subscription **out)
 {
     struct weir_subscription *s = calloc(1, sizeof *s);
     if (s == NULL)

@@ -24,7 +24,7 @@ extern "C" {
 #define WEIR_FOREVER UINT64_MAX
 #define WEIR_DEFAULT_URL "tcp://127.0.0.1:7450"
 
-struct weir;              /* a client: one session with one broker, kept up by reconnecting */
+struct weir; /* a client: one session with one broker, kept up by reconnecting */
 struct weir_subscription;
 
 /* Borrowed bytes; valid only as said where they are handed out. */
@@ -38,21 +38,21 @@ struct weir_view {
 enum weir_link { WEIR_LINK_DOWN, WEIR_LINK_UP };
 
 struct weir_options {
-    const char *url;              /* NULL: WEIR_URL from the environment, else WEIR_DEFAULT_URL */
-    const char *name;             /* shown to the operator; NULL: the program's name and pid */
-    uint64_t connect_timeout_ms;  /* weir_open waits this long for the first connection; 0: 5,000 */
-    uint64_t backoff_min_ms;      /* reconnect waits a random time up to this, doubling; 0: 50 */
-    uint64_t backoff_max_ms;      /* 0: 5,000 */
-    bool reconnect_never;         /* true: the first loss ends the client; calls return WEIR_CLOSED */
-    size_t window_bytes;          /* received and not yet consumed, at most about this; 0: 1 MiB */
-    size_t publish_buffer_bytes;  /* accepted from the caller and not yet sent; 0: 1 MiB */
-    uint64_t heartbeat_ms;        /* silence after which the broker is asked; thrice: it is lost; 0: 5,000 */
+    const char *url;             /* NULL: WEIR_URL from the environment, else WEIR_DEFAULT_URL */
+    const char *name;            /* shown to the operator; NULL: the program's name and pid */
+    uint64_t connect_timeout_ms; /* weir_open waits this long for the first connection; 0: 5,000 */
+    uint64_t backoff_min_ms;     /* reconnect waits a random time up to this, doubling; 0: 50 */
+    uint64_t backoff_max_ms;     /* 0: 5,000 */
+    bool reconnect_never;        /* true: the first loss ends the client; calls return WEIR_CLOSED */
+    size_t window_bytes;         /* received and not yet consumed, at most about this; 0: 1 MiB */
+    size_t publish_buffer_bytes; /* accepted from the caller and not yet sent; 0: 1 MiB */
+    uint64_t heartbeat_ms;       /* silence after which the broker is asked; thrice: it is lost; 0: 5,000 */
 
     /* Optional, on the client's thread: the session is up or down; cause says why. */
     void (*on_link)(struct weir *client, enum weir_link link, enum weir_error cause, const char *reason, void *context);
     /* Optional, on the client's thread: what became of records published with an ack level or refused.
-     * WEIR_OK: folded (or accepted) as seq, seq+1, ... in epoch. WEIR_CLOSED: the connection was lost before an answer, so
-     * that they may or may not have been folded. Anything else: refused. numbers are those of weir_publish. */
+     * WEIR_OK: folded (or accepted) as seq, seq+1, ... in epoch. WEIR_CLOSED: the connection was lost before an answer,
+     * so that they may or may not have been folded. Anything else: refused. numbers are those of weir_publish. */
     void (*on_outcome)(struct weir *client, uint64_t number, uint32_t count, enum weir_error outcome, uint64_t epoch,
                        uint64_t seq, const char *reason, void *context);
     void *context;
@@ -60,7 +60,8 @@ struct weir_options {
 
 /* Connects and says hello; options may be NULL. WEIR_CONNECT or WEIR_TIMEOUT when the broker cannot be reached in time,
  * WEIR_PROTOCOL when what answers is no Weir; *reason (may be NULL) is then a sentence in static storage. Blocks. */
-WEIR_API WEIR_MUST_USE enum weir_error weir_open(const struct weir_options *options, struct weir **out, const char **reason);
+WEIR_API WEIR_MUST_USE enum weir_error weir_open(const struct weir_options *options, struct weir **out,
+                                                 const char **reason);
 
 /* Sends what is buffered, waits up to timeout_ms for outstanding acks, ends the session and frees everything,
  * subscriptions included. WEIR_TIMEOUT: not all was answered for. Nulls *client. Not from a callback. */
@@ -85,8 +86,9 @@ struct weir_record {
 };
 
 /* Hands one record over: copied, sent at once when the line is idle, gathered with others while it is busy. Waits up to
- * timeout_ms for room (the buffer, and the broker's credit), then WEIR_BUSY with nothing taken. *number (may be NULL) is
- * what on_outcome and weir_wait name it by. WEIR_BAD_TOPIC, WEIR_BAD_REQUEST (no msgpack), WEIR_TOO_BIG. Callback: with timeout 0. */
+ * timeout_ms for room (the buffer, and the broker's credit), then WEIR_BUSY with nothing taken. *number (may be NULL)
+ * is what on_outcome and weir_wait name it by. WEIR_BAD_TOPIC, WEIR_BAD_REQUEST (no msgpack), WEIR_TOO_BIG. Callback:
+ * with timeout 0. */
 WEIR_API WEIR_MUST_USE enum weir_error weir_publish(struct weir *client, const struct weir_record *record,
                                                     uint64_t timeout_ms, uint64_t *number);
 
@@ -101,7 +103,8 @@ WEIR_API WEIR_MUST_USE enum weir_error weir_publish_wait(struct weir *client, co
 WEIR_API WEIR_MUST_USE enum weir_error weir_flush(struct weir *client, uint64_t timeout_ms);
 
 struct weir_counts {
-    uint64_t published, acked, refused, unknown; /* records; unknown: on_outcome WEIR_CLOSED. For ack none only refused. */
+    uint64_t published, acked, refused,
+        unknown; /* records; unknown: on_outcome WEIR_CLOSED. For ack none only refused. */
     uint64_t reconnects;
     uint64_t bytes_sent, bytes_received;
 };
@@ -115,25 +118,27 @@ enum weir_event_kind {
     WEIR_EVENT_ENTRY,      /* one element of the state */
     WEIR_EVENT_END,        /* the snapshot is complete at epoch, seq */
     WEIR_EVENT_UPDATE,     /* one record, seq one above the last */
-    WEIR_EVENT_GAP, WEIR_EVENT_CONFLATED, /* seq..seq_to were left out, cause */
-    WEIR_EVENT_RESET,      /* the topic's history is void; BEGIN follows */
-    WEIR_EVENT_IDLE,       /* nothing new up to seq */
-    WEIR_EVENT_STALE, WEIR_EVENT_LIVE,    /* its topic is being restarted; runs again */
-    WEIR_EVENT_ENDED,      /* the feed is over: error, cause. topic empty: the whole subscription is */
+    WEIR_EVENT_GAP,
+    WEIR_EVENT_CONFLATED, /* seq..seq_to were left out, cause */
+    WEIR_EVENT_RESET,     /* the topic's history is void; BEGIN follows */
+    WEIR_EVENT_IDLE,      /* nothing new up to seq */
+    WEIR_EVENT_STALE,
+    WEIR_EVENT_LIVE,  /* its topic is being restarted; runs again */
+    WEIR_EVENT_ENDED, /* the feed is over: error, cause. topic empty: the whole subscription is */
 };
 WEIR_API const char *weir_event_name(enum weir_event_kind kind); /* "begin", "entry", ... */
 
 struct weir_event {
     enum weir_event_kind kind;
-    struct weir_view topic;       /* text, no NUL */
-    const char *topic_kind;       /* BEGIN: "last", "map", "log", "merge" */
+    struct weir_view topic; /* text, no NUL */
+    const char *topic_kind; /* BEGIN: "last", "map", "log", "merge" */
     uint64_t epoch, seq, seq_to;
-    uint64_t count;               /* SUBSCRIBED */
-    bool resumed, delta;          /* BEGIN */
-    struct weir_view key;         /* text, no NUL; data NULL: no key */
-    struct weir_view value;       /* one msgpack value; nil in a map topic's update: the key was deleted */
-    struct weir_view cause;       /* text */
-    enum weir_error error;        /* ENDED */
+    uint64_t count;         /* SUBSCRIBED */
+    bool resumed, delta;    /* BEGIN */
+    struct weir_view key;   /* text, no NUL; data NULL: no key */
+    struct weir_view value; /* one msgpack value; nil in a map topic's update: the key was deleted */
+    struct weir_view cause; /* text */
+    enum weir_error error;  /* ENDED */
 };
 
 struct weir_cursor {
@@ -142,10 +147,10 @@ struct weir_cursor {
 };
 
 struct weir_subscribe_options {
-    const char *policy;           /* NULL: "resync"; or "block" */
-    bool no_snapshot;             /* updates only */
-    bool snapshot_only;           /* ENDED after END */
-    size_t outbox_bytes;          /* how far the broker lets it fall behind; 0: the broker's default */
+    const char *policy;                /* NULL: "resync"; or "block" */
+    bool no_snapshot;                  /* updates only */
+    bool snapshot_only;                /* ENDED after END */
+    size_t outbox_bytes;               /* how far the broker lets it fall behind; 0: the broker's default */
     const struct weir_cursor *cursors; /* where to resume; copied */
     size_t cursor_count;
     /* Called on the client's thread for each event, whose views end with the call. NULL: pull with weir_next. */
@@ -153,32 +158,34 @@ struct weir_subscribe_options {
     void *context;
 };
 
-/* Asks for a topic or pattern. After a loss it is taken up where it stood, without gap or duplicate; where the broker can
- * not, BEGIN without resumed says so. Does not wait: WEIR_EVENT_SUBSCRIBED tells when it stands, WEIR_EVENT_ENDED that it was refused.
- * options may be NULL. Callback: yes. */
+/* Asks for a topic or pattern. After a loss it is taken up where it stood, without gap or duplicate; where the broker
+ * can not, BEGIN without resumed says so. Does not wait: WEIR_EVENT_SUBSCRIBED tells when it stands, WEIR_EVENT_ENDED
+ * that it was refused. options may be NULL. Callback: yes. */
 WEIR_API WEIR_MUST_USE enum weir_error weir_subscribe(struct weir *client, const char *pattern,
                                                       const struct weir_subscribe_options *options,
                                                       struct weir_subscription **out);
 
 /* The next event of a subscription without on_event. Its views are valid until the next call for that subscription.
- * WEIR_TIMEOUT; WEIR_CLOSED: it is over and all was taken. One thread at a time for one subscription. Not from a callback. */
+ * WEIR_TIMEOUT; WEIR_CLOSED: it is over and all was taken. One thread at a time for one subscription. Not from a
+ * callback. */
 WEIR_API WEIR_MUST_USE enum weir_error weir_next(struct weir_subscription *subscription, uint64_t timeout_ms,
                                                  struct weir_event *out);
 
-/* Waits until one of the client's subscriptions without on_event has something for weir_next, its end included; each gets
- * its turn. WEIR_TIMEOUT; WEIR_CLOSED: the client is over and all was taken. Not from a callback. */
+/* Waits until one of the client's subscriptions without on_event has something for weir_next, its end included; each
+ * gets its turn. WEIR_TIMEOUT; WEIR_CLOSED: the client is over and all was taken. Not from a callback. */
 WEIR_API WEIR_MUST_USE enum weir_error weir_await(struct weir *client, uint64_t timeout_ms,
                                                   struct weir_subscription **out);
 
-/* Ends and frees it; after this none of its events is delivered. From within its own callback: yes. Nulls *subscription. */
+/* Ends and frees it; after this none of its events is delivered. From within its own callback: yes. Nulls
+ * *subscription. */
 WEIR_API void weir_unsubscribe(struct weir_subscription **subscription);
 
 /* --------------------------------------------------------------------------------------------- asking */
 
 struct weir_reply {
-    enum weir_error error;  /* the broker's answer; WEIR_OK: result */
-    char *message;          /* for people, when error */
-    uint8_t *result;        /* an encoded msgpack map */
+    enum weir_error error; /* the broker's answer; WEIR_OK: result */
+    char *message;         /* for people, when error */
+    uint8_t *result;       /* an encoded msgpack map */
     size_t result_size;
 };
 /* Sends [verb, args] (args: an encoded msgpack map; size 0: empty) and waits for the reply. WEIR_OK means that a reply

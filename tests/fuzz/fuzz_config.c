@@ -1,5 +1,5 @@
-/* Fuzzes the configuration: the input as a YAML file, and each of its lines as a --topic option. A refusal has a sentence
- * that names the file; what is taken lies within its ranges. libFuzzer's thread. */
+/* Fuzzes the configuration: the input as a YAML file, and each of its lines as a --topic option. A refusal has a
+ * sentence that names the file; what is taken lies within its ranges. libFuzzer's thread. */
 #include "broker/main/config.h"
 
 #include "tests/fuzz/fuzz.h"
@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
 
 /* The file in memory that stands for the configuration's, rewritten each time. */
 static int memory_file(char path[64])
@@ -21,7 +20,8 @@ static int memory_file(char path[64])
     return file;
 }
 
-#define WITHIN(section, key, min, max) REQUIRE(config->section.key + UINT64_C(0) <= (max) && config->section.key + 1 > (min));
+#define WITHIN(section, key, min, max) \
+    REQUIRE(config->section.key + UINT64_C(0) <= (max) && config->section.key + 1 > (min));
 #define BROKER_WITHIN(key, initial, min, max, live) WITHIN(broker, key, min, max)
 #define CONNECTIONS_WITHIN(key, initial, min, max, live) WITHIN(connections, key, min, max)
 #define SESSIONS_WITHIN(key, initial, min, max, live) WITHIN(sessions, key, min, max)

@@ -6,19 +6,18 @@
 #include "broker/main/serve.h"
 #include "clients/cli/cli.h"
 
-static const char help[] =
-    "weir: a message broker whose topics have a present state\n"
-    "\n"
-    "usage: weir VERB [options]    (weir VERB --help tells more)\n"
-    "\n"
-    "  serve     run the broker\n"
-    "  pub       publish one record, or many from standard input\n"
-    "  sub       follow topics: their state first, then every update\n"
-    "  get       print the state of a topic, or of one key\n"
-    "  list      list topics\n"
-    "  admin     look into a running broker and steer it\n"
-    "  bench     measure a broker\n"
-    "  version   print the version\n";
+static const char help[] = "weir: a message broker whose topics have a present state\n"
+                           "\n"
+                           "usage: weir VERB [options]    (weir VERB --help tells more)\n"
+                           "\n"
+                           "  serve     run the broker\n"
+                           "  pub       publish one record, or many from standard input\n"
+                           "  sub       follow topics: their state first, then every update\n"
+                           "  get       print the state of a topic, or of one key\n"
+                           "  list      list topics\n"
+                           "  admin     look into a running broker and steer it\n"
+                           "  bench     measure a broker\n"
+                           "  version   print the version\n";
 
 static int version_main(int argc, char **argv)
 {

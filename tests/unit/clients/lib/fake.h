@@ -43,8 +43,8 @@ struct session {
     size_t out_size, sending_size;
     uint8_t *sending;
     bool is_closed;
-    unsigned pings;             /* PINGs that came; kept apart, since their time is their own */
-    uint64_t credit;            /* the last CREDIT total */
+    unsigned pings;  /* PINGs that came; kept apart, since their time is their own */
+    uint64_t credit; /* the last CREDIT total */
     unsigned credits;
 };
 
@@ -54,27 +54,27 @@ struct fake {
     struct sp_listener *listener;
     struct session *sessions[SESSIONS_MAX];
     unsigned ready, taken;
-    bool is_mute;               /* does not answer PING */
+    bool is_mute; /* does not answer PING */
     /* Called under the lock for each frame; true: dealt with, not kept. */
     bool (*on_frame)(struct session *session, const struct frame *frame);
     void *context;
 };
 
 /* Waits, lock held, until the condition holds; fails the test after WAIT_MS. */
-#define FAKE_WAIT(fake, condition)                                                                      \
-    do {                                                                                                \
-        struct timespec deadline_;                                                                      \
-        clock_gettime(CLOCK_REALTIME, &deadline_);                                                      \
-        deadline_.tv_sec += WAIT_MS / 1000;                                                             \
-        pthread_mutex_lock(&(fake)->lock);                                                              \
-        while (!(condition)) {                                                                          \
-            if (pthread_cond_timedwait(&(fake)->changed, &(fake)->lock, &deadline_) == ETIMEDOUT)       \
-                break;                                                                                  \
-        }                                                                                               \
-        bool holds_ = (condition);                                                                      \
-        pthread_mutex_unlock(&(fake)->lock);                                                            \
-        if (!holds_)                                                                                    \
-            fail_msg("waited in vain for: %s", #condition);                                             \
+#define FAKE_WAIT(fake, condition)                                                                \
+    do {                                                                                          \
+        struct timespec deadline_;                                                                \
+        clock_gettime(CLOCK_REALTIME, &deadline_);                                                \
+        deadline_.tv_sec += WAIT_MS / 1000;                                                       \
+        pthread_mutex_lock(&(fake)->lock);                                                        \
+        while (!(condition)) {                                                                    \
+            if (pthread_cond_timedwait(&(fake)->changed, &(fake)->lock, &deadline_) == ETIMEDOUT) \
+                break;                                                                            \
+        }                                                                                         \
+        bool holds_ = (condition);                                                                \
+        pthread_mutex_unlock(&(fake)->lock);                                                      \
+        if (!holds_)                                                                              \
+            fail_msg("waited in vain for: %s", #condition);                                       \
     } while (0)
 
 /* ---------------------------------------------------------------------------------------------- sessions */
@@ -227,10 +227,7 @@ static inline struct kept *session_take(struct session *s, enum frame_op op)
     return kept;
 }
 
-static inline void session_skip(struct session *s, enum frame_op op)
-{
-    free(session_take(s, op));
-}
+static inline void session_skip(struct session *s, enum frame_op op) { free(session_take(s, op)); }
 
 /* Cuts the connection. */
 static inline void session_cut(struct session *s)
@@ -293,10 +290,7 @@ static inline void fake_start(struct fake *fake)
     fake_listen(fake, "tcp://127.0.0.1:0");
 }
 
-static inline const char *fake_url(struct fake *fake)
-{
-    return sp_listener_url(fake->listener);
-}
+static inline const char *fake_url(struct fake *fake) { return sp_listener_url(fake->listener); }
 
 static inline void fake_stop(struct fake *fake)
 {
@@ -404,7 +398,8 @@ static inline void send_ack(struct session *s, uint64_t number, uint32_t count, 
     session_send(s, &frame);
 }
 
-static inline void send_refused(struct session *s, uint64_t number, uint32_t count, const char *code, const char *message)
+static inline void send_refused(struct session *s, uint64_t number, uint32_t count, const char *code,
+                                const char *message)
 {
     struct frame frame = {.op = FRAME_REFUSED};
     frame.as.refused.number = number;

@@ -87,7 +87,8 @@ static void open_tries_until_the_broker_is_there(void **state)
     fake_start(&fake);
     snprintf(url, sizeof url, "%s", fake_url(&fake));
     fake_stop(&fake);
-    struct opening opening = {.options = {.url = url, .connect_timeout_ms = WAIT_MS, .backoff_max_ms = 20, .backoff_min_ms = 5}};
+    struct opening opening = {
+        .options = {.url = url, .connect_timeout_ms = WAIT_MS, .backoff_max_ms = 20, .backoff_min_ms = 5}};
     assert_int_equal(pthread_create(&opening.thread, NULL, opening_main, &opening), 0);
     memset(&fake, 0, sizeof fake);
     pthread_mutex_init(&fake.lock, NULL);
@@ -163,10 +164,7 @@ static void answer_other_version(struct session *s)
     session_send(s, &(struct frame){.op = FRAME_HELLO, .as.hello.version = 2});
 }
 
-static void answer_no_hello(struct session *s)
-{
-    send_credit(s, 1);
-}
+static void answer_no_hello(struct session *s) { send_credit(s, 1); }
 
 static void answer_close(struct session *s)
 {
@@ -176,10 +174,7 @@ static void answer_close(struct session *s)
     session_send(s, &frame);
 }
 
-static void answer_garbage(struct session *s)
-{
-    session_raw(s, "\xc1\xc1", 2);
-}
+static void answer_garbage(struct session *s) { session_raw(s, "\xc1\xc1", 2); }
 
 static void open_fails_on_a_hello_that_does_not_fit(void **state)
 {
@@ -341,7 +336,8 @@ static void on_link_that_calls(struct weir *client, enum weir_link link, enum we
                                void *context)
 {
     enum weir_error *errors = context;
-    struct weir_record record = {.topic = "t", .value = "x", .value_size = 1, .form = WEIR_TEXT, .ack = WEIR_ACK_FOLDED};
+    struct weir_record record = {
+        .topic = "t", .value = "x", .value_size = 1, .form = WEIR_TEXT, .ack = WEIR_ACK_FOLDED};
     struct weir_reply reply;
     struct weir_seq seq;
     struct weir *same = client;

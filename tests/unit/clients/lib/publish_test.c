@@ -50,7 +50,8 @@ static void outcomes_init(struct outcomes *outcomes)
 
 static struct weir_record text_record(const char *topic, const char *text, enum weir_ack ack)
 {
-    return (struct weir_record){.topic = topic, .value = text, .value_size = strlen(text), .form = WEIR_TEXT, .ack = ack};
+    return (struct weir_record){
+        .topic = topic, .value = text, .value_size = strlen(text), .form = WEIR_TEXT, .ack = ack};
 }
 
 static void check_sum(struct weir *client, uint64_t waiting)
@@ -440,8 +441,8 @@ static void records_published_while_down_are_sent_later(void **state)
     struct outcomes outcomes;
     outcomes_init(&outcomes);
     fake_start(&fake);
-    struct weir_options options = {.backoff_min_ms = 200, .publish_buffer_bytes = 100, .on_link = on_link,
-                                   .context = &outcomes};
+    struct weir_options options = {
+        .backoff_min_ms = 200, .publish_buffer_bytes = 100, .on_link = on_link, .context = &outcomes};
     struct weir *client = fake_client(&fake, &options, 1000, &s);
     session_cut(s);
     FAKE_WAIT(&outcomes, outcomes.downs == 1);
@@ -475,8 +476,8 @@ static void smaller_bound_of_the_next_broker_refuses_what_waits(void **state)
     struct weir_options options = {.on_outcome = on_outcome, .context = &outcomes};
     struct weir *client = fake_client(&fake, &options, 0, &s);
     struct weir_record small = text_record("a", "x", WEIR_ACK_FOLDED);
-    struct weir_record big = {.topic = "b", .value = large, .value_size = sizeof large, .form = WEIR_BYTES,
-                              .ack = WEIR_ACK_FOLDED};
+    struct weir_record big = {
+        .topic = "b", .value = large, .value_size = sizeof large, .form = WEIR_BYTES, .ack = WEIR_ACK_FOLDED};
     assert_int_equal(weir_publish(client, &small, 0, NULL), WEIR_OK);
     assert_int_equal(weir_publish(client, &big, 0, NULL), WEIR_OK);
     assert_int_equal(weir_publish(client, &small, 0, NULL), WEIR_OK);
@@ -549,17 +550,15 @@ static void answers_twice_or_for_strangers_end_the_session(void **state)
 
 enum { PUBLISHERS = 6, EACH = 3000 };
 
-static bool ack_in_order(struct session *s, const struct frame *frame)
-{
-    return ack_each(s, frame);
-}
+static bool ack_in_order(struct session *s, const struct frame *frame) { return ack_each(s, frame); }
 
 static void *publisher_main(void *argument)
 {
     struct weir *client = argument;
     struct weir_seq seq;
     for (unsigned i = 0; i < EACH; i++) {
-        struct weir_record record = text_record(i % 2 == 0 ? "even" : "odd", "value", i % 3 == 0 && i % 500 != 1 ? WEIR_ACK_NONE : WEIR_ACK_FOLDED);
+        struct weir_record record = text_record(i % 2 == 0 ? "even" : "odd", "value",
+                                                i % 3 == 0 && i % 500 != 1 ? WEIR_ACK_NONE : WEIR_ACK_FOLDED);
         enum weir_error error = i % 500 == 1 ? weir_publish_wait(client, &record, WEIR_FOREVER, &seq)
                                              : weir_publish(client, &record, WEIR_FOREVER, NULL);
         if (error == WEIR_OK && i % 1000 == 0)

@@ -171,9 +171,11 @@ static void refused_subscription_ends(void **state)
     struct weir *client = fake_client(&fake, NULL, 1000, &s);
     assert_int_equal(weir_subscribe(client, "a/#/b", NULL, &sub), WEIR_BAD_TOPIC);
     assert_null(sub);
-    assert_int_equal(weir_subscribe(client, "a", &(struct weir_subscribe_options){.policy = "odd"}, &sub), WEIR_BAD_REQUEST);
-    assert_int_equal(weir_subscribe(client, "a", &(struct weir_subscribe_options){.cursors = &bad, .cursor_count = 1}, &sub),
-                     WEIR_BAD_TOPIC);
+    assert_int_equal(weir_subscribe(client, "a", &(struct weir_subscribe_options){.policy = "odd"}, &sub),
+                     WEIR_BAD_REQUEST);
+    assert_int_equal(
+        weir_subscribe(client, "a", &(struct weir_subscribe_options){.cursors = &bad, .cursor_count = 1}, &sub),
+        WEIR_BAD_TOPIC);
     assert_int_equal(weir_subscribe(client, "a", NULL, &sub), WEIR_OK);
     session_skip(s, FRAME_SUBSCRIBE);
     struct frame frame = {.op = FRAME_UNSUBSCRIBED};
@@ -420,10 +422,7 @@ static void claim_more_items(struct session *s)
 {
     session_raw(s, "\x94\x18\x09\x0b\x94\xc0\x01\xc0", 8); /* UPDATES of two, with one and a half */
 }
-static void claim_fewer_items(struct session *s)
-{
-    session_raw(s, "\x94\x18\x09\x0b\x92\xc0\x01\xc0\x01", 9);
-}
+static void claim_fewer_items(struct session *s) { session_raw(s, "\x94\x18\x09\x0b\x92\xc0\x01\xc0\x01", 9); }
 static void odd_items(struct session *s)
 {
     session_raw(s, "\x94\x18\x09\x0b\x92\x05\x01", 7); /* a key that is no text */
@@ -729,7 +728,8 @@ static bool tiny_broker(struct session *s, const struct frame *frame)
 static void *mixed_main(void *argument)
 {
     struct seen *seen = argument;
-    struct weir_record record = {.topic = "t", .value = "x", .value_size = 1, .form = WEIR_TEXT, .ack = WEIR_ACK_FOLDED};
+    struct weir_record record = {
+        .topic = "t", .value = "x", .value_size = 1, .form = WEIR_TEXT, .ack = WEIR_ACK_FOLDED};
     struct weir_event event;
     struct weir_counts counts;
     for (unsigned i = 0; i < ROUNDS; i++) {
