@@ -9,43 +9,141 @@
 
 #include <nng/supplemental/util/platform.h>
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* A local listener whose queue of connections is full answers "again" at once; it empties in microseconds. */
 #define DIAL_AGAIN_MS 5
 #define URL_SIZE_MAX 512
 
-/* One blocking attempt: nng's code. The aio has no callback, so it may be reused and freed here. */
-static int stream_dial_once(const char *url, enum sp_transport transport, nng_aio *aio, nng_duration timeout_ms,
-                            nng_stream **out)
+/* One attempt to connect. nng 1.5.2 may abort the process when a dial is cancelled and its dialer freed while it still
+ * resolves or connects; so none is ever cancelled. One that outlasts its caller's deadline is left to end by itself (the
+ * kernel gives up a connect after some two minutes), and what is left of it goes with a later sp_dial. */
+struct attempt {
+    struct attempt *next; /* abandoned ones; under attempts_lock */
+    nng_stream_dialer *dialer;
+    nng_aio *aio;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool is_done; /* nng's thread sets it, under lock, and does not touch the attempt any more */
+};
+
+static pthread_mutex_t attempts_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct attempt *attempts_abandoned;
+
+static void attempt_free(struct attempt *attempt)
 {
-    nng_stream_dialer *dialer = NULL;
-    int code = nng_stream_dialer_alloc(&dialer, url);
-    if (code)
-        return code;
-    if (transport == SP_TCP)
-        code = nng_stream_dialer_set_bool(dialer, NNG_OPT_TCP_NODELAY, true);
-    if (!code) {
-        nng_aio_set_timeout(aio, timeout_ms);
-        nng_stream_dialer_dial(dialer, aio);
-        nng_aio_wait(aio);
-        code = nng_aio_result(aio);
-    }
+    if (attempt->aio != NULL)
+        nng_aio_free(attempt->aio); /* waits for the callback */
+    if (attempt->dialer != NULL)
+        nng_stream_dialer_free(attempt->dialer);
+    pthread_cond_destroy(&attempt->changed);
+    pthread_mutex_destroy(&attempt->lock);
+    free(attempt);
+}
+
+static void on_attempt(void *argument)
+{
+    struct attempt *attempt = argument;
+    pthread_mutex_lock(&attempt->lock);
+    attempt->is_done = true;
+    pthread_cond_signal(&attempt->changed);
+    pthread_mutex_unlock(&attempt->lock);
+}
+
+static int attempt_create(const char *url, enum sp_transport transport, struct attempt **out)
+{
+    struct attempt *attempt = calloc(1, sizeof *attempt);
+    if (attempt == NULL)
+        return NNG_ENOMEM;
+    pthread_condattr_t monotonic;
+    pthread_mutex_init(&attempt->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&attempt->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    int code = nng_stream_dialer_alloc(&attempt->dialer, url);
+    if (!code && transport == SP_TCP)
+        code = nng_stream_dialer_set_bool(attempt->dialer, NNG_OPT_TCP_NODELAY, true);
     if (!code)
-        *out = nng_aio_get_output(aio, 0);
-    nng_stream_dialer_free(dialer);
+        code = nng_aio_alloc(&attempt->aio, on_attempt, attempt);
+    if (code)
+        attempt_free(attempt);
+    else
+        *out = attempt;
     return code;
 }
 
-static int stream_dial(const char *url, enum sp_transport transport, nng_aio *aio, uint64_t deadline_ns,
-                       nng_stream **out)
+static bool attempt_wait(struct attempt *attempt, uint64_t deadline_ns)
+{
+    struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_S), .tv_nsec = (long)(deadline_ns % NS_PER_S)};
+    int code = 0;
+    pthread_mutex_lock(&attempt->lock);
+    while (!attempt->is_done && code != ETIMEDOUT)
+        code = pthread_cond_timedwait(&attempt->changed, &attempt->lock, &until);
+    bool is_done = attempt->is_done;
+    pthread_mutex_unlock(&attempt->lock);
+    return is_done;
+}
+
+/* Frees the abandoned attempts that have ended meanwhile. */
+static void attempts_sweep(void)
+{
+    struct attempt *ended = NULL;
+    pthread_mutex_lock(&attempts_lock);
+    for (struct attempt **at = &attempts_abandoned; *at != NULL;) {
+        struct attempt *attempt = *at;
+        if (!attempt_wait(attempt, 0)) {
+            at = &attempt->next;
+            continue;
+        }
+        *at = attempt->next;
+        attempt->next = ended;
+        ended = attempt;
+    }
+    pthread_mutex_unlock(&attempts_lock);
+    while (ended != NULL) {
+        struct attempt *attempt = ended;
+        ended = attempt->next;
+        nng_stream *stream = nng_aio_result(attempt->aio) == 0 ? nng_aio_get_output(attempt->aio, 0) : NULL;
+        attempt_free(attempt);
+        if (stream != NULL)
+            sp_stream_drop(stream);
+    }
+}
+
+/* One blocking attempt: nng's code. */
+static int stream_dial_once(const char *url, enum sp_transport transport, uint64_t deadline_ns, nng_stream **out)
+{
+    struct attempt *attempt = NULL;
+    int code = attempt_create(url, transport, &attempt);
+    if (code)
+        return code;
+    nng_aio_set_timeout(attempt->aio, NNG_DURATION_INFINITE);
+    nng_stream_dialer_dial(attempt->dialer, attempt->aio);
+    if (!attempt_wait(attempt, deadline_ns)) {
+        pthread_mutex_lock(&attempts_lock);
+        attempt->next = attempts_abandoned;
+        attempts_abandoned = attempt;
+        pthread_mutex_unlock(&attempts_lock);
+        return NNG_ETIMEDOUT;
+    }
+    code = nng_aio_result(attempt->aio);
+    if (!code)
+        *out = nng_aio_get_output(attempt->aio, 0);
+    attempt_free(attempt);
+    return code;
+}
+
+static int stream_dial(const char *url, enum sp_transport transport, uint64_t deadline_ns, nng_stream **out)
 {
     for (;;) {
-        nng_duration left_ms = sp_time_left_ms(deadline_ns);
-        if (left_ms == 0)
+        if (sp_time_left_ms(deadline_ns) == 0)
             return NNG_ETIMEDOUT;
-        int code = stream_dial_once(url, transport, aio, left_ms, out);
+        int code = stream_dial_once(url, transport, deadline_ns, out);
         if (code != NNG_EAGAIN)
             return code;
         nng_msleep(DIAL_AGAIN_MS);
@@ -54,11 +152,10 @@ static int stream_dial(const char *url, enum sp_transport transport, nng_aio *ai
 
 /* nng tries only the first address of a name, and for "localhost" that may be ::1 where the broker listens on
  * 127.0.0.1. So a name that refuses is tried once for each family. */
-static int stream_dial_families(const char *url, enum sp_transport transport, nng_aio *aio, uint64_t deadline_ns,
-                                nng_stream **out)
+static int stream_dial_families(const char *url, enum sp_transport transport, uint64_t deadline_ns, nng_stream **out)
 {
     static const char *const schemes[] = {"tcp4", "tcp6"};
-    int code = stream_dial(url, transport, aio, deadline_ns, out);
+    int code = stream_dial(url, transport, deadline_ns, out);
     const char *rest = url + strlen("tcp");
     bool is_plain = strncmp(url, "tcp://", strlen("tcp://")) == 0;
     bool is_literal = is_plain && (rest[3] == '[' || strspn(rest + 3, "0123456789.:") == strlen(rest + 3));
@@ -69,7 +166,7 @@ static int stream_dial_families(const char *url, enum sp_transport transport, nn
         int size = snprintf(other, sizeof other, "%s%s", schemes[i], rest);
         if (size < 0 || (size_t)size >= sizeof other)
             return code;
-        int again = stream_dial(other, transport, aio, deadline_ns, out);
+        int again = stream_dial(other, transport, deadline_ns, out);
         /* A family that the name does not have says nothing new. */
         if (again == 0 || again == NNG_ETIMEDOUT)
             return again;
@@ -131,7 +228,7 @@ static enum weir_error pipe_dial(const char *url, enum sp_transport transport, n
                                  enum sp_protocol peer, uint64_t deadline_ns, struct sp_pipe **out, const char **reason)
 {
     nng_stream *stream = NULL;
-    int code = stream_dial_families(url, transport, aio, deadline_ns, &stream);
+    int code = stream_dial_families(url, transport, deadline_ns, &stream);
     if (code) {
         enum weir_error error = sp_code_error(code);
         *reason = sp_code_reason(code);
@@ -161,6 +258,7 @@ enum weir_error sp_dial(const char *url, enum sp_protocol own, enum sp_protocol 
     enum weir_error error = sp_url_transport(url, &transport, reason);
     if (error)
         return error;
+    attempts_sweep();
     nng_aio *aio = NULL;
     int code = nng_aio_alloc(&aio, NULL, NULL);
     if (code) {
