@@ -50,28 +50,33 @@ struct weir_options {
 
     /* Optional, on the client's thread: the session is up or down; cause says why. */
     void (*on_link)(struct weir *client, enum weir_link link, enum weir_error cause, const char *reason, void *context);
-    /* Optional, on the client's thread: what became of records published with an ack level or refused.
-     * WEIR_OK: folded (or accepted) as seq, seq+1, ... in epoch. WEIR_CLOSED: the connection was lost before an answer,
-     * so that they may or may not have been folded. Anything else: refused. numbers are those of weir_publish. */
+    /* Optional, on the client's thread: what became of records published with an ack level, or refused.
+     * WEIR_OK: folded (or accepted: then 0, 0) as seq, seq+1, ... in epoch. WEIR_CLOSED: the connection was lost before
+     * an answer, so that they may or may not have been folded; for ack none only those that were on their way to the
+     * kernel. Anything else: refused. numbers are those of weir_publish. */
     void (*on_outcome)(struct weir *client, uint64_t number, uint32_t count, enum weir_error outcome, uint64_t epoch,
                        uint64_t seq, const char *reason, void *context);
     void *context;
 };
 
-/* Connects and says hello; options may be NULL. WEIR_CONNECT or WEIR_TIMEOUT when the broker cannot be reached in time,
- * WEIR_PROTOCOL when what answers is no Weir; *reason (may be NULL) is then a sentence in static storage. Blocks. */
+/* Connects and says hello, trying again until connect_timeout_ms is over; options may be NULL. WEIR_CONNECT or
+ * WEIR_TIMEOUT when the broker cannot be reached in time; at once WEIR_PROTOCOL when what answers is no Weir,
+ * WEIR_FORBIDDEN when it wants no session, WEIR_BAD_REQUEST for an odd URL or a name that is no UTF-8 or longer than
+ * 255 bytes. *reason (may be NULL) is then a sentence that lives until this thread's next weir_open. Blocks. */
 WEIR_API WEIR_MUST_USE enum weir_error weir_open(const struct weir_options *options, struct weir **out,
                                                  const char **reason);
 
 /* Sends what is buffered, waits up to timeout_ms for outstanding acks, ends the session and frees everything,
- * subscriptions included. WEIR_TIMEOUT: not all was answered for. Nulls *client. Not from a callback. */
+ * subscriptions included; what is still open is told to on_outcome as WEIR_CLOSED. WEIR_TIMEOUT: not all was answered
+ * for. Nulls *client. While the client is dialing it takes until that ends, at most connect_timeout_ms more. Not from a
+ * callback (WEIR_FORBIDDEN). */
 WEIR_API enum weir_error weir_close(struct weir **client, uint64_t timeout_ms);
 
 /* ------------------------------------------------------------------------------------------ publishing */
 
 enum weir_ack { WEIR_ACK_NONE, WEIR_ACK_ACCEPTED, WEIR_ACK_FOLDED, WEIR_ACK_DURABLE };
 enum weir_form {
-    WEIR_MSGPACK, /* value is one msgpack value */
+    WEIR_MSGPACK, /* value is one msgpack value, at most 16 arrays and maps deep */
     WEIR_TEXT,    /* value is UTF-8 text, sent as a msgpack str */
     WEIR_BYTES    /* value is anything, sent as a msgpack bin */
 };
@@ -159,7 +164,8 @@ struct weir_subscribe_options {
 };
 
 /* Asks for a topic or pattern. After a loss it is taken up where it stood, without gap or duplicate; where the broker
- * can not, BEGIN without resumed says so. Does not wait: WEIR_EVENT_SUBSCRIBED tells when it stands, WEIR_EVENT_ENDED
+ * can not, BEGIN without resumed says so. A BEGIN may also come where a snapshot was not yet ended (the loss cut it
+ * off): it starts anew. Does not wait: WEIR_EVENT_SUBSCRIBED tells when it stands, WEIR_EVENT_ENDED
  * that it was refused. options may be NULL. Callback: yes. */
 WEIR_API WEIR_MUST_USE enum weir_error weir_subscribe(struct weir *client, const char *pattern,
                                                       const struct weir_subscribe_options *options,
@@ -176,8 +182,8 @@ WEIR_API WEIR_MUST_USE enum weir_error weir_next(struct weir_subscription *subsc
 WEIR_API WEIR_MUST_USE enum weir_error weir_await(struct weir *client, uint64_t timeout_ms,
                                                   struct weir_subscription **out);
 
-/* Ends and frees it; after this none of its events is delivered. From within its own callback: yes. Nulls
- * *subscription. */
+/* Ends and frees it; after this none of its events is delivered: waits for a callback that is running on the client's
+ * thread. Not while another thread is in weir_next for it. From within its own callback: yes. Nulls *subscription. */
 WEIR_API void weir_unsubscribe(struct weir_subscription **subscription);
 
 /* --------------------------------------------------------------------------------------------- asking */
