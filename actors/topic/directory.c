@@ -252,6 +252,7 @@ enum weir_error directory_create(struct runtime *runtime, weir_actor supervisor,
                                     .link_free = INDEX_NONE,
                                     .feeds_max = config->feeds_max,
                                     .state_bytes_max = config->state_bytes_max,
+                                    .merged_bytes_max = config->merged_bytes_max,
                                     .retain_count_max_dead = config->retain_count_max_dead};
     pthread_rwlock_init(&directory->names, NULL);
     if (directory->seed == 0 && getrandom(&directory->seed, sizeof directory->seed, 0) < 0)

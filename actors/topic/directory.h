@@ -19,6 +19,7 @@ struct directory_config {
     bool auto_create;
     size_t topics_max;
     size_t state_bytes_max;       /* of all topics together: a budget with each topic's below it */
+    size_t merged_bytes_max;      /* the map of a topic of kind merge, which must fit what carries it; 0: no bound */
     size_t subscriptions_max;     /* in all */
     size_t feeds_max;             /* topics under all subscriptions, in all */
     size_t retain_count_max_dead; /* $dead/TOPIC logs */

@@ -107,6 +107,7 @@ struct directory {
     _Atomic size_t sub_count, link_count;
 
     size_t retain_count_max_dead, feeds_max, state_bytes_max;
+    size_t merged_bytes_max;
     struct index_table subs, subscribers;
     uint32_t *subscriber_buckets;
     uint32_t subscriber_bucket_count;

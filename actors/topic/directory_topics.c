@@ -219,6 +219,7 @@ enum weir_error directory_topic_create(struct turn *turn, struct directory *dire
         return error;
     if (kind != NULL)
         rule.kind = *kind;
+    rule.merged_bytes_max = directory->merged_bytes_max;
     if (index_table_is_full(&directory->topics))
         return WEIR_FULL;
     error = entry_create(directory, name, &rule, &entry);

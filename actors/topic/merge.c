@@ -27,7 +27,8 @@ static enum weir_error merge_record(struct fold *fold, const struct cell *cell)
     size_t size = 0;
     error =
         merge_apply(target, patch, MERGE_DEPTH_MAX, data + 1, target.size + patch.size + MERGE_EXTRA_SIZE - 1, &size);
-    if (!error && !fold_has_room(fold, size + 1))
+    bool is_long = fold->rule.merged_bytes_max > 0 && size > fold->rule.merged_bytes_max;
+    if (!error && (is_long || !fold_has_room(fold, size + 1)))
         error = WEIR_TOO_BIG;
     if (error) {
         arena_drop(fold->arena, block);

@@ -179,6 +179,8 @@ static void connection_on_gone(struct connection *connection)
     connection->intake.posted = 0;
     output_clear(connection);
     output_sent(connection);
+    if (connection->ops->on_gone != NULL)
+        connection->ops->on_gone(connection);
     connection_resume(connection, PAUSE_URGENT);
     connection_resume(connection, PAUSE_REQUESTS);
     if (!connection_is_over(connection))

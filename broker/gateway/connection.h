@@ -102,6 +102,8 @@ struct connection_ops {
     void (*on_drain)(struct connection *connection);
     /* Optional: what on_body refused in a way that the peer can be told of, before the connection finishes. */
     void (*on_refused)(struct connection *connection, enum weir_error error, const char *text);
+    /* Optional: the peer has left, though records that it sent may wait for their topics a while longer. */
+    void (*on_gone)(struct connection *connection);
     /* Optional: the connection ends; releases what state holds. */
     void (*close)(struct connection *connection);
 };

@@ -16,6 +16,7 @@
 #include "actors/base/clock.h"
 #include "broker/admin/admin.h"
 #include "broker/gateway/gateway.h"
+#include "broker/gateway/publisher.h"
 #include "broker/session/session.h"
 
 enum {
@@ -87,6 +88,7 @@ static void directory_config_make(const struct config *config, struct directory_
         .auto_create = config->auto_create,
         .topics_max = config->topics.max,
         .state_bytes_max = config->topics.state_bytes_max,
+        .merged_bytes_max = config->connections.message_bytes_max - PUBLISHER_RECORD_OVERHEAD,
         .subscriptions_max = config->topics.subscriptions_max,
         .feeds_max = config->topics.feeds_max,
         .retain_count_max_dead = config->topics.dead_count_max,

@@ -234,14 +234,20 @@ static void session_drain(struct connection *connection)
     session_tell_end(connection, WEIR_CLOSED, "the broker ends this session");
 }
 
-static void session_close(struct connection *connection)
+/* Nobody is left to follow topics: at once, since a subscription of policy block would hold its topic back meanwhile. */
+static void session_gone(struct connection *connection)
 {
     struct session *session = session_of(connection);
     if (session->subscription_count > 0 || session->follows.count > 0)
         connection_order(connection, &(struct message){.tag = DIRECTORY_CLOSE});
     session_subscriptions_fini(connection);
-    session_aliases_fini(connection);
     follows_fini(connection, &session->follows);
+}
+
+static void session_close(struct connection *connection)
+{
+    session_gone(connection);
+    session_aliases_fini(connection);
 }
 
 static size_t session_reply_head(struct connection *connection, const struct request_slot *slot, bool ok,
@@ -276,5 +282,6 @@ const struct connection_ops session_ops = {
     .has_pending = session_has_pending,
     .on_drain = session_drain,
     .on_refused = session_refused,
+    .on_gone = session_gone,
     .close = session_close,
 };

@@ -178,6 +178,19 @@ static void last_refuses_what_goes_beyond_its_bytes(void **state)
     rig_close(&rig);
 }
 
+static void merge_refuses_a_map_longer_than_can_be_sent(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, (struct topic_rule){.kind = TOPIC_MERGE, .merged_bytes_max = 7});
+    assert_int_equal(rig_apply(&rig, view_of(NULL, 0), view_text("\x81\xa1x\x01")), WEIR_OK);
+    assert_int_equal(rig_apply(&rig, view_of(NULL, 0), view_text("\x81\xa1y\x01")), WEIR_OK);
+    assert_int_equal(rig_apply(&rig, view_of(NULL, 0), view_text("\x81\xa1z\x01")), WEIR_TOO_BIG);
+    assert_int_equal(rig_apply(&rig, view_of(NULL, 0), view_text("\x81\xa1y\x02")), WEIR_OK);
+    assert_int_equal(rig.fold.bytes, 1 + 7);
+    rig_close(&rig);
+}
+
 static void merge_follows_merge_apply_and_snapshots_never_change(void **state)
 {
     (void)state;
@@ -270,6 +283,7 @@ int main(void)
         cmocka_unit_test(log_gives_its_pages_back),
         cmocka_unit_test(last_keeps_the_newest_and_its_key),
         cmocka_unit_test(last_refuses_what_goes_beyond_its_bytes),
+        cmocka_unit_test(merge_refuses_a_map_longer_than_can_be_sent),
         cmocka_unit_test(merge_follows_merge_apply_and_snapshots_never_change),
         cmocka_unit_test(ring_keeps_its_count_and_finds_each_seq),
         cmocka_unit_test(ring_keeps_within_its_bytes),
