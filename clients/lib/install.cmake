@@ -1,5 +1,5 @@
 # libweir for users: weir.h and weir_error.h, a static and a shared library, pkg-config and CMake config. The in-tree
-# libraries below it (wire, sp, base) are folded into it, so that users link one file. The top CMakeLists.txt includes it.
+# libraries below it (wire, sp, base) are folded into it, so that users link one file. Included by CMakeLists.txt.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
