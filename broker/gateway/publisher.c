@@ -121,6 +121,14 @@ static void open_remove(struct publisher *publisher, uint32_t entry)
     }
 }
 
+static void open_flush(struct connection *connection)
+{
+    struct publisher *publisher = &connection->publisher;
+    for (uint32_t i = 0; i < publisher->open_count; i++)
+        entry_flush(connection, &publisher->entries[publisher->open[i]]);
+    publisher->open_count = 0;
+}
+
 /* Room for one more slice; false without memory. */
 static bool entry_reserve(struct connection *connection, struct topic_entry *entry)
 {
@@ -166,6 +174,8 @@ enum weir_error publisher_add(struct connection *connection, struct topic_entry 
         open_remove(publisher, (uint32_t)(entry - publisher->entries));
         entry_flush(connection, entry);
     }
+    if (entry->count == 0 && publisher->open_count == PUBLISHER_OPEN_MAX)
+        open_flush(connection);
     if (!entry_reserve(connection, entry))
         return WEIR_NO_MEMORY;
     const uint8_t *base = connection->intake.data;
@@ -357,9 +367,7 @@ enum weir_error publisher_topic(struct connection *connection, struct view name,
 void publisher_flush(struct connection *connection)
 {
     struct publisher *publisher = &connection->publisher;
-    for (uint32_t i = 0; i < publisher->open_count; i++)
-        entry_flush(connection, &publisher->entries[publisher->open[i]]);
-    publisher->open_count = 0;
+    open_flush(connection);
     if (publisher->evictions > publisher->entry_count && publisher->entry_count < PUBLISHER_ENTRIES_MAX)
         (void)table_resize(connection, publisher->entry_count * 4); /* without memory the small one serves on */
 }

@@ -18,7 +18,9 @@ struct parked_batch;
 
 /* Topics that one connection knows by name at once; beyond, the directory is asked (a shared lock and a hash). */
 #define PUBLISHER_ENTRIES_MIN 16
-#define PUBLISHER_ENTRIES_MAX 256
+#define PUBLISHER_ENTRIES_MAX 4096
+/* Topics with a batch being gathered; with one more, all are handed over first. */
+#define PUBLISHER_OPEN_MAX 256
 /* Topics whose batches may be parked before the whole connection is paused. */
 #define PUBLISHER_PARKED_MAX 64
 /* What a subscriber's frame adds to key and value at the most, so that every record taken can be delivered. */
@@ -28,7 +30,7 @@ struct publisher {
     weir_msg table;
     struct topic_entry *entries;
     uint32_t entry_count, evictions;
-    uint16_t open[PUBLISHER_ENTRIES_MAX]; /* entries with a batch, in order of their first record */
+    uint16_t open[PUBLISHER_OPEN_MAX]; /* entries with a batch, in order of their first record */
     uint32_t open_count;
     struct parked_topic *parked; /* a list, oldest first */
     uint32_t parked_count;
