@@ -172,8 +172,9 @@ static void publish_until_end(struct publisher *p, uint8_t *value)
         if (due >= b->end_ns)
             return;
         memcpy(value, &due, sizeof due);
-        snprintf(topic, sizeof topic, "%s/%llu", b->prefix,
-                 (unsigned long long)((p->index + i * b->connections) % b->topics));
+        if (i == 0 || b->topics > 1)
+            snprintf(topic, sizeof topic, "%s/%llu", b->prefix,
+                     (unsigned long long)((p->index + i * b->connections) % b->topics));
         p->error = weir_publish(p->client, &record, WEIR_FOREVER, NULL);
         if (p->error != WEIR_OK)
             return;

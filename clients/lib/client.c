@@ -25,6 +25,8 @@ bool client_is_own_thread(const struct weir *client) { return pthread_equal(pthr
 
 uint64_t deadline_after_ms(uint64_t timeout_ms)
 {
+    if (timeout_ms == WEIR_FOREVER)
+        return UINT64_MAX;
     uint64_t now = clock_now_ns();
     return timeout_ms >= (UINT64_MAX - now) / NS_PER_MS ? UINT64_MAX : now + timeout_ms * NS_PER_MS;
 }
