@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "actors/base/assert.h"
@@ -177,6 +179,17 @@ static void on_aio(void *argument)
 }
 
 /* ---------------------------------------------------------------------------------------- opening, closing */
+
+/* In place of the C library's, also for libnng: nng 1.5.2 takes EPIPE during its handshake for the end of the listener
+ * (nng issue 1518), so that one client that connects and closes at once would leave the broker without its admin socket.
+ * A reset connection it takes for what it is. Any thread. */
+__attribute__((visibility("default"))) ssize_t sendmsg(int socket, const struct msghdr *message, int flags)
+{
+    ssize_t sent = syscall(SYS_sendmsg, socket, message, flags);
+    if (sent < 0 && errno == EPIPE)
+        errno = ECONNRESET;
+    return sent;
+}
 
 /* The socket file appears with the process's umask before nng's own chmod; the directory keeps others out meanwhile. */
 static enum weir_error directory_make(struct admin *admin, const char *url, const char **reason)
