@@ -129,6 +129,8 @@ static enum weir_error directory_message(struct turn *turn, void *state, struct 
     case DIRECTORY_CLOSE: directory_close(turn, directory, message->from, false); break;
     case DIRECTORY_DEAD: directory_dead(turn, directory, message); break;
     case DIRECTORY_STEP: directory_jobs_step(turn, directory); break;
+    case DIRECTORY_PRESSURE: directory_trim_begin(turn, directory); break;
+    case DIRECTORY_TRIM: directory_trim_step(turn, directory); break;
     case DIRECTORY_FEED_ENDED: directory_feed_ended(directory, message); break;
     case MESSAGE_EVENT: directory_event(turn, directory, message); break;
     default: break;
@@ -247,6 +249,7 @@ enum weir_error directory_create(struct runtime *runtime, weir_actor supervisor,
                                     .arena = runtime_arena(runtime),
                                     .supervisor = supervisor,
                                     .seed = config->seed,
+                                    .trim_next = INDEX_NONE,
                                     .job_first = INDEX_NONE,
                                     .job_last = INDEX_NONE,
                                     .link_free = INDEX_NONE,

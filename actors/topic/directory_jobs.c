@@ -45,7 +45,7 @@ static uint32_t visit_next(const struct directory *directory, struct sub *sub, u
         sub->visited = INDEX_NONE;
         return index;
     }
-    while (sub->visited<directory->topics.used && * steps_left> 0) {
+    while (*steps_left > 0 && sub->visited < directory->topics.used) {
         uint32_t index = sub->visited++;
         --*steps_left;
         const struct topic_entry *entry = directory_topic_at(directory, index);

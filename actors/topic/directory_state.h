@@ -23,6 +23,7 @@
 
 enum directory_internal_tag {
     DIRECTORY_STEP = 0x280, /* to itself: jobs are waiting */
+    DIRECTORY_TRIM,         /* to itself: more rings are to be halved */
     DIRECTORY_FEED_ENDED,   /* control, from a topic: detail feed, word[0] link. The feed ended by itself. */
 };
 
@@ -115,6 +116,7 @@ struct directory {
     uint32_t link_chunk_count, link_chunk_max, link_free;
     uint32_t feed_last;
     uint64_t epoch_last;
+    uint32_t trim_next; /* the next topic whose ring is looked at; INDEX_NONE: memory is not short */
     uint32_t job_first, job_last;
     bool is_step_sent;
 };
@@ -137,6 +139,10 @@ WEIR_MUST_USE enum weir_error directory_topic_create(struct turn *turn, struct d
                                                      const enum topic_kind *kind, uint32_t *index_out);
 /* The topic's actor has ended. */
 void directory_topic_gone(struct directory *directory, uint32_t index);
+/* directory_trim.c: halves the rings of all topics, a bounded number in each turn. */
+void directory_trim_begin(struct turn *turn, struct directory *directory);
+void directory_trim_step(struct turn *turn, struct directory *directory);
+
 /* For directory_destroy. */
 void directory_topic_free(struct directory *directory, uint32_t index);
 uint32_t directory_hash(const struct directory *directory, struct view bytes);

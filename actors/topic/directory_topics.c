@@ -178,6 +178,7 @@ static enum weir_error entry_spawn(struct directory *directory, struct topic_ent
                               .directory = directory->actor,
                               .budget = entry->budget,
                               .feeds_budget = directory->feeds_budget,
+                              .all_budget = directory->state_budget,
                               .rule = *rule,
                               .epoch = directory->epoch_last,
                               .seed = directory->seed ^ directory->epoch_last};

@@ -55,6 +55,14 @@ void ring_fini(struct ring *ring)
     *ring = (struct ring){.arena = NULL};
 }
 
+void ring_shrink(struct ring *ring, size_t bytes_max)
+{
+    while (ring->bytes > bytes_max && ring->head + 1 < ring->tail && ring->head < ring->keep_page) {
+        ring_evict(ring);
+        ring->seq_first = ring_page(ring, ring->head)->first_seq;
+    }
+}
+
 void ring_clear(struct ring *ring, uint64_t seq_last)
 {
     while (ring->head != ring->tail)

@@ -46,6 +46,8 @@ struct ring_run {
 void ring_init(struct ring *ring, struct arena *arena, struct budget *budget, size_t count_max, size_t bytes_max,
                size_t alone_size);
 void ring_fini(struct ring *ring);
+/* Evicts old pages until at most bytes_max are held, or only what must be kept. */
+void ring_shrink(struct ring *ring, size_t bytes_max);
 /* Forgets all records; the next one is seq_last + 1. */
 void ring_clear(struct ring *ring, uint64_t seq_last);
 

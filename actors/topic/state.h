@@ -29,6 +29,8 @@ enum topic_internal_tag {
     TOPIC_RESUMED,       /* a TOPIC_PUBLISH that was held back; never sent */
     TOPIC_BURY, /* to itself, from topic_dead_letter: hold[0] the data block, word[0] and word[1] key and value as in
                    TOPIC_PUBLISH, word[2] WORD(cause, attempts) */
+    DIRECTORY_PRESSURE,  /* control, to the directory: topics use nearly all they may */
+    TOPIC_TRIM,          /* control, from the directory: memory is short, halve the ring */
 };
 
 /* Where a feed stands in its protocol. */
@@ -125,6 +127,7 @@ struct topic_args {
     weir_actor directory;
     struct budget *budget;       /* its own: borrowed, the directory's as long as the topic lives */
     struct budget *feeds_budget; /* feeds and joins: subscribers must not use up the state's */
+    struct budget *all_budget;   /* of all topics: looked at, see pressure_tell */
     struct topic_rule rule;
     uint64_t epoch, seed;
 };
@@ -134,7 +137,7 @@ struct topic {
     weir_msg shared_block;
     struct topic_shared *shared;
     struct arena *arena;
-    struct budget *budget, *feeds_budget;
+    struct budget *budget, *feeds_budget, *all_budget;
     weir_actor directory;
     struct topic_rule rule;
     uint64_t epoch;
@@ -159,6 +162,7 @@ struct topic {
     uint32_t failures;     /* of the message in hand, in a row */
     uint32_t restarts;
     enum weir_error last_cause;
+    uint64_t pressure_page;             /* of the ring, when memory was last looked at */
     bool is_muted, is_closing, is_drained, is_stale_told;
     bool is_serve_sent, is_resume_sent, has_expiry;
     bool has_joiners; /* feeds opened since feeds were served last */

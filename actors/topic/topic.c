@@ -31,6 +31,7 @@ static enum weir_error topic_start(struct turn *turn, void *state, const void *a
                             .arena = turn_arena(turn),
                             .budget = args->budget,
                             .feeds_budget = args->feeds_budget,
+                            .all_budget = args->all_budget,
                             .directory = args->directory,
                             .rule = args->rule,
                             .epoch = args->epoch,
@@ -179,6 +180,7 @@ static void topic_feed_order(struct turn *turn, struct topic *topic, struct mess
     case TOPIC_CREDIT: topic_credit(topic, message); return;
     case TOPIC_CLEAR: topic_clear(turn, topic, message); return;
     case TOPIC_DELETE: topic_close(turn, topic, message); return;
+    case TOPIC_TRIM: ring_shrink(&topic->ring, topic->ring.bytes / 2); return;
     case MESSAGE_ROOM: topic_room(topic, message->from); return;
     default: return;
     }
@@ -214,9 +216,23 @@ static void topic_expiry_arm(struct turn *turn, struct topic *topic)
     topic->has_expiry = timer_start(turn_runtime(turn), turn_self(turn), delay_ns, 0, TIMER_EXPIRY, &timer) == WEIR_OK;
 }
 
+/* Tells the directory when topics together come near their bound; looked at whenever the ring has grown. */
+static void pressure_tell(struct turn *turn, struct topic *topic)
+{
+    struct budget_usage usage;
+    if (topic->ring.tail == topic->pressure_page)
+        return;
+    topic->pressure_page = topic->ring.tail;
+    budget_usage(topic->all_budget, &usage);
+    struct message message = {.tag = DIRECTORY_PRESSURE};
+    if (usage.bytes_max > 0 && usage.bytes_used > RING_PRESSURE_PART(usage.bytes_max))
+        (void)!turn_control(turn, topic->directory, &message); /* a directory that full has been told */
+}
+
 static void topic_turn_end(struct turn *turn, void *state)
 {
     struct topic *topic = state;
+    pressure_tell(turn, topic);
     if (topic->served_seq != topic->ring.seq_last || topic->feeds.lists[LIST_READY].count > 0)
         topic_serve(turn, topic);
     topic_unblock(turn, topic);

@@ -15,6 +15,10 @@
 #define RING_PAGES_MIN 16
 /* Pages given up at once to make room when memory is short; more would throw history away in vain. */
 #define RING_RELIEF_MAX 8
+/* When topics use more than this part of their budget, every ring above the size is halved, until they do not: what is
+ * kept for those who may come back yields to what is published now. */
+#define RING_PRESSURE_PART(bytes) ((bytes) / 4 * 3)
+#define RING_TRIM_SIZE_MIN ((size_t)65536)
 /* One record; the arena's largest block, less the mark. */
 #define RECORD_SIZE_MAX (((size_t)64 << 20) - 4096)
 

@@ -319,6 +319,46 @@ static void a_snapshot_of_nothing_makes_no_topic(void **state)
     world_close(&world);
 }
 
+/* One record of size bytes, a msgpack bin, to a topic. */
+static void crowd_publish_large(struct crowd *crowd, weir_actor topic, uint32_t size)
+{
+    struct message publish = {.tag = TOPIC_PUBLISH, .detail = 1, .word = {0, TOPIC_WORD(0, size + 3), 0}};
+    assert_int_equal(arena_alloc(crowd->world->arena, size + 3, NULL, &publish.hold[0]), WEIR_OK);
+    uint8_t *data = arena_data(crowd->world->arena, publish.hold[0]);
+    const uint8_t head[] = {0xc5, (uint8_t)(size >> 8), (uint8_t)size};
+    memset(data, 0, size + 3);
+    memcpy(data, head, sizeof head);
+    assert_int_equal(actor_send(crowd->world->runtime, crowd->actor, topic, &publish), WEIR_OK);
+}
+
+static void retained_updates_of_idle_topics_yield_to_new_records(void **state)
+{
+    (void)state;
+    enum { TOPICS = 40, RECORDS = 250, SIZE = 4000 }; /* a megabyte each, ten times the bound together */
+    static struct world world;
+    static struct crowd crowd;
+    struct directory_config config = world_config(NULL, 0, 1);
+    config.state_bytes_max = (size_t)4 << 20;
+    world_open(&world, &config, 1);
+    crowd_open(&world, &crowd);
+    for (int topic = 0; topic < TOPICS; topic++) {
+        char name[16];
+        snprintf(name, sizeof name, "t/%d", topic);
+        crowd_ensure(&crowd, name);
+        world_settle(&world);
+        for (int i = 0; i < RECORDS; i++) {
+            crowd_publish_large(&crowd, crowd.topic, SIZE);
+            world_settle(&world);
+        }
+    }
+    struct directory_status status;
+    directory_status(world.directory, &status);
+    assert_int_equal(status.published, TOPICS * RECORDS);
+    assert_int_equal(status.refused, 0);
+    assert_true(status.state_bytes <= config.state_bytes_max);
+    world_close(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +368,7 @@ int main(void)
         cmocka_unit_test(rules_decide_kinds_and_make_plain_names_at_once),
         cmocka_unit_test(names_and_numbers_have_bounds),
         cmocka_unit_test(a_snapshot_of_nothing_makes_no_topic),
+        cmocka_unit_test(retained_updates_of_idle_topics_yield_to_new_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
