@@ -279,7 +279,8 @@ static void request_expire(struct connection *connection, struct request_slot *s
         publisher_cancel(connection, token, WEIR_BUSY, NULL);
         slot = request_find(connection, token);
     }
-    if (slot == NULL)
+    /* One that is still being read is finished by whoever reads it, once what paused the connection has room. */
+    if (slot == NULL || slot->is_building)
         return;
     if (now_ns < slot->deadline_ns + REQUEST_ANSWER_MS * NS_PER_MS)
         return;
