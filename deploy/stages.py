@@ -159,20 +159,22 @@ def stage_unit(log):
     return build(log, "release") or add(unit_is_complete(log, "release"), run_ctest(log, "release", ["-R", "^unit/"]))
 
 
-# Folders whose programs register themselves with ctest as FOLDER/NAME.
-PROGRAM_FOLDERS = ("simulate", "history", "fault")
-RUN_PREFIXES = tuple(folder + "/" for folder in PROGRAM_FOLDERS)
+# Folders whose programs register themselves with ctest, by the KIND of their KIND/NAME.
+PROGRAM_FOLDERS = {"simulate": "tests/simulate", "history": "tests/history", "fault": "tests/fault",
+                   "examples": "actors/examples"}
+SANITIZED_ENTRIES = "^(unit|examples)/"
+RUN_PREFIXES = tuple(kind + "/" for kind in PROGRAM_FOLDERS)
 
 
 def stage_programs(log):
-    """Simulator seeds, history checks and fault tests: every folder with C files must have entries."""
+    """Simulator seeds, history checks, fault tests, examples: every folder with C files must have entries."""
     failure = build(log, "release")
     if failure:
         return failure
     counts = (0, 0)
-    for folder in PROGRAM_FOLDERS:
-        if any((ROOT / "tests" / folder).glob("*.c")):
-            counts = add(counts, run_ctest(log, "release", ["-R", f"^{folder}/"]))
+    for kind, folder in PROGRAM_FOLDERS.items():
+        if any((ROOT / folder).glob("*.c")):
+            counts = add(counts, run_ctest(log, "release", ["-R", f"^{kind}/"]))
     strays = sorted(name for name in ctest_entries(log, "release") if not name.startswith(("unit/", *RUN_PREFIXES)))
     return add(counts, log.complain(f"ctest entries that no stage runs: {', '.join(strays)}")) if strays else counts
 
@@ -206,7 +208,7 @@ def stage_lint(log):
 
 def stage_asan(log):
     return build(log, "asan") or add(
-        run_ctest(log, "asan", ["-R", "^unit/"], SANITIZER_ENVIRONMENT),
+        run_ctest(log, "asan", ["-R", SANITIZED_ENTRIES], SANITIZER_ENVIRONMENT),
         run_scenarios(log, "asan", ["--sanitized"], SANITIZER_ENVIRONMENT))
 
 
@@ -223,7 +225,7 @@ def stage_tsan(log):
         environment["TSAN_OPTIONS"] += f":suppressions={TSAN_SUPPRESSIONS}"
     prefix = fixed_addresses(log)
     return build(log, "tsan") or add(
-        run_ctest(log, "tsan", ["-R", "^unit/"], environment, prefix),
+        run_ctest(log, "tsan", ["-R", SANITIZED_ENTRIES], environment, prefix),
         run_scenarios(log, "tsan", ["--sanitized"], environment, prefix))
 
 
@@ -262,12 +264,12 @@ def stage_fuzz(log):
 
 STAGES = {
     "unit": (stage_unit, "release build and its unit tests"),
-    "programs": (stage_programs, "simulator seeds, history checks, fault tests"),
+    "programs": (stage_programs, "simulator seeds, history checks, fault tests, examples"),
     "scenario": (stage_scenario, "the real binary as a process of its own"),
     "tidy": (stage_tidy, "house rules, and that each of them fires"),
     "lint": (stage_lint, "clang-tidy"),
-    "asan": (stage_asan, "AddressSanitizer and UBSan with the checked arena: unit tests, chosen scenarios"),
-    "tsan": (stage_tsan, "ThreadSanitizer: unit tests, chosen scenarios"),
+    "asan": (stage_asan, "AddressSanitizer and UBSan with the checked arena: unit tests, examples, chosen scenarios"),
+    "tsan": (stage_tsan, "ThreadSanitizer: unit tests, examples, chosen scenarios"),
     "fuzz": (stage_fuzz, f"each fuzz target for {FUZZ_SECONDS} s (also: everything compiles with clang)"),
 }
 QUICK = ("unit", "tidy")

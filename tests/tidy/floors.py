@@ -9,6 +9,8 @@ FLOORS = {
     "actors/memory":    (1, ("below",), ()),
     "actors/runtime":   (2, ("below",), ()),
     "actors/supervise": (3, ("below",), ()),
+    # What somebody builds who takes the runtime alone.
+    "actors/examples":  (4, ("actors/base", "actors/memory", "actors/runtime", "actors/supervise"), ()),
     # Pages are in wire encoding; topics ask their supervisor for nothing but its contract.
     "actors/topic":     (3, ("below", "actors/supervise", "clients/wire"), ()),
     # Clients use of the actor model only its base: libweir has no arena and no scheduler.
@@ -22,6 +24,9 @@ FLOORS = {
     # One binary: the verb `serve` calls broker/main.
     "clients/cli":      (8, ("below", "actors/base", "broker/main"), ("jansson",)),
 }
+
+# Folders of programs of their own, with a CMakeLists.txt of their own: nothing links them.
+PROGRAMS = {"actors/examples"}
 
 # Headers of libraries, by the library's name in the table.
 THIRD_PARTY = {

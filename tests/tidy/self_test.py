@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from floors import FLOORS
+from floors import FLOORS, PROGRAMS
 from rules import COLUMNS_MAX, FILE_LINES_MAX, FUNCTION_LINES_MAX, RULES
 from source import Tree
 
@@ -15,7 +15,8 @@ OPENING = "/* A file. */\n"
 HEADER = OPENING + "#ifndef {0}\n#define {0}\n{1}\n#endif\n"
 LATER = "TO" + "DO"
 MACHINE = "/ho" + "me/somebody/weir"
-LINKED = "".join(f"weir_floor({folder})\n" for folder in FLOORS)
+LIBRARIES = [folder for folder in FLOORS if folder not in PROGRAMS]
+LINKED = "".join(f"weir_floor({folder})\n" for folder in LIBRARIES)
 
 
 def one(name, text, *lines):
@@ -36,6 +37,7 @@ CASES = {
         one("actors/supervise/a.c", OPENING + '#include "actors/topic/topic.h"\n', 2),
         one("actors/topic/a.c", OPENING + '#include "clients/wire/value.h"\n#include "actors/supervise/s.h"\n'),
         one("actors/topic/a.c", OPENING + '#include "clients/sp/pipe.h"\n', 2),
+        one("actors/examples/a.c", OPENING + '#include "actors/supervise/s.h"\n#include "actors/topic/topic.h"\n', 3),
         one("clients/wire/a.c", OPENING + "#include <msgpack.h>\n#include <jansson.h>\n#include <nng/nng.h>\n", 4),
         one("clients/sp/a.c", OPENING + '#include "actors/memory/arena.h"\n', 2),
         one("clients/lib/a.c", OPENING + '#include "clients/sp/pipe.h"\n#include "broker/main/boot.h"\n', 3),
@@ -52,7 +54,8 @@ CASES = {
         one("CMakeLists.txt", LINKED),
         one("CMakeLists.txt", LINKED.replace("weir_floor(clients/sp)\n", ""), 1),
         one("CMakeLists.txt", "weir_floor(actors/base clients_wire)\n" + LINKED.split("\n", 1)[1], 1),
-        one("CMakeLists.txt", LINKED + "weir_floor(broker/elsewhere)\n", len(FLOORS) + 1),
+        one("CMakeLists.txt", LINKED + "weir_floor(broker/elsewhere)\n", len(LIBRARIES) + 1),
+        one("CMakeLists.txt", LINKED + "weir_floor(actors/examples)\n", len(LIBRARIES) + 1),
     ],
     "function-length": [
         one("actors/base/a.c", function(FUNCTION_LINES_MAX)),
