@@ -9,8 +9,8 @@
 void assert_fail(const char *kind, const char *condition, const char *file, int line, const char *function)
 {
     char text[512];
-    int size = snprintf(text, sizeof text, "weir: %s failed: %s at %s:%d in %s\n", kind, condition, file, line,
-                        function);
+    int size =
+        snprintf(text, sizeof text, "weir: %s failed: %s at %s:%d in %s\n", kind, condition, file, line, function);
     if (size >= (int)sizeof text) {
         size = (int)sizeof text - 1;
         text[size - 1] = '\n';

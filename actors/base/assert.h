@@ -9,13 +9,11 @@
 #include <stddef.h>
 
 /* Prints "weir: KIND failed: CONDITION at FILE:LINE in FUNCTION" and aborts. */
-__attribute__((noreturn, cold)) void assert_fail(const char *kind, const char *condition,
-                                                 const char *file, int line, const char *function);
+__attribute__((noreturn, cold)) void assert_fail(const char *kind, const char *condition, const char *file, int line,
+                                                 const char *function);
 
-#define ASSERT_KIND(kind, condition)                                                               \
-    (__builtin_expect(!!(condition), 1)                                                            \
-         ? (void)0                                                                                 \
-         : assert_fail(kind, #condition, __FILE__, __LINE__, __func__))
+#define ASSERT_KIND(kind, condition) \
+    (__builtin_expect(!!(condition), 1) ? (void)0 : assert_fail(kind, #condition, __FILE__, __LINE__, __func__))
 
 /* The caller broke the contract above the prototype. */
 #define REQUIRE(condition) ASSERT_KIND("requirement", condition)

@@ -23,8 +23,7 @@ WEIR_MUST_USE enum weir_error log_level_find(const char *name, enum log_level *o
 /* Where lines go instead of stderr (tests); NULL restores stderr. Not thread-safe. */
 void log_sink_set(void (*sink)(const char *line, size_t size, void *context), void *context);
 
-__attribute__((format(printf, 3, 4))) void log_write(enum log_level level, const char *event,
-                                                      const char *format, ...);
+__attribute__((format(printf, 3, 4))) void log_write(enum log_level level, const char *event, const char *format, ...);
 
 #define log_debug(...) log_write(LOG_DEBUG, __VA_ARGS__)
 #define log_info(...) log_write(LOG_INFO, __VA_ARGS__)

@@ -154,8 +154,8 @@ static __attribute__((noinline)) enum weir_error block_alloc(struct arena *arena
         if (error)
             return error;
     }
-    struct block *block = magazine->count > 0 ? magazine->blocks[--magazine->count]
-                                              : cache_refill(arena, cache, class_index);
+    struct block *block =
+        magazine->count > 0 ? magazine->blocks[--magazine->count] : cache_refill(arena, cache, class_index);
     if (!block) {
         atomic_fetch_add_explicit(&arena->refusals, 1, memory_order_relaxed);
         if (owner)

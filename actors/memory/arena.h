@@ -56,8 +56,8 @@ struct arena_usage {
     size_t bytes_committed; /* slabs in use or kept for reuse */
     size_t bytes_live;      /* slots in use */
     size_t blocks_live;
-    uint64_t refusals;      /* allocations refused by the ceiling */
-    uint64_t stale;         /* stale handles refused */
+    uint64_t refusals; /* allocations refused by the ceiling */
+    uint64_t stale;    /* stale handles refused */
 };
 
 WEIR_MUST_USE enum weir_error arena_create(const struct arena_config *config, struct arena **out);
@@ -95,8 +95,7 @@ void arena_usage(struct arena *arena, struct arena_usage *out);
 /* Calls on_leak for each live block, with its owner's name ("" for none); returns how many. Only when
  * no other thread uses the arena. */
 size_t arena_leaks_report(struct arena *arena,
-                          void (*on_leak)(weir_msg msg, size_t size, const char *owner, void *context),
-                          void *context);
+                          void (*on_leak)(weir_msg msg, size_t size, const char *owner, void *context), void *context);
 
 /* Gives this thread's cached free slots back; a thread calls it before it ends. */
 void arena_thread_flush(struct arena *arena);

@@ -29,7 +29,7 @@ struct row {
     uint32_t generation; /* of the present or last block */
     uint32_t references; /* 0: free */
     uint32_t size;
-    uint32_t next_free;  /* row number + 1 of the next free one; 0: none */
+    uint32_t next_free; /* row number + 1 of the next free one; 0: none */
     void *data;
     struct budget *budget;
 };

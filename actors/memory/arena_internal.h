@@ -44,11 +44,11 @@ struct block {
      * by others come before the reuse. The store at alloc is a release paired with the acquire of every
      * look-up: whoever finds the generation sees the size. */
     _Atomic uint64_t word;
-    struct budget *budget;  /* written at alloc, read by the last holder */
-    _Atomic uint32_t size;  /* written at alloc; atomic because a garbage handle may meet it, relaxed */
-    uint32_t index;         /* of the handle; constant while the slab keeps its class */
-    uint32_t class_index;   /* likewise; CLASS_LARGE for a run of slabs */
-    uint32_t link;          /* free in its slab: next free slot + 1; large: slabs in the run */
+    struct budget *budget; /* written at alloc, read by the last holder */
+    _Atomic uint32_t size; /* written at alloc; atomic because a garbage handle may meet it, relaxed */
+    uint32_t index;        /* of the handle; constant while the slab keeps its class */
+    uint32_t class_index;  /* likewise; CLASS_LARGE for a run of slabs */
+    uint32_t link;         /* free in its slab: next free slot + 1; large: slabs in the run */
 };
 
 _Static_assert(sizeof(struct block) == ARENA_BLOCK_OVERHEAD, "the public figure is this size");
@@ -59,10 +59,10 @@ static inline uint32_t word_generation(uint64_t word) { return (uint32_t)word; }
 static inline uint32_t word_references(uint64_t word) { return (uint32_t)(word >> 32); }
 
 struct slab {
-    uint32_t next, previous; /* in its bucket; 0: none */
-    uint32_t free_head;      /* slot + 1 of the first free one; 0: none */
-    uint32_t free_count;     /* slots given back to the slab */
-    uint32_t carved;         /* slots that were ever handed out since the slab got its class */
+    uint32_t next, previous;  /* in its bucket; 0: none */
+    uint32_t free_head;       /* slot + 1 of the first free one; 0: none */
+    uint32_t free_count;      /* slots given back to the slab */
+    uint32_t carved;          /* slots that were ever handed out since the slab got its class */
     uint32_t generation_base; /* no block of this slab ever had a larger one, whatever its class was */
     uint8_t class_index;
     uint8_t bucket;
@@ -75,16 +75,16 @@ typedef _Atomic uint64_t slab_shape;
 
 struct size_class {
     pthread_mutex_t lock;
-    uint32_t slot_size;    /* the four below: constant */
-    uint32_t slots;        /* in a slab */
-    uint32_t batch;        /* slots that a magazine trades at once */
-    uint32_t bucket_scale; /* used * scale >> 16 is the bucket */
+    uint32_t slot_size;             /* the four below: constant */
+    uint32_t slots;                 /* in a slab */
+    uint32_t batch;                 /* slots that a magazine trades at once */
+    uint32_t bucket_scale;          /* used * scale >> 16 is the bucket */
     uint32_t buckets[BUCKET_COUNT]; /* first slab of each; under lock */
 };
 
 struct magazine {
     uint32_t count;
-    uint32_t limit;     /* the three below: constant copies of the class's, on the line that alloc and drop use */
+    uint32_t limit; /* the three below: constant copies of the class's, on the line that alloc and drop use */
     uint32_t batch;
     uint32_t slot_size;
     _Atomic int64_t live; /* blocks allocated less dropped by this thread; may be negative */
@@ -94,8 +94,8 @@ struct magazine {
 /* One thread's free slots in one arena. Written by that thread only; the figures are read by arena_usage,
  * hence atomic, relaxed: they are exact once the threads are quiet. */
 struct cache {
-    uint64_t thread;    /* 0: nobody's; under the caches' lock */
-    struct cache *next; /* under the caches' lock */
+    uint64_t thread;              /* 0: nobody's; under the caches' lock */
+    struct cache *next;           /* under the caches' lock */
     _Atomic int64_t large_blocks; /* as live above, for blocks with slabs of their own */
     _Atomic int64_t large_bytes;
     struct magazine magazines[CLASS_COUNT];
@@ -105,7 +105,7 @@ struct arena {
     uint32_t magic; /* down to class_of: constant after create */
     uint32_t slab_count;
     uint32_t slabs_kept; /* free slabs whose memory is kept at least */
-    uint64_t id;    /* unique in the process, so that a thread knows its cache is for this arena */
+    uint64_t id;         /* unique in the process, so that a thread knows its cache is for this arena */
     char *base;
     slab_shape *shapes;
     struct slab *slabs;
@@ -115,10 +115,10 @@ struct arena {
     struct size_class classes[CLASS_COUNT];
 
     _Alignas(64) pthread_mutex_t runs_lock; /* down to dirty_count */
-    uint64_t *used;       /* bit set: the slab is in use */
-    uint64_t *dirty;      /* bit set: the slab is free and has memory behind it */
-    uint32_t slabs_high;  /* slabs from here on were never used */
-    uint32_t slabs_low;   /* slabs below are in use */
+    uint64_t *used;                         /* bit set: the slab is in use */
+    uint64_t *dirty;                        /* bit set: the slab is free and has memory behind it */
+    uint32_t slabs_high;                    /* slabs from here on were never used */
+    uint32_t slabs_low;                     /* slabs below are in use */
     uint32_t slabs_used;
     uint32_t dirty_count;
 

@@ -38,9 +38,9 @@ struct budget {
     _Atomic uint64_t refusals;  /* likewise */
     _Atomic uint32_t others;    /* references that are no blocks: the creator's and the children's; relaxed */
     uint32_t magic;
-    struct budget *parent;      /* constant */
+    struct budget *parent; /* constant */
     pthread_mutex_t lock;
-    char owner[64];             /* constant */
+    char owner[64]; /* constant */
 };
 
 static uint64_t units_of(size_t size) { return ((uint64_t)size + CREDIT_UNIT - 1) / CREDIT_UNIT; }
@@ -73,8 +73,8 @@ static bool credit_take(struct budget *budget, uint64_t units, uint64_t referenc
         if (word >> CREDIT_SHIFT < units)
             return false;
         next = word - (units << CREDIT_SHIFT) + references;
-    } while (!atomic_compare_exchange_weak_explicit(&budget->word, &word, next, memory_order_relaxed,
-                                                    memory_order_relaxed));
+    } while (
+        !atomic_compare_exchange_weak_explicit(&budget->word, &word, next, memory_order_relaxed, memory_order_relaxed));
     peak_raise(budget, next);
     return true;
 }

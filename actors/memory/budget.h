@@ -17,12 +17,12 @@
 struct budget;
 
 struct budget_usage {
-    char owner[64];     /* for people, e.g. "topic sensors/a" (cut where longer) */
-    size_t bytes_used;  /* as charged: whole slots, headers included */
-    size_t bytes_max;   /* 0: no bound of its own */
+    char owner[64];    /* for people, e.g. "topic sensors/a" (cut where longer) */
+    size_t bytes_used; /* as charged: whole slots, headers included */
+    size_t bytes_max;  /* 0: no bound of its own */
     size_t bytes_peak;
     size_t blocks_used;
-    uint64_t refusals;  /* charges refused because of bytes_max */
+    uint64_t refusals; /* charges refused because of bytes_max */
 };
 
 /* parent may be NULL; a charge must fit the budget and each of its ancestors (depth at most 4). */

@@ -10,10 +10,9 @@
 /* Four classes a doubling, so that at most a fifth of a slot is wasted, from where this takes no more
  * than a cache line; above 32 KiB whole fractions of a slab. Multiples of SLOT_SIZE_UNIT. */
 static const uint32_t slot_sizes[CLASS_COUNT] = {
-    64,    96,    128,   160,   192,   224,   256,   320,   384,   448,   512,
-    640,   768,   896,   1024,  1280,  1536,  1792,  2048,  2560,  3072,  3584,
-    4096,  5120,  6144,  7168,  8192,  10240, 12288, 14336, 16384, 18720, 20160,
-    21824, 23808, 26208, 29120, 32768, 37440, 43680, 52416, 65536, 87360, SLOT_SIZE_MAX,
+    64,    96,    128,   160,   192,   224,   256,   320,   384,   448,   512,   640,   768,   896,           1024,
+    1280,  1536,  1792,  2048,  2560,  3072,  3584,  4096,  5120,  6144,  7168,  8192,  10240, 12288,         14336,
+    16384, 18720, 20160, 21824, 23808, 26208, 29120, 32768, 37440, 43680, 52416, 65536, 87360, SLOT_SIZE_MAX,
 };
 
 /* A magazine trades about this many bytes at once, within bounds. */

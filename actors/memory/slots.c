@@ -25,13 +25,13 @@ struct slots {
 
     /* All below: under lock. */
     pthread_mutex_t lock;
-    uint32_t *batches;       /* stack of heads of chains of SLOTS_BATCH free slots each */
+    uint32_t *batches; /* stack of heads of chains of SLOTS_BATCH free slots each */
     size_t batches_count;
-    size_t batches_size;     /* of the mapping */
+    size_t batches_size;      /* of the mapping */
     struct slots_cache loose; /* free slots that make no whole batch */
-    uint32_t fresh;          /* the first index never handed out */
-    uint32_t committed;      /* the first index whose memory is not committed */
-    size_t pooled;           /* free slots here: in batches and loose */
+    uint32_t fresh;           /* the first index never handed out */
+    uint32_t committed;       /* the first index whose memory is not committed */
+    size_t pooled;            /* free slots here: in batches and loose */
 };
 
 static void *map_reserve(size_t size)

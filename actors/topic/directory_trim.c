@@ -1,5 +1,5 @@
-/* When topics near the bound on their memory, retained updates are what can be given up: every topic is asked to halve its
- * ring, the idle ones too, since they would keep theirs for ever. In the directory's turns. */
+/* When topics near the bound on their memory, retained updates are what can be given up: every topic is asked to halve
+ * its ring, the idle ones too, since they would keep theirs for ever. In the directory's turns. */
 #include "actors/topic/directory_state.h"
 #include "actors/topic/state.h"
 

@@ -3,14 +3,16 @@
 
 void single_capture(struct fold *fold, struct fold_snapshot *out)
 {
-    *out = (struct fold_snapshot){
-        .root = fold->as.single.block, .offset = fold->as.single.offset, .bytes = fold->bytes, .entries = fold->entries};
+    *out = (struct fold_snapshot){.root = fold->as.single.block,
+                                  .offset = fold->as.single.offset,
+                                  .bytes = fold->bytes,
+                                  .entries = fold->entries};
     if (!msg_is_none(out->root))
         (void)arena_hold(fold->arena, out->root); /* cannot be stale: the fold has a reference */
 }
 
 enum weir_error single_read(struct fold *fold, const struct fold_snapshot *snapshot, struct fold_cursor *cursor,
-                                 size_t size_max, struct fold_run *out)
+                            size_t size_max, struct fold_run *out)
 {
     (void)fold;
     (void)size_max;

@@ -29,8 +29,8 @@ enum topic_internal_tag {
     TOPIC_RESUMED,       /* a TOPIC_PUBLISH that was held back; never sent */
     TOPIC_BURY, /* to itself, from topic_dead_letter: hold[0] the data block, word[0] and word[1] key and value as in
                    TOPIC_PUBLISH, word[2] WORD(cause, attempts) */
-    DIRECTORY_PRESSURE,  /* control, to the directory: topics use nearly all they may */
-    TOPIC_TRIM,          /* control, from the directory: memory is short, halve the ring */
+    DIRECTORY_PRESSURE, /* control, to the directory: topics use nearly all they may */
+    TOPIC_TRIM,         /* control, from the directory: memory is short, halve the ring */
 };
 
 /* Where a feed stands in its protocol. */
@@ -162,7 +162,7 @@ struct topic {
     uint32_t failures;     /* of the message in hand, in a row */
     uint32_t restarts;
     enum weir_error last_cause;
-    uint64_t pressure_page;             /* of the ring, when memory was last looked at */
+    uint64_t pressure_page; /* of the ring, when memory was last looked at */
     bool is_muted, is_closing, is_drained, is_stale_told;
     bool is_serve_sent, is_resume_sent, has_expiry;
     bool has_joiners; /* feeds opened since feeds were served last */

@@ -23,7 +23,7 @@ struct topic_rule {
     enum topic_kind kind;
     size_t log_count_max, log_bytes_max; /* kind log: the state */
     uint64_t log_age_max_ms;
-    size_t state_bytes_max; /* any kind; a record that would go beyond is refused: too-big */
+    size_t state_bytes_max;  /* any kind; a record that would go beyond is refused: too-big */
     size_t merged_bytes_max; /* kind merge, whose map is one element and goes to subscribers whole; 0: no bound */
     size_t retain_count_max,
         retain_bytes_max; /* the ring of updates: what resume and slow subscribers can reach back to */

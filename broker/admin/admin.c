@@ -1,5 +1,5 @@
-/* The admin socket: contexts of one REP socket, each receiving, working or sending. nng's threads, and the admin actor's
- * for answers to orders. */
+/* The admin socket: contexts of one REP socket, each receiving, working or sending. nng's threads, and the admin
+ * actor's for answers to orders. */
 #include "broker/admin/admin.h"
 
 #include <errno.h>
@@ -181,8 +181,8 @@ static void on_aio(void *argument)
 /* ---------------------------------------------------------------------------------------- opening, closing */
 
 /* In place of the C library's, also for libnng: nng 1.5.2 takes EPIPE during its handshake for the end of the listener
- * (nng issue 1518), so that one client that connects and closes at once would leave the broker without its admin socket.
- * A reset connection it takes for what it is. Any thread. */
+ * (nng issue 1518), so that one client that connects and closes at once would leave the broker without its admin
+ * socket. A reset connection it takes for what it is. Any thread. */
 __attribute__((visibility("default"))) ssize_t sendmsg(int socket, const struct msghdr *message, int flags)
 {
     ssize_t sent = syscall(SYS_sendmsg, socket, message, flags);
@@ -199,7 +199,8 @@ static enum weir_error directory_make(struct admin *admin, const char *url, cons
     struct stat info;
     *reason = text;
     if (strncmp(url, "ipc://", 6) != 0 || strlen(url + 6) >= sizeof admin->path || url[6] != '/') {
-        snprintf(text, sizeof text, "it must be ipc:// and an absolute path of less than %zu bytes", sizeof admin->path);
+        snprintf(text, sizeof text, "it must be ipc:// and an absolute path of less than %zu bytes",
+                 sizeof admin->path);
         return WEIR_BAD_REQUEST;
     }
     snprintf(admin->path, sizeof admin->path, "%s", url + 6);
@@ -227,7 +228,8 @@ static enum weir_error listen_on(struct admin *admin, const char *url, const cha
     if (error == 0)
         error = nng_listener_start(listener, 0);
     if (error != 0)
-        *reason = error == NNG_EADDRINUSE ? "another broker answers there; give each its own --admin" : nng_strerror(error);
+        *reason =
+            error == NNG_EADDRINUSE ? "another broker answers there; give each its own --admin" : nng_strerror(error);
     return error == 0 ? WEIR_OK : WEIR_IO;
 }
 
@@ -248,7 +250,8 @@ static enum weir_error contexts_open(struct admin *admin)
     return WEIR_OK;
 }
 
-enum weir_error admin_open(const struct admin_options *options, const char *url, struct admin **out, const char **reason)
+enum weir_error admin_open(const struct admin_options *options, const char *url, struct admin **out,
+                           const char **reason)
 {
     *out = NULL;
     *reason = "no memory";

@@ -1,7 +1,7 @@
-/* The admin socket: a cooked nng REP0 socket on ipc, off the data plane, that shows and steers what runs inside. It answers
- * on nng's threads from counters and short locks, never by waiting for a busy actor's turn, so that it also answers when the
- * data plane is saturated; orders that need an actor (topic delete, dead replay, ...) go through one admin actor on the control
- * lane and are answered when it has heard back, or with WEIR_TIMEOUT.
+/* The admin socket: a cooked nng REP0 socket on ipc, off the data plane, that shows and steers what runs inside. It
+ * answers on nng's threads from counters and short locks, never by waiting for a busy actor's turn, so that it also
+ * answers when the data plane is saturated; orders that need an actor (topic delete, dead replay, ...) go through one
+ * admin actor on the control lane and are answered when it has heard back, or with WEIR_TIMEOUT.
  *
  * Requests and replies are those of clients/wire/request.h: [command, {args}] -> ["ok", {...}] | ["error", {...}]. */
 #ifndef BROKER_ADMIN_ADMIN_H
@@ -17,21 +17,22 @@ struct admin;
 
 /* What only the program itself can do; called on an nng thread, must not block. */
 struct admin_program {
-    void (*shutdown)(void *context);                /* begin a clean stop */
-    void (*drain)(void *context);                   /* stop accepting and say goodbye to clients, keep running for the admin */
+    void (*shutdown)(void *context); /* begin a clean stop */
+    void (*drain)(void *context);    /* stop accepting and say goodbye to clients, keep running for the admin */
     /* Every setting: key, value, default and whether a reload can change it. */
-    void (*config_each)(void (*each)(const char *key, uint64_t value, uint64_t initial, bool can_reload, void *each_context),
+    void (*config_each)(void (*each)(const char *key, uint64_t value, uint64_t initial, bool can_reload,
+                                     void *each_context),
                         void *each_context, void *context);
     void *context;
 };
 
 struct admin_options {
-    struct runtime *runtime;               /* all borrowed; outlive the admin */
+    struct runtime *runtime; /* all borrowed; outlive the admin */
     struct supervision *supervision;
-    weir_actor supervisor;                 /* of the admin actor */
+    weir_actor supervisor; /* of the admin actor */
     struct directory *directory;
     struct gateway *gateway;
-    struct budget *budget;                 /* the broker's root budget, for memory by owner */
+    struct budget *budget; /* the broker's root budget, for memory by owner */
     struct admin_program program;
     uint64_t started_ns;
 };

@@ -1,5 +1,5 @@
-/* Writes replies whose sizes are not known beforehand: containers get a header of fixed width that is filled in at their
- * end. Called by the commands. */
+/* Writes replies whose sizes are not known beforehand: containers get a header of fixed width that is filled in at
+ * their end. Called by the commands. */
 #include "broker/admin/answer.h"
 
 #include "actors/base/assert.h"

@@ -1,5 +1,5 @@
-/* The table of admin commands and how its files share the work: admin.c serves the socket, show.c answers from counters,
- * steer.c changes things at once, orders.c does what needs an actor, dead.c the quarantine. */
+/* The table of admin commands and how its files share the work: admin.c serves the socket, show.c answers from
+ * counters, steer.c changes things at once, orders.c does what needs an actor, dead.c the quarantine. */
 #ifndef BROKER_ADMIN_COMMANDS_H
 #define BROKER_ADMIN_COMMANDS_H
 
@@ -19,7 +19,15 @@
 #define ADMIN_SAMPLE_MS 1000
 
 /* An order that the admin actor carries out for one context; the actor's from the order message until its answer. */
-enum order_kind { ORDER_NONE, ORDER_CREATE, ORDER_DELETE, ORDER_CLEAR, ORDER_DEAD_LIST, ORDER_DEAD_REPLAY, ORDER_DEAD_DROP };
+enum order_kind {
+    ORDER_NONE,
+    ORDER_CREATE,
+    ORDER_DELETE,
+    ORDER_CLEAR,
+    ORDER_DEAD_LIST,
+    ORDER_DEAD_REPLAY,
+    ORDER_DEAD_DROP
+};
 
 struct dead_entry {
     weir_msg block; /* key and value, encoded, as they are published again */
@@ -30,7 +38,7 @@ struct dead_entry {
 
 struct order {
     enum order_kind kind;
-    uint32_t token;           /* names it in messages; 0: none under way */
+    uint32_t token; /* names it in messages; 0: none under way */
     char topic[TOPIC_NAME_SIZE_MAX + 1];
     bool has_kind;
     enum topic_kind topic_kind;
@@ -74,8 +82,8 @@ struct admin {
     bool is_closed; /* the thread that closes and destroys */
 };
 
-/* A command: writes its result into answer, or returns an error with context->message filled in. WEIR_AGAIN: an order is
- * under way, the answer comes later. */
+/* A command: writes its result into answer, or returns an error with context->message filled in. WEIR_AGAIN: an order
+ * is under way, the answer comes later. */
 typedef enum weir_error (*admin_command)(struct admin_context *context, struct view args, struct answer *answer);
 
 __attribute__((format(printf, 3, 4))) enum weir_error admin_refuse(struct admin_context *context, enum weir_error error,

@@ -1,6 +1,6 @@
-/* The quarantine, as the operator sees it: reads $dead/TOPIC by a subscription of its own, lists it, publishes it again,
- * forgets it. Replaying first clears the quarantine at exactly the seq that was read, so that what is quarantined
- * meanwhile, or again, is kept. In the admin actor's turns. */
+/* The quarantine, as the operator sees it: reads $dead/TOPIC by a subscription of its own, lists it, publishes it
+ * again, forgets it. Replaying first clears the quarantine at exactly the seq that was read, so that what is
+ * quarantined meanwhile, or again, is kept. In the admin actor's turns. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,14 +19,11 @@ bool dead_owns(const struct order *order, const struct message *message)
 {
     switch (message->tag) {
     case DIRECTORY_SUBSCRIBED:
-    case DIRECTORY_UNSUBSCRIBED:
-        return message->detail == order->token;
+    case DIRECTORY_UNSUBSCRIBED: return message->detail == order->token;
     case TOPIC_ACK:
     case TOPIC_NACK:
-    case MESSAGE_ROOM:
-        return actor_is_same(message->from, order->target);
-    case TOPIC_BEGIN:
-        return true; /* its block says whose it is: dead_on_message looks */
+    case MESSAGE_ROOM: return actor_is_same(message->from, order->target);
+    case TOPIC_BEGIN: return true; /* its block says whose it is: dead_on_message looks */
     default:
         for (size_t i = 0; i < order->name_count; i++) {
             if (order->feeds[i] == message->detail)
@@ -60,7 +57,8 @@ enum weir_error dead_begin(struct turn *turn, struct admin_context *context)
     snprintf(pattern, sizeof pattern, DEAD_PREFIX "%s", order->topic[0] != '\0' ? order->topic : "#");
     if (order->topic[0] != '\0' && directory_find(admin->options.directory, view_text(pattern), &topic) != WEIR_OK)
         return admin_refuse(context, WEIR_NOT_FOUND, "no record of topic '%s' was quarantined", order->topic);
-    if (order->kind != ORDER_DEAD_LIST && directory_find(admin->options.directory, view_text(order->topic), &order->target) != WEIR_OK)
+    if (order->kind != ORDER_DEAD_LIST &&
+        directory_find(admin->options.directory, view_text(order->topic), &order->target) != WEIR_OK)
         return admin_refuse(context, WEIR_NOT_FOUND, "there is no topic '%s' to publish to", order->topic);
     order->names = calloc(DEAD_TOPICS_MAX, sizeof *order->names);
     order->feeds = calloc(DEAD_TOPICS_MAX, sizeof *order->feeds);
@@ -89,7 +87,8 @@ static void on_begin(struct turn *turn, struct order *order, struct message *mes
 {
     const struct topic_begin *begin = arena_data(turn_arena(turn), message->hold[0]);
     size_t prefix = strlen(DEAD_PREFIX);
-    if (begin == NULL || begin->sub != order->token || order->name_count == DEAD_TOPICS_MAX || begin->name_size < prefix)
+    if (begin == NULL || begin->sub != order->token || order->name_count == DEAD_TOPICS_MAX ||
+        begin->name_size < prefix)
         return;
     size_t size = begin->name_size - prefix;
     memcpy(order->names[order->name_count], begin->name + prefix, size);
@@ -102,7 +101,8 @@ static void entry_add(struct turn *turn, struct admin_context *context, size_t t
 {
     struct order *order = &context->order;
     struct view key, value, cause;
-    if (order->entry_count == DEAD_ENTRIES_MAX || args_find(wrapped, MSGPACK_DEPTH_MAX_DEFAULT + 2, "value", &value) != WEIR_OK)
+    if (order->entry_count == DEAD_ENTRIES_MAX ||
+        args_find(wrapped, MSGPACK_DEPTH_MAX_DEFAULT + 2, "value", &value) != WEIR_OK)
         return;
     if (order->entry_count == order->entry_capacity) {
         size_t capacity = order->entry_capacity == 0 ? 64 : order->entry_capacity * 2;
@@ -275,18 +275,10 @@ void dead_on_message(struct turn *turn, struct admin_context *context, struct me
         order->is_counted = true;
         order->expected = message->word[0];
         break;
-    case TOPIC_BEGIN:
-        on_begin(turn, order, message);
-        return;
-    case TOPIC_ENTRIES:
-        on_entries(turn, context, message);
-        return;
-    case TOPIC_END:
-        order->seq = message->word[1];
-        return;
-    case TOPIC_ENDED:
-        order->ended++;
-        break;
+    case TOPIC_BEGIN: on_begin(turn, order, message); return;
+    case TOPIC_ENTRIES: on_entries(turn, context, message); return;
+    case TOPIC_END: order->seq = message->word[1]; return;
+    case TOPIC_ENDED: order->ended++; break;
     case TOPIC_NACK:
         order->refused += message->detail;
         /* fall through */
@@ -295,11 +287,8 @@ void dead_on_message(struct turn *turn, struct admin_context *context, struct me
         if (order->published == order->entry_count && order->answered == order->entry_count)
             counted_answer(turn, context);
         return;
-    case MESSAGE_ROOM:
-        replay_go_on(turn, context);
-        return;
-    default:
-        return;
+    case MESSAGE_ROOM: replay_go_on(turn, context); return;
+    default: return;
     }
     if (order->is_counted && !order->is_clearing && order->ended >= order->expected)
         on_all_read(turn, context);

@@ -73,12 +73,14 @@ void order_finish(struct turn *turn, struct admin_context *context, enum weir_er
     *order = (struct order){.kind = ORDER_NONE};
     if (error == WEIR_OK)
         answer_end(answer);
-    context_answer(context, error, error == WEIR_OK ? view_of(answer->writer.data, answer->writer.size) : view_of(NULL, 0));
+    context_answer(context, error,
+                   error == WEIR_OK ? view_of(answer->writer.data, answer->writer.size) : view_of(NULL, 0));
 }
 
 static void finish_topic(struct turn *turn, struct admin_context *context, enum weir_error error)
 {
-    static const char *const done[] = {[ORDER_CREATE] = "created", [ORDER_DELETE] = "deleted", [ORDER_CLEAR] = "cleared"};
+    static const char *const done[] = {
+        [ORDER_CREATE] = "created", [ORDER_DELETE] = "deleted", [ORDER_CLEAR] = "cleared"};
     uint8_t data[ADMIN_MESSAGE_SIZE];
     struct answer answer;
     struct order *order = &context->order;
@@ -101,8 +103,8 @@ static enum weir_error order_create(struct turn *turn, struct admin_context *con
     struct admin *admin = context->admin;
     size_t name_size = strlen(order->topic);
     struct message message = {.tag = DIRECTORY_CREATE, .word = {order->token}};
-    enum weir_error error =
-        arena_alloc(turn_arena(turn), sizeof(struct directory_create) + name_size, admin->options.budget, &message.hold[0]);
+    enum weir_error error = arena_alloc(turn_arena(turn), sizeof(struct directory_create) + name_size,
+                                        admin->options.budget, &message.hold[0]);
     if (error != WEIR_OK)
         return error;
     struct directory_create *create = arena_data(turn_arena(turn), message.hold[0]);
@@ -126,18 +128,13 @@ static enum weir_error order_topic(struct turn *turn, struct admin_context *cont
 static enum weir_error order_begin(struct turn *turn, struct admin_context *context)
 {
     switch (context->order.kind) {
-    case ORDER_CREATE:
-        return order_create(turn, context);
-    case ORDER_DELETE:
-        return order_topic(turn, context, TOPIC_DELETE);
-    case ORDER_CLEAR:
-        return order_topic(turn, context, TOPIC_CLEAR);
+    case ORDER_CREATE: return order_create(turn, context);
+    case ORDER_DELETE: return order_topic(turn, context, TOPIC_DELETE);
+    case ORDER_CLEAR: return order_topic(turn, context, TOPIC_CLEAR);
     case ORDER_DEAD_LIST:
     case ORDER_DEAD_REPLAY:
-    case ORDER_DEAD_DROP:
-        return dead_begin(turn, context);
-    default:
-        return WEIR_INTERNAL;
+    case ORDER_DEAD_DROP: return dead_begin(turn, context);
+    default: return WEIR_INTERNAL;
     }
 }
 
@@ -202,18 +199,10 @@ static enum weir_error on_message(struct turn *turn, void *state, struct message
     struct orders *orders = state;
     struct admin *admin = orders->admin;
     switch (message->tag) {
-    case ADMIN_ORDER:
-        on_order(turn, orders, message->detail);
-        break;
-    case MESSAGE_TIMER:
-        on_timer(turn, orders, message->word[0]);
-        break;
-    case TOPIC_DONE:
-        on_done(turn, orders, (enum weir_error)message->word[0], message->word[1]);
-        break;
-    case DIRECTORY_TOPIC:
-        on_done(turn, orders, (enum weir_error)message->word[2], message->word[0]);
-        break;
+    case ADMIN_ORDER: on_order(turn, orders, message->detail); break;
+    case MESSAGE_TIMER: on_timer(turn, orders, message->word[0]); break;
+    case TOPIC_DONE: on_done(turn, orders, (enum weir_error)message->word[0], message->word[1]); break;
+    case DIRECTORY_TOPIC: on_done(turn, orders, (enum weir_error)message->word[2], message->word[0]); break;
     default:
         for (unsigned i = 0; i < admin->context_count; i++) {
             if (admin->contexts[i].order.token != 0 && dead_owns(&admin->contexts[i].order, message)) {

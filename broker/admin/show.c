@@ -9,14 +9,12 @@
 #include "broker/admin/commands.h"
 #include "clients/wire/name.h"
 
-static uint64_t rate(const atomic_uint_least64_t *value)
-{
-    return atomic_load_explicit(value, memory_order_relaxed);
-}
+static uint64_t rate(const atomic_uint_least64_t *value) { return atomic_load_explicit(value, memory_order_relaxed); }
 
 /* ------------------------------------------------------------------------------------------------ status */
 
-static void memory_row(struct answer *answer, const char *owner, size_t used, size_t max, size_t peak, uint64_t refusals)
+static void memory_row(struct answer *answer, const char *owner, size_t used, size_t max, size_t peak,
+                       uint64_t refusals)
 {
     answer_map(answer, NULL);
     answer_text(answer, "owner", owner);
@@ -34,7 +32,8 @@ static void show_memory(const struct admin_options *o, const struct directory_st
     arena_usage(runtime_arena(o->runtime), &arena);
     budget_usage(o->budget, &broker);
     answer_rows(answer, "memory");
-    memory_row(answer, "arena, committed", arena.bytes_committed, arena.bytes_max, arena.bytes_committed, arena.refusals);
+    memory_row(answer, "arena, committed", arena.bytes_committed, arena.bytes_max, arena.bytes_committed,
+               arena.refusals);
     memory_row(answer, "arena, live", arena.bytes_live, arena.bytes_max, arena.bytes_live, 0);
     memory_row(answer, "broker", broker.bytes_used, broker.bytes_max, broker.bytes_peak, broker.refusals);
     memory_row(answer, "topics", directory->state_bytes, directory->state_bytes_max, directory->state_bytes, 0);
@@ -273,7 +272,8 @@ static bool tree_row(const struct supervision_row *row, void *context)
     answer_uint(answer, "restarts", row->restarts);
     answer_uint(answer, "children", row->children);
     answer_text(answer, "last_cause", row->last_cause == WEIR_OK ? "" : weir_error_code(row->last_cause));
-    answer_uint(answer, "last_death_ms_ago", row->last_death_ns == 0 ? 0 : (clock_now_ns() - row->last_death_ns) / NS_PER_MS);
+    answer_uint(answer, "last_death_ms_ago",
+                row->last_death_ns == 0 ? 0 : (clock_now_ns() - row->last_death_ns) / NS_PER_MS);
     answer_end(answer);
     return !answer->writer.is_full;
 }

@@ -1,5 +1,5 @@
-/* Commands that change something: those that can be done at once are, the others become orders for the admin actor. On an
- * nng thread. */
+/* Commands that change something: those that can be done at once are, the others become orders for the admin actor. On
+ * an nng thread. */
 #include <string.h>
 
 #include "actors/base/log.h"
@@ -33,14 +33,16 @@ enum weir_error steer_restart(struct admin_context *context, struct view args, s
     char name[TOPIC_NAME_SIZE_MAX + 16];
     enum weir_error error = admin_text(context, args, "actor", name, sizeof name);
     if (error != WEIR_OK)
-        return admin_refuse(context, WEIR_BAD_REQUEST, "restart needs the name of an actor, as weir admin tree shows it");
+        return admin_refuse(context, WEIR_BAD_REQUEST,
+                            "restart needs the name of an actor, as weir admin tree shows it");
     error = supervisor_restart_named(context->admin->options.supervision, name);
     if (error == WEIR_NOT_FOUND)
         error = restart_shown(context->admin->options.supervision, name);
     if (error == WEIR_NOT_FOUND)
         return admin_refuse(context, error, "there is no actor '%s'; weir admin tree lists them", name);
     if (error == WEIR_FORBIDDEN)
-        return admin_refuse(context, error, "'%s' runs and has state that a restart would lose: only a failed one is restarted", name);
+        return admin_refuse(context, error,
+                            "'%s' runs and has state that a restart would lose: only a failed one is restarted", name);
     if (error != WEIR_OK)
         return admin_refuse(context, error, "'%s': %s", name, weir_error_text(error));
     log_info("admin.restart", "actor=\"%s\"", name);
@@ -123,7 +125,8 @@ enum weir_error steer_topic(struct admin_context *context, struct view args, str
     if (error != WEIR_OK)
         return error;
     if (order->kind == ORDER_CREATE && name_is_reserved(view_text(order->topic)))
-        return admin_refuse(context, WEIR_FORBIDDEN, "topic '%s': names that start with '$' are the broker's own", order->topic);
+        return admin_refuse(context, WEIR_FORBIDDEN, "topic '%s': names that start with '$' are the broker's own",
+                            order->topic);
     if (order->kind == ORDER_CREATE && admin_text(context, args, "kind", kind, sizeof kind) == WEIR_OK) {
         order->has_kind = true;
         if (topic_kind_find(view_text(kind), &order->topic_kind) != WEIR_OK)

@@ -1,5 +1,5 @@
-/* Boot, signals and shutdown. The order of boot is the order of the floors; shutdown is its reverse. Main thread, but for
- * the few functions that admin calls (marked). */
+/* Boot, signals and shutdown. The order of boot is the order of the floors; shutdown is its reverse. Main thread, but
+ * for the few functions that admin calls (marked). */
 #include "broker/main/boot.h"
 
 #include <errno.h>
@@ -70,7 +70,8 @@ static void on_drain_asked(void *context)
     kill(getpid(), SIGUSR1);
 }
 
-static void on_config_each(void (*each)(const char *key, uint64_t value, uint64_t initial, bool can_reload, void *context),
+static void on_config_each(void (*each)(const char *key, uint64_t value, uint64_t initial, bool can_reload,
+                                        void *context),
                            void *each_context, void *context)
 {
     struct boot *boot = context;
@@ -163,9 +164,8 @@ static enum weir_error start_runtime(struct boot *boot)
     enum weir_error result = arena_create(&arena, &boot->arena);
     if (result == WEIR_OK)
         result = budget_create(NULL, "broker", boot->config.broker.memory_bytes_max, &boot->budget);
-    struct runtime_config runtime = {.arena = boot->arena,
-                                     .workers = (unsigned)boot->config.broker.workers,
-                                     .on_dead_letter = topic_dead_letter};
+    struct runtime_config runtime = {
+        .arena = boot->arena, .workers = (unsigned)boot->config.broker.workers, .on_dead_letter = topic_dead_letter};
     if (result == WEIR_OK)
         result = runtime_create(&runtime, &boot->runtime);
     return result;
@@ -194,8 +194,10 @@ static enum weir_error start_tree(struct boot *boot)
                                             .period_ms = 10000,
                                             .dynamic_max = 1000000,
                                             .adopt = {true, RESTART_TEMPORARY, SHUTDOWN_DEFAULT}};
-    struct supervisor_config admins = {
-        .name = "admin", .strategy = SUPERVISOR_ONE_FOR_ONE, .dynamic_max = 16, .adopt = {true, RESTART_PERMANENT, SHUTDOWN_DEFAULT}};
+    struct supervisor_config admins = {.name = "admin",
+                                       .strategy = SUPERVISOR_ONE_FOR_ONE,
+                                       .dynamic_max = 16,
+                                       .adopt = {true, RESTART_PERMANENT, SHUTDOWN_DEFAULT}};
     enum weir_error result = supervision_create(&supervision, &boot->supervision);
     if (result == WEIR_OK)
         result = supervisor_spawn(boot->supervision, WEIR_ACTOR_NONE, &root, &boot->root);
@@ -216,8 +218,7 @@ static enum weir_error start_service(struct boot *boot)
     struct gateway_config gateway;
     directory_config_make(&boot->config, &directory);
     gateway_config_make(&boot->config, &gateway);
-    enum weir_error result =
-        directory_create(boot->runtime, boot->topics, boot->budget, &directory, &boot->directory);
+    enum weir_error result = directory_create(boot->runtime, boot->topics, boot->budget, &directory, &boot->directory);
     struct gateway_options options = {.runtime = boot->runtime,
                                       .supervisor = boot->connections,
                                       .directory = boot->directory,
@@ -291,10 +292,7 @@ const char *boot_listener_url(const struct boot *boot, size_t index)
     return gateway_listener_url(boot->gateway, index);
 }
 
-const char *boot_admin_url(const struct boot *boot)
-{
-    return boot->config.admin;
-}
+const char *boot_admin_url(const struct boot *boot) { return boot->config.admin; }
 
 /* ------------------------------------------------------------------------------------------ while it runs */
 

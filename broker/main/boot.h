@@ -8,7 +8,7 @@ struct boot;
 
 /* Where the configuration came from, so that SIGHUP can read it again. */
 struct boot_source {
-    const char *path;                   /* NULL: no file */
+    const char *path; /* NULL: no file */
     /* Reads it again over fresh defaults, command line included; error as config_load. */
     enum weir_error (*reload)(struct config *out, char error[CONFIG_ERROR_SIZE], void *context);
     void *context;
@@ -26,9 +26,9 @@ const char *boot_admin_url(const struct boot *boot);
 /* Waits for signals and serves them until one asks for the end (or the supervision tree gave up). */
 enum weir_error boot_wait(struct boot *boot);
 
-/* Stops everything in order, at most shutdown_ms for connections to drain: no new connections, what is under way handed on,
- * sessions told, actors stopped in reverse order, threads ended, arena empty. WEIR_INTERNAL: blocks were left (each was
- * logged with its owner). Nulls *boot. */
+/* Stops everything in order, at most shutdown_ms for connections to drain: no new connections, what is under way handed
+ * on, sessions told, actors stopped in reverse order, threads ended, arena empty. WEIR_INTERNAL: blocks were left (each
+ * was logged with its owner). Nulls *boot. */
 enum weir_error boot_stop(struct boot **boot);
 
 #endif

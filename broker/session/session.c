@@ -234,7 +234,8 @@ static void session_drain(struct connection *connection)
     session_tell_end(connection, WEIR_CLOSED, "the broker ends this session");
 }
 
-/* Nobody is left to follow topics: at once, since a subscription of policy block would hold its topic back meanwhile. */
+/* Nobody is left to follow topics: at once, since a subscription of policy block would hold its topic back meanwhile.
+ */
 static void session_gone(struct connection *connection)
 {
     struct session *session = session_of(connection);

@@ -20,8 +20,8 @@
 #define URL_SIZE_MAX 512
 
 /* One attempt to connect. nng 1.5.2 may abort the process when a dial is cancelled and its dialer freed while it still
- * resolves or connects; so none is ever cancelled. One that outlasts its caller's deadline is left to end by itself (the
- * kernel gives up a connect after some two minutes), and what is left of it goes with a later sp_dial. */
+ * resolves or connects; so none is ever cancelled. One that outlasts its caller's deadline is left to end by itself
+ * (the kernel gives up a connect after some two minutes), and what is left of it goes with a later sp_dial. */
 struct attempt {
     struct attempt *next; /* abandoned ones; under attempts_lock */
     nng_stream_dialer *dialer;

@@ -36,12 +36,9 @@ static const char *const op_names[] = {
 static const char *const level_names[] = {
     [ACK_NONE] = "none", [ACK_ACCEPTED] = "accepted", [ACK_FOLDED] = "folded", [ACK_DURABLE] = "durable"};
 
-static const char *const policy_names[] = {[POLICY_RESYNC] = "resync",
-                                           [POLICY_BLOCK] = "block",
-                                           [POLICY_CONFLATE] = "conflate",
-                                           [POLICY_DROP] = "drop",
-                                           [POLICY_DISCONNECT] = "disconnect",
-                                           [POLICY_UNKNOWN] = "unknown"};
+static const char *const policy_names[] = {
+    [POLICY_RESYNC] = "resync", [POLICY_BLOCK] = "block",           [POLICY_CONFLATE] = "conflate",
+    [POLICY_DROP] = "drop",     [POLICY_DISCONNECT] = "disconnect", [POLICY_UNKNOWN] = "unknown"};
 
 static enum weir_error word_find(const char *const words[], size_t count, struct view word, unsigned *index_out)
 {

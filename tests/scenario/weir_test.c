@@ -22,7 +22,7 @@ int weir_main(int argc, char **argv);
 #define SLOW_NS (2 * NS_PER_MS)
 
 static struct fold_ops failing;
-static const char *broken_path; /* written before any thread starts */
+static const char *broken_path;  /* written before any thread starts */
 static atomic_uint failed_twice; /* relaxed: only a count */
 
 static struct view value_text(const struct cell *cell)

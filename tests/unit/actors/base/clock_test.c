@@ -42,7 +42,8 @@ static void wall_clock_is_rfc_3339_in_utc(void **state)
     struct tm utc = {0};
     int ms = -1;
     assert_int_equal(sscanf(text, "%d-%d-%dT%d:%d:%d.%dZ", &utc.tm_year, &utc.tm_mon, &utc.tm_mday, &utc.tm_hour,
-                            &utc.tm_min, &utc.tm_sec, &ms), 7);
+                            &utc.tm_min, &utc.tm_sec, &ms),
+                     7);
     utc.tm_year -= 1900;
     utc.tm_mon -= 1;
     time_t told = timegm(&utc);

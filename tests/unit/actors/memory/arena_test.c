@@ -151,14 +151,10 @@ static uint64_t garbage_next(uint64_t *seed, int i, const weir_msg *live, size_t
 {
     uint64_t bits = random_next(seed);
     switch (i % 4) {
-    case 1:
-        return (bits & 0xffffffff) | UINT64_C(1) << 32;
-    case 2:
-        return live[bits % count].bits ^ (bits >> 8 & 0xffff);
-    case 3:
-        return (bits & 0x7ffffff) | UINT64_C(1) << 32;
-    default:
-        return bits;
+    case 1: return (bits & 0xffffffff) | UINT64_C(1) << 32;
+    case 2: return live[bits % count].bits ^ (bits >> 8 & 0xffff);
+    case 3: return (bits & 0x7ffffff) | UINT64_C(1) << 32;
+    default: return bits;
     }
 }
 

@@ -133,7 +133,7 @@ enum { THREADS = 4, HELD = 300, STEPS = 200000 };
 
 struct crossing {
     struct slots *slots;
-    _Atomic uint32_t handed; /* one slot on its way between threads; 0: none. Exchanged, acquire and release */
+    _Atomic uint32_t handed;  /* one slot on its way between threads; 0: none. Exchanged, acquire and release */
     _Atomic uint32_t *owners; /* by index: 1 while somebody has the slot */
     _Atomic bool is_broken;
     _Atomic unsigned seed; /* each thread takes the next */
