@@ -14,7 +14,7 @@ static uint32_t class_of(size_t size)
 {
     uint32_t class = 0;
     while (((size_t)64 << class) < size)
-        class++;
+        class ++;
     return class;
 }
 
@@ -56,8 +56,8 @@ static void slot_last_raise(struct runtime *runtime, uint32_t class, uint32_t sl
 {
     _Atomic uint32_t *last = &runtime->slot_last[class];
     uint32_t seen = atomic_load_explicit(last, memory_order_relaxed);
-    while (seen < slot && !atomic_compare_exchange_weak_explicit(last, &seen, slot, memory_order_relaxed,
-                                                                 memory_order_relaxed))
+    while (seen < slot &&
+           !atomic_compare_exchange_weak_explicit(last, &seen, slot, memory_order_relaxed, memory_order_relaxed))
         continue;
 }
 

@@ -18,9 +18,9 @@ struct turn; /* one actor running on one worker; valid only inside the callbacks
 
 /* What happened to an actor, as MESSAGE_EVENT tells it. */
 enum actor_event {
-    ACTOR_EVENT_EXITED,  /* it ended (or never started); cause WEIR_OK: in order */
-    ACTOR_EVENT_FAILED,  /* its turn failed; it is suspended with its mailbox until actor_restart or actor_stop */
-    ACTOR_EVENT_READY,   /* its on_start returned WEIR_OK */
+    ACTOR_EVENT_EXITED, /* it ended (or never started); cause WEIR_OK: in order */
+    ACTOR_EVENT_FAILED, /* its turn failed; it is suspended with its mailbox until actor_restart or actor_stop */
+    ACTOR_EVENT_READY,  /* its on_start returned WEIR_OK */
 };
 
 struct behaviour {
@@ -52,18 +52,17 @@ struct behaviour {
 #define ACTOR_ARGS_SIZE_MAX ((size_t)512)
 
 struct actor_options {
-    uint32_t mailbox_max;      /* data messages; 0: the runtime's default (limits.h); at most 65,535 */
-    uint32_t attempts_max;     /* tries of one message before it is a dead letter; 0: 3; at most 255 */
-    weir_actor supervisor;     /* told of start, failure and end; none: a failure ends the actor */
-    struct budget *budget;     /* what its turn's allocations may be charged to; borrowed; may be NULL */
-    const char *label;         /* for people: "topic a/b"; copied, cut at 63 bytes (costs 128 bytes); NULL: none */
+    uint32_t mailbox_max;  /* data messages; 0: the runtime's default (limits.h); at most 65,535 */
+    uint32_t attempts_max; /* tries of one message before it is a dead letter; 0: 3; at most 255 */
+    weir_actor supervisor; /* told of start, failure and end; none: a failure ends the actor */
+    struct budget *budget; /* what its turn's allocations may be charged to; borrowed; may be NULL */
+    const char *label;     /* for people: "topic a/b"; copied, cut at 63 bytes (costs 128 bytes); NULL: none */
 };
 
 /* Spawns an actor; it starts on a worker in its first turn, before any message. options may be NULL.
  * Any thread, also before runtime_start. WEIR_NO_MEMORY, WEIR_TOO_BIG (args), WEIR_CLOSED (stopping). */
-WEIR_MUST_USE enum weir_error actor_spawn(struct runtime *runtime, const struct behaviour *behaviour,
-                                          const void *args, size_t args_size,
-                                          const struct actor_options *options, weir_actor *out);
+WEIR_MUST_USE enum weir_error actor_spawn(struct runtime *runtime, const struct behaviour *behaviour, const void *args,
+                                          size_t args_size, const struct actor_options *options, weir_actor *out);
 
 /* ------------------------------------------------------------------------------------ inside a turn */
 
@@ -130,12 +129,12 @@ struct actor_status {
     weir_actor actor;
     const char *behaviour;
     char label[64];
-    const char *state;       /* "starting", "idle", "ready", "running", "suspended", "stopping" */
-    uint32_t depth;          /* data messages waiting, the one in hand included */
+    const char *state; /* "starting", "idle", "ready", "running", "suspended", "stopping" */
+    uint32_t depth;    /* data messages waiting, the one in hand included */
     uint32_t depth_max;
-    uint64_t handled;        /* messages */
-    uint64_t refused;        /* sends refused because the mailbox was full */
-    uint32_t failures;       /* since it was spawned */
+    uint64_t handled;  /* messages */
+    uint64_t refused;  /* sends refused because the mailbox was full */
+    uint32_t failures; /* since it was spawned */
     enum weir_error last_cause;
 };
 

@@ -18,11 +18,11 @@ enum { ACTOR_CLASSES = 9 };
 #define ACTOR_CLASS_SLOTS_MAX ((UINT32_C(1) << ACTOR_CLASS_SHIFT) - 1)
 
 enum actor_phase {
-    PHASE_FREE,       /* the slot serves nobody */
-    PHASE_STARTING,   /* on_start has not run yet */
+    PHASE_FREE,     /* the slot serves nobody */
+    PHASE_STARTING, /* on_start has not run yet */
     PHASE_READY,
-    PHASE_FAILED,     /* a message or a restart failed: suspended, or about to be */
-    PHASE_ENDING,     /* closed; tells those who watch it */
+    PHASE_FAILED, /* a message or a restart failed: suspended, or about to be */
+    PHASE_ENDING, /* closed; tells those who watch it */
 };
 
 struct actor {
@@ -31,35 +31,35 @@ struct actor {
     /* Never 0 once used. Written by the worker that frees the slot (release) and read by senders
      * (relaxed: a late reader is caught by the envelope's generation). */
     _Atomic uint32_t generation;
-    _Atomic uint64_t mailbox;      /* mailbox.h */
-    _Atomic uint32_t mailbox_max;  /* data messages, and MAILBOX_MUTED; written at spawn and by its worker, read by
-                                      senders: relaxed, as nothing but the bound hangs on it */
-    _Atomic uint32_t refused;      /* any sender adds; relaxed, a statistic */
-    _Atomic uint32_t timers;       /* first timer; written under the timers' lock, read at the end (see timers.c) */
-    uint32_t index;                /* class and slot; the same for the slot's life, written at spawn */
-    struct actor *run_next;        /* behind it in an overflow list; under that list's lock */
+    _Atomic uint64_t mailbox;     /* mailbox.h */
+    _Atomic uint32_t mailbox_max; /* data messages, and MAILBOX_MUTED; written at spawn and by its worker, read by
+                                     senders: relaxed, as nothing but the bound hangs on it */
+    _Atomic uint32_t refused;     /* any sender adds; relaxed, a statistic */
+    _Atomic uint32_t timers;      /* first timer; written under the timers' lock, read at the end (see timers.c) */
+    uint32_t index;               /* class and slot; the same for the slot's life, written at spawn */
+    struct actor *run_next;       /* behind it in an overflow list; under that list's lock */
     _Atomic(const struct behaviour *) behaviour; /* written at spawn; read by status */
-    weir_actor supervisor;         /* written at spawn; read by its worker */
-    _Atomic uint32_t label;        /* slot of struct label or 0; written at spawn and end; read by status */
-    _Atomic uint32_t worker_last;  /* worker that ran it last; relaxed, a hint for wake-ups */
+    weir_actor supervisor;                       /* written at spawn; read by its worker */
+    _Atomic uint32_t label;       /* slot of struct label or 0; written at spawn and end; read by status */
+    _Atomic uint32_t worker_last; /* worker that ran it last; relaxed, a hint for wake-ups */
 
     /* What its worker touches; others only the orders, and the relaxed statistics. */
-    _Atomic uint64_t orders;       /* orders.h */
+    _Atomic uint64_t orders;              /* orders.h */
     uint32_t control_first, control_last; /* taken control messages, oldest first */
     uint32_t data_first, data_last;       /* taken data messages, oldest first */
-    uint32_t relations;            /* envelopes: who watches it, is linked to it, is awaited by it */
-    uint32_t waiters;              /* envelopes: who waits for room in its mailbox */
+    uint32_t relations;                   /* envelopes: who watches it, is linked to it, is awaited by it */
+    uint32_t waiters;                     /* envelopes: who waits for room in its mailbox */
     struct budget *budget;
-    _Atomic uint64_t handled;      /* worker only (plain read, relaxed store); status reads */
-    _Atomic uint32_t failures;     /* the same */
-    _Atomic uint8_t phase;         /* enum actor_phase; spawn and worker write, status and stop read */
-    _Atomic uint8_t last_cause;    /* enum weir_error; worker writes, status reads */
+    _Atomic uint64_t handled;   /* worker only (plain read, relaxed store); status reads */
+    _Atomic uint32_t failures;  /* the same */
+    _Atomic uint8_t phase;      /* enum actor_phase; spawn and worker write, status and stop read */
+    _Atomic uint8_t last_cause; /* enum weir_error; worker writes, status reads */
     uint8_t attempts_max;
-    uint8_t owed;                  /* 1 + enum actor_event that its supervisor has not been told yet */
-    uint16_t args_size;            /* bytes of arguments waiting in state[], until it starts */
-    uint8_t failed_lane;           /* of the message that failed: 0 data, 1 control */
-    bool is_started;               /* on_start returned OK */
-    uint16_t sweep_in;             /* relations still to add before those of ended actors are removed */
+    uint8_t owed;        /* 1 + enum actor_event that its supervisor has not been told yet */
+    uint16_t args_size;  /* bytes of arguments waiting in state[], until it starts */
+    uint8_t failed_lane; /* of the message that failed: 0 data, 1 control */
+    bool is_started;     /* on_start returned OK */
+    uint16_t sweep_in;   /* relations still to add before those of ended actors are removed */
 
     alignas(64) unsigned char state[];
 };

@@ -31,11 +31,11 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t n)
 }
 
 struct caller {
-    struct worker *worker;  /* NULL for threads that are no workers */
-    struct caches caches;   /* its worker, or whoever has the lock */
-    uint32_t posts;         /* messages sent; the same; goes around */
+    struct worker *worker; /* NULL for threads that are no workers */
+    struct caches caches;  /* its worker, or whoever has the lock */
+    uint32_t posts;        /* messages sent; the same; goes around */
     struct counters counters;
-    pthread_mutex_t lock;   /* taken by threads that are no workers */
+    pthread_mutex_t lock; /* taken by threads that are no workers */
 };
 
 /* The caller for this thread; leave with caller_leave. A worker's own costs nothing, others take a lock. */

@@ -71,12 +71,11 @@ static bool tell(struct turn *turn, const struct envelope *relation)
     case COMMAND_AWAIT:
         /* There will never be room; its next send learns that. */
         message = (struct message){.tag = MESSAGE_ROOM};
-        error = caller_post(runtime, caller, turn->self, other, &message, ENVELOPE_CONTROL,
-                            MAILBOX_CONTROL_RUNTIME_MAX);
+        error =
+            caller_post(runtime, caller, turn->self, other, &message, ENVELOPE_CONTROL, MAILBOX_CONTROL_RUNTIME_MAX);
         break;
     case COMMAND_UNLINK:
-    case COMMAND_AWAITING:
-        break;
+    case COMMAND_AWAITING: break;
     }
     return error != WEIR_FULL && error != WEIR_NO_MEMORY;
 }
@@ -109,8 +108,8 @@ void turn_continue_ending(struct turn *turn)
     struct runtime *runtime = turn->runtime;
     struct caller *caller = &turn->worker->caller;
     if (actor->owed) {
-        enum weir_error error = caller_post_event(runtime, caller, turn->self, actor->supervisor,
-                                                  ACTOR_EVENT_EXITED, cause_of(actor), 0);
+        enum weir_error error =
+            caller_post_event(runtime, caller, turn->self, actor->supervisor, ACTOR_EVENT_EXITED, cause_of(actor), 0);
         if (error == WEIR_FULL || error == WEIR_NO_MEMORY) {
             caller_schedule(runtime, caller, actor);
             return;

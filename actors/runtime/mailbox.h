@@ -92,8 +92,7 @@ WEIR_MUST_USE static inline enum weir_error mailbox_push(_Atomic uint64_t *mailb
         next = ((uint64_t)index << 32) | ((word & MAILBOX_COUNTS) + one);
         /* Release: the envelope's contents, for the take. Acquire: the push that finds the actor idle passes
          * on, through the run queue, what the last turn wrote before its settle. */
-    } while (!atomic_compare_exchange_weak_explicit(mailbox, &word, next, memory_order_acq_rel,
-                                                    memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(mailbox, &word, next, memory_order_acq_rel, memory_order_relaxed));
     *was_idle = (word & MAILBOX_COUNTS) == 0;
     return WEIR_OK;
 }

@@ -39,9 +39,9 @@ enum message_tag {
 
 struct message {
     uint32_t tag;
-    uint32_t detail;                /* free for the user: a count, an id */
-    weir_actor from;                /* the actor that sent it; none from outside */
-    weir_msg hold[MESSAGE_HOLDS];   /* references that travel with it; dropped after the turn, if still set */
+    uint32_t detail;              /* free for the user: a count, an id */
+    weir_actor from;              /* the actor that sent it; none from outside */
+    weir_msg hold[MESSAGE_HOLDS]; /* references that travel with it; dropped after the turn, if still set */
     uint64_t word[MESSAGE_WORDS];
 };
 

@@ -116,9 +116,7 @@ void turn_command(struct turn *turn, uint32_t index)
         return;
     case COMMAND_MONITOR:
     case COMMAND_LINK:
-    case COMMAND_AWAITING:
-        relation_add(turn, index);
-        return;
+    case COMMAND_AWAITING: relation_add(turn, index); return;
     case COMMAND_UNLINK:
         relations_remove(turn, COMMAND_LINK, message->from);
         turn_discard(turn, index);

@@ -45,7 +45,7 @@ static enum weir_error pools_create(struct runtime *runtime)
     enum weir_error error = slots_create(arena, sizeof(struct envelope), ENVELOPES_MAX, &runtime->envelopes);
     if (!error)
         error = slots_create(arena, sizeof(struct label), LABELS_MAX, &runtime->labels);
-    for (uint32_t class = 0; class < ACTOR_CLASSES && !error; class++) {
+    for (uint32_t class = 0; class < ACTOR_CLASSES && !error; class ++) {
         size_t size = sizeof(struct actor) + ((size_t)64 << class);
         size_t slots = ACTORS_BYTES_MAX / size;
         error = slots_create(arena, size, slots < ACTOR_CLASS_SLOTS_MAX ? (uint32_t)slots : ACTOR_CLASS_SLOTS_MAX,
@@ -58,7 +58,7 @@ static void pools_destroy(struct runtime *runtime)
 {
     slots_destroy(&runtime->envelopes);
     slots_destroy(&runtime->labels);
-    for (int class = 0; class < ACTOR_CLASSES; class++)
+    for (int class = 0; class < ACTOR_CLASSES; class ++)
         slots_destroy(&runtime->actors[class]);
 }
 
@@ -185,7 +185,7 @@ void runtime_note_ended(struct runtime *runtime, struct caller *caller)
 
 static void stop_all_actors(struct runtime *runtime)
 {
-    for (uint32_t class = 0; class < ACTOR_CLASSES; class++) {
+    for (uint32_t class = 0; class < ACTOR_CLASSES; class ++) {
         uint32_t last = atomic_load_explicit(&runtime->slot_last[class], memory_order_seq_cst);
         for (uint32_t slot = 1; slot <= last; slot++) {
             struct actor *actor = slots_at(runtime->actors[class], slot);

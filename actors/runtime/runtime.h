@@ -13,12 +13,12 @@
 struct runtime;
 
 struct runtime_config {
-    struct arena *arena;     /* borrowed; outlives the runtime */
-    unsigned workers;        /* 0: one for each processor; simulated: ignored */
-    uint32_t mailbox_max;    /* default for actors; 0: MAILBOX_MAX_DEFAULT */
-    uint32_t turn_max;       /* messages a turn at the most; 0: TURN_MESSAGES_MAX */
-    unsigned blocking_max;   /* threads for blocking tasks; 0: BLOCKING_THREADS_DEFAULT */
-    uint64_t turn_warn_ns;   /* a turn longer than this is logged with the actor's name; 0: TURN_WARN_NS */
+    struct arena *arena;   /* borrowed; outlives the runtime */
+    unsigned workers;      /* 0: one for each processor; simulated: ignored */
+    uint32_t mailbox_max;  /* default for actors; 0: MAILBOX_MAX_DEFAULT */
+    uint32_t turn_max;     /* messages a turn at the most; 0: TURN_MESSAGES_MAX */
+    unsigned blocking_max; /* threads for blocking tasks; 0: BLOCKING_THREADS_DEFAULT */
+    uint64_t turn_warn_ns; /* a turn longer than this is logged with the actor's name; 0: TURN_WARN_NS */
 
     /* A message that failed attempts_max times, on the worker, in the failed actor's name. The callee takes over
      * references in message->hold by clearing them. It returns true when the message is done with; false when it has
@@ -28,7 +28,7 @@ struct runtime_config {
                            void *context);
     void *context;
 
-    bool simulate;           /* no threads: runtime_step runs one turn, chosen by the seed; the clock is virtual */
+    bool simulate; /* no threads: runtime_step runs one turn, chosen by the seed; the clock is virtual */
     uint64_t seed;
 };
 
@@ -49,9 +49,9 @@ uint64_t runtime_now_ns(struct runtime *runtime);
 struct worker_status {
     uint64_t turns, messages, steals, parks;
     uint64_t busy_ns;
-    uint32_t queued;             /* actors waiting to run */
-    char running[64];            /* who it runs at present, "" when none */
-    uint64_t running_ns;         /* for how long */
+    uint32_t queued;     /* actors waiting to run */
+    char running[64];    /* who it runs at present, "" when none */
+    uint64_t running_ns; /* for how long */
 };
 struct runtime_status {
     unsigned workers;

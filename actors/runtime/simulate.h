@@ -8,10 +8,10 @@
 struct actor;
 
 struct simulation {
-    uint64_t random;       /* state of the generator */
-    uint64_t hash;         /* over every choice */
-    uint64_t now_ns;       /* the virtual clock */
-    struct actor **ready;  /* actors that could run, in no order */
+    uint64_t random;      /* state of the generator */
+    uint64_t hash;        /* over every choice */
+    uint64_t now_ns;      /* the virtual clock */
+    struct actor **ready; /* actors that could run, in no order */
     uint32_t count, capacity;
 };
 

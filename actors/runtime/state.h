@@ -30,24 +30,24 @@ struct runtime {
     struct slots *envelopes;
     struct slots *labels;
     struct slots *actors[ACTOR_CLASSES];
-    struct worker *workers;       /* config.workers of them; simulated: one */
+    struct worker *workers; /* config.workers of them; simulated: one */
     struct caller foreign[CALLERS_FOREIGN];
 
     /* Highest slot in use so far, each class; any spawner raises it (relaxed: who has a handle learnt it from a
      * spawn), lookups check handles by it, and runtime_stop goes up to it. */
     _Atomic uint32_t slot_last[ACTOR_CLASSES];
 
-    struct actor_list global;     /* actors scheduled by threads that are no workers */
+    struct actor_list global; /* actors scheduled by threads that are no workers */
 
     /* A bit for each parked worker. A worker sets its own, a waker clears it: who clears it owes the token. */
     alignas(64) _Atomic uint64_t parked;
-    _Atomic uint32_t timekeeper;  /* 1 + the parked worker that sleeps until the next timer; 0 none */
+    _Atomic uint32_t timekeeper; /* 1 + the parked worker that sleeps until the next timer; 0 none */
 
-    _Atomic bool is_stopping;     /* runtime_stop began: no new actors */
-    _Atomic bool is_closed;       /* no actor is left: workers end */
-    bool is_started, is_stopped;  /* the owner's thread only */
+    _Atomic bool is_stopping;    /* runtime_stop began: no new actors */
+    _Atomic bool is_closed;      /* no actor is left: workers end */
+    bool is_started, is_stopped; /* the owner's thread only */
     pthread_mutex_t stop_lock;
-    pthread_cond_t stop_ended;    /* an actor ended while stopping */
+    pthread_cond_t stop_ended; /* an actor ended while stopping */
 
     struct timers timers;
     struct blocking blocking;

@@ -35,17 +35,14 @@ static const char *state_name(const struct runtime *runtime, const struct actor 
 {
     uint64_t orders = atomic_load_explicit(&actor->orders, memory_order_relaxed);
     switch (phase_of(actor)) {
-    case PHASE_STARTING:
-        return "starting";
+    case PHASE_STARTING: return "starting";
     case PHASE_ENDING:
-    case PHASE_FREE:
-        return "stopping";
+    case PHASE_FREE: return "stopping";
     case PHASE_FAILED:
         if (orders & ORDER_SUSPENDED)
             return "suspended";
         break;
-    case PHASE_READY:
-        break;
+    case PHASE_READY: break;
     }
     if (orders & ORDER_STOP)
         return "stopping";

@@ -22,12 +22,12 @@ enum { FIRE_BATCH = 64, FIRE_BATCHES_MAX = 4, HEAP_CHILDREN = 4 };
 /* All under the timers' lock. */
 struct timer {
     uint32_t link;
-    uint32_t generation; /* never 0 */
-    uint32_t position;   /* in the heap, or NOT_IN_HEAP */
+    uint32_t generation;     /* never 0 */
+    uint32_t position;       /* in the heap, or NOT_IN_HEAP */
     uint32_t next, previous; /* of the same actor */
-    uint32_t incident;   /* for a delayed restart */
+    uint32_t incident;       /* for a delayed restart */
     bool is_live;
-    bool is_waiting;     /* fired; its message has not been handled */
+    bool is_waiting; /* fired; its message has not been handled */
     bool is_restart;
     weir_actor to;
     uint64_t period_ns;
@@ -179,8 +179,7 @@ static struct actor *timer_actor(struct runtime *runtime, const struct timer *ti
     return actor;
 }
 
-static enum weir_error timer_arm(struct runtime *runtime, const struct timer *like, uint64_t delay_ns,
-                                 weir_timer *out)
+static enum weir_error timer_arm(struct runtime *runtime, const struct timer *like, uint64_t delay_ns, weir_timer *out)
 {
     struct timers *timers = &runtime->timers;
     struct actor *actor = actor_find(runtime, like->to);
@@ -298,8 +297,11 @@ static bool fire_one(struct runtime *runtime, uint64_t now_ns, struct due *due)
     struct timer_entry entry = timers->heap[0];
     struct timer *timer = timer_at(timers, entry.timer);
     heap_remove(timers, 0);
-    *due = (struct due){.handle = timer_handle(timer, entry.timer), .to = timer->to, .word = timer->word,
-                        .incident = timer->incident, .is_restart = timer->is_restart};
+    *due = (struct due){.handle = timer_handle(timer, entry.timer),
+                        .to = timer->to,
+                        .word = timer->word,
+                        .incident = timer->incident,
+                        .is_restart = timer->is_restart};
     bool is_behind = timer->is_waiting;
     timer->is_waiting = true;
     if (timer->is_restart) {
@@ -333,8 +335,8 @@ static void fire_message(struct runtime *runtime, struct caller *caller, const s
         return;
     }
     struct message message = {.tag = MESSAGE_TIMER, .word = {due->word, due->handle.bits}};
-    enum weir_error error = caller_post(runtime, caller, WEIR_ACTOR_NONE, due->to, &message, ENVELOPE_CONTROL,
-                                        MAILBOX_CONTROL_RUNTIME_MAX);
+    enum weir_error error =
+        caller_post(runtime, caller, WEIR_ACTOR_NONE, due->to, &message, ENVELOPE_CONTROL, MAILBOX_CONTROL_RUNTIME_MAX);
     if (error == WEIR_FULL || error == WEIR_NO_MEMORY)
         fire_later(&runtime->timers, due, now_ns);
 }

@@ -25,8 +25,8 @@ struct timers {
     struct slots_cache cache;
     struct timer_entry *heap; /* 4 children each; heap[0] is due first */
     uint32_t count, capacity;
-    uint32_t live;            /* armed, or fired and not handled yet */
-    uint32_t slot_last;       /* highest slot used so far: handles beyond it are made up */
+    uint32_t live;      /* armed, or fired and not handled yet */
+    uint32_t slot_last; /* highest slot used so far: handles beyond it are made up */
     /* Deadline of heap[0], UINT64_MAX for none. Written under the lock (sequentially consistent, see
      * park.h), read by workers at will. */
     _Atomic uint64_t next_ns;

@@ -95,8 +95,8 @@ static bool tell_supervisor(struct turn *turn, uint32_t attempts)
     enum weir_error cause = WEIR_OK;
     if (event == ACTOR_EVENT_FAILED)
         cause = (enum weir_error)atomic_load_explicit(&actor->last_cause, memory_order_relaxed);
-    enum weir_error error = caller_post_event(turn->runtime, &turn->worker->caller, turn->self, actor->supervisor,
-                                              event, cause, attempts);
+    enum weir_error error =
+        caller_post_event(turn->runtime, &turn->worker->caller, turn->self, actor->supervisor, event, cause, attempts);
     if (error == WEIR_FULL || error == WEIR_NO_MEMORY)
         return false;
     actor->owed = 0;
@@ -105,10 +105,7 @@ static bool tell_supervisor(struct turn *turn, uint32_t attempts)
     return true;
 }
 
-static void queue_again(struct turn *turn)
-{
-    caller_schedule(turn->runtime, &turn->worker->caller, turn->actor);
-}
+static void queue_again(struct turn *turn) { caller_schedule(turn->runtime, &turn->worker->caller, turn->actor); }
 
 static void failure_note(struct turn *turn, enum weir_error cause)
 {
@@ -126,13 +123,12 @@ static void failure_note(struct turn *turn, enum weir_error cause)
 static bool dead_letter(struct turn *turn, struct message *message, uint32_t attempts)
 {
     const struct runtime_config *config = &turn->runtime->config;
-    enum weir_error cause =
-        (enum weir_error)atomic_load_explicit(&turn->actor->last_cause, memory_order_relaxed);
+    enum weir_error cause = (enum weir_error)atomic_load_explicit(&turn->actor->last_cause, memory_order_relaxed);
     counter_add(&turn->worker->caller.counters.dead_letters, 1);
     if (config->on_dead_letter)
         return config->on_dead_letter(turn, message, cause, attempts, config->context);
-    log_warning("message.dead", "actor=%s tag=%u cause=%s attempts=%u", behaviour_of(turn->actor)->name,
-                message->tag, weir_error_code(cause), attempts);
+    log_warning("message.dead", "actor=%s tag=%u cause=%s attempts=%u", behaviour_of(turn->actor)->name, message->tag,
+                weir_error_code(cause), attempts);
     return true;
 }
 

@@ -41,8 +41,8 @@ static void report(struct runtime *runtime, const struct worker *worker, uint64_
     size_t size = status_running_name(runtime, worker, name);
     if (size == 0)
         return;
-    log_warning("turn.stuck", "worker=%u actor=%s ms=%llu", worker->index,
-                log_quote(quoted, sizeof quoted, name, size), (unsigned long long)(duration_ns / NS_PER_MS));
+    log_warning("turn.stuck", "worker=%u actor=%s ms=%llu", worker->index, log_quote(quoted, sizeof quoted, name, size),
+                (unsigned long long)(duration_ns / NS_PER_MS));
 }
 
 static void look_at(struct runtime *runtime, struct worker *worker, struct sighting *seen, uint64_t now)
@@ -92,7 +92,7 @@ static void look_around(struct runtime *runtime, struct sighting *seen, uint64_t
 /* To the next look. */
 static uint64_t interval_ns(const struct runtime *runtime, bool is_resting)
 {
-    uint64_t interval = is_resting                     ? WATCH_INTERVAL_RESTING_NS
+    uint64_t interval = is_resting                    ? WATCH_INTERVAL_RESTING_NS
                         : runtime->config.workers > 1 ? WATCH_INTERVAL_NS
                                                       : WATCH_INTERVAL_ALONE_NS;
     return interval < runtime->config.turn_warn_ns ? interval : runtime->config.turn_warn_ns;

@@ -11,6 +11,8 @@
  *      that one looks, the queue may be short for a moment.
  *
  * The clock is read between turns, once for a batch of them of some microseconds; costs come from that. */
+#include "actors/runtime/worker.h"
+
 #include "actors/base/clock.h"
 #include "actors/runtime/orders.h"
 #include "actors/runtime/park.h"

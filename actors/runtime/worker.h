@@ -35,13 +35,13 @@ struct worker {
 
     /* The clock is read once in clock_turns turns: often enough to tell time to some microseconds. */
     uint32_t clock_turns, clock_left;
-    uint64_t clock_messages;     /* messages handled when it was read */
+    uint64_t clock_messages; /* messages handled when it was read */
 
     /* Written by this worker (relaxed), read by thieves, the watcher and status. */
     alignas(64) _Atomic uint64_t turns;
     _Atomic(struct actor *) running;
-    _Atomic uint64_t clock_ns;   /* when the clock was last read; 0 while parked */
-    _Atomic uint32_t cost_ns;    /* of a message, moving average */
+    _Atomic uint64_t clock_ns; /* when the clock was last read; 0 while parked */
+    _Atomic uint32_t cost_ns;  /* of a message, moving average */
     _Atomic uint64_t steals, parks, busy_ns;
     /* Set by this worker when it woke another one to share its queue, taken by the one that does. */
     _Atomic bool wants_help;

@@ -141,8 +141,10 @@ static enum weir_error computer_message(struct turn *turn, void *state, struct m
 /* Spawns the whole crowd from its own worker and sets it off. */
 static enum weir_error parent_message(struct turn *turn, void *state, struct message *message);
 
-#define BEHAVIOUR(text, function)                                                                                     \
-    {.name = text, .state_size = sizeof(struct member), .on_start = member_start, .on_message = function}
+#define BEHAVIOUR(text, function)                                                                           \
+    {                                                                                                       \
+        .name = text, .state_size = sizeof(struct member), .on_start = member_start, .on_message = function \
+    }
 static const struct behaviour ring = BEHAVIOUR("ring", ring_message);
 static const struct behaviour worker = BEHAVIOUR("worker", worker_message);
 static const struct behaviour driver = BEHAVIOUR("driver", driver_message);

@@ -1,5 +1,6 @@
-/* weir-actors-bench: Savina's micro-benchmarks on the public runtime, with bounded mailboxes, accounting and supervision on.
- * One process a measurement; what it prints is one line of JSON. main.c runs a benchmark, the other files define them. */
+/* weir-actors-bench: Savina's micro-benchmarks on the public runtime, with bounded mailboxes, accounting and
+ * supervision on. One process a measurement; what it prints is one line of JSON. main.c runs a benchmark, the other
+ * files define them. */
 #ifndef TESTS_BENCH_ACTORS_BENCH_H
 #define TESTS_BENCH_ACTORS_BENCH_H
 
@@ -9,13 +10,13 @@
 
 struct outcome {
     uint64_t msgs;
-    const char *unit;   /* "msg", "actor", "restart" */
-    char extra[512];    /* more members, each with a leading comma */
+    const char *unit; /* "msg", "actor", "restart" */
+    char extra[512];  /* more members, each with a leading comma */
 };
 
 struct benchmark {
     const char *name;
-    void (*run)(struct outcome *outcome); /* spawns, sends the first message; main waits for bench_finish */
+    void (*run)(struct outcome *outcome);    /* spawns, sends the first message; main waits for bench_finish */
     void (*report)(struct outcome *outcome); /* optional: after the end */
 };
 
@@ -42,8 +43,29 @@ uint64_t resident_bytes(void);
 int compare_numbers(const void *a, const void *b);
 
 /* Message tags; 0 is "begin". */
-enum { BEGIN, PING, PONG, STOP, DONE, ITEM, PRODUCE, AVAILABLE, UP, CRASH, WORK, GO, INCREMENT, GET, MEET, MATCH, CHANGE,
-       ENDED, TOTAL, TOKEN, NEXT };
+enum {
+    BEGIN,
+    PING,
+    PONG,
+    STOP,
+    DONE,
+    ITEM,
+    PRODUCE,
+    AVAILABLE,
+    UP,
+    CRASH,
+    WORK,
+    GO,
+    INCREMENT,
+    GET,
+    MEET,
+    MATCH,
+    CHANGE,
+    ENDED,
+    TOTAL,
+    TOKEN,
+    NEXT
+};
 
 /* Sends; true when it went. When the mailbox is full the sender will hear MESSAGE_ROOM and is to try again then. */
 static inline bool send_or_wait(struct turn *turn, weir_actor to, const struct message *message)

@@ -1,6 +1,6 @@
-/* compute: actors that work 1 to 5 microseconds a message, which is worth spreading over workers. With start=1 all of them
- * begin on one worker (a driver spawns them in one turn); with shift=1 half of them have all the load in the first half
- * and the others in the second. Handlers run in turns. */
+/* compute: actors that work 1 to 5 microseconds a message, which is worth spreading over workers. With start=1 all of
+ * them begin on one worker (a driver spawns them in one turn); with shift=1 half of them have all the load in the first
+ * half and the others in the second. Handlers run in turns. */
 #include <string.h>
 
 #include "tests/bench/actors/bench.h"
@@ -40,8 +40,10 @@ static enum weir_error computer_message(struct turn *turn, void *state, struct m
     return WEIR_OK;
 }
 
-static const struct behaviour computer = {
-    .name = "computer", .state_size = sizeof(struct computer), .on_start = computer_start, .on_message = computer_message};
+static const struct behaviour computer = {.name = "computer",
+                                          .state_size = sizeof(struct computer),
+                                          .on_start = computer_start,
+                                          .on_message = computer_message};
 
 struct compute_driver {
     uint64_t phase, done, total;

@@ -75,8 +75,10 @@ static enum weir_error publisher_message(struct turn *turn, void *state, struct 
     return WEIR_OK;
 }
 
-static const struct behaviour receiver = {
-    .name = "receiver", .state_size = sizeof(struct receiver), .on_start = receiver_start, .on_message = receiver_message};
+static const struct behaviour receiver = {.name = "receiver",
+                                          .state_size = sizeof(struct receiver),
+                                          .on_start = receiver_start,
+                                          .on_message = receiver_message};
 static const struct behaviour publisher = {
     .name = "publisher", .state_size = sizeof(struct publisher), .on_message = publisher_message};
 
@@ -91,7 +93,8 @@ static void fanout(struct outcome *outcome)
     for (uint64_t i = 0; i < receiver_count; i++)
         receivers[i] = spawn(&receiver, &i, sizeof i);
     weir_actor actor = WEIR_ACTOR_NONE;
-    struct actor_options options = {.mailbox_max = (uint32_t)(receiver_count + 16 > 65535 ? 65535 : receiver_count + 16)};
+    struct actor_options options = {.mailbox_max =
+                                        (uint32_t)(receiver_count + 16 > 65535 ? 65535 : receiver_count + 16)};
     must(actor_spawn(bench_runtime, &publisher, NULL, 0, &options, &actor));
     begin(actor);
 }

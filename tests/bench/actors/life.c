@@ -36,7 +36,8 @@ static enum weir_error child_message(struct turn *turn, void *state, struct mess
     return WEIR_OK;
 }
 
-static const struct behaviour child = {.name = "child", .state_size = sizeof(struct child), .on_message = child_message};
+static const struct behaviour child = {
+    .name = "child", .state_size = sizeof(struct child), .on_message = child_message};
 
 struct create_driver {
     uint64_t spawned, done, sum;
@@ -239,7 +240,8 @@ static void restart(struct outcome *outcome)
 static void restart_report(struct outcome *outcome)
 {
     qsort(latencies, life_count, sizeof *latencies, compare_numbers);
-    snprintf(outcome->extra, sizeof outcome->extra, ",\"latency_p50_ns\":%llu,\"latency_p99_ns\":%llu,\"latency_max_ns\":%llu",
+    snprintf(outcome->extra, sizeof outcome->extra,
+             ",\"latency_p50_ns\":%llu,\"latency_p99_ns\":%llu,\"latency_max_ns\":%llu",
              (unsigned long long)latencies[life_count / 2], (unsigned long long)latencies[life_count * 99 / 100],
              (unsigned long long)latencies[life_count - 1]);
 }

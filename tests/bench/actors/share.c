@@ -89,10 +89,7 @@ struct creature {
     uint64_t color, meetings;
 };
 
-static uint64_t complement(uint64_t a, uint64_t b)
-{
-    return a == b ? a : 3 - a - b;
-}
+static uint64_t complement(uint64_t a, uint64_t b) { return a == b ? a : 3 - a - b; }
 
 static enum weir_error creature_start(struct turn *turn, void *state, const void *args)
 {
@@ -151,8 +148,10 @@ static enum weir_error mall_start(struct turn *turn, void *state, const void *ar
     return WEIR_OK;
 }
 
-static const struct behaviour creature = {
-    .name = "creature", .state_size = sizeof(struct creature), .on_start = creature_start, .on_message = creature_message};
+static const struct behaviour creature = {.name = "creature",
+                                          .state_size = sizeof(struct creature),
+                                          .on_start = creature_start,
+                                          .on_message = creature_message};
 static const struct behaviour mall = {
     .name = "mall", .state_size = sizeof(struct mall), .on_start = mall_start, .on_message = mall_message};
 
@@ -295,7 +294,8 @@ static const struct behaviour item_producer = {.name = "producer",
                                                .on_message = item_producer_message};
 static const struct behaviour item_consumer = {
     .name = "consumer", .state_size = sizeof(uint64_t), .on_message = item_consumer_message};
-static const struct behaviour manager = {.name = "manager", .state_size = sizeof(struct manager), .on_message = manager_message};
+static const struct behaviour manager = {
+    .name = "manager", .state_size = sizeof(struct manager), .on_message = manager_message};
 
 static void bounded_buffer(struct outcome *outcome)
 {

@@ -80,7 +80,8 @@ static enum weir_error producer_message(struct turn *turn, void *state, struct m
     return WEIR_OK;
 }
 
-static const struct behaviour counter = {.name = "counter", .state_size = sizeof(uint64_t), .on_message = counter_message};
+static const struct behaviour counter = {
+    .name = "counter", .state_size = sizeof(uint64_t), .on_message = counter_message};
 static const struct behaviour producer = {
     .name = "producer", .state_size = sizeof(struct pinger), .on_start = pinger_start, .on_message = producer_message};
 
@@ -113,7 +114,8 @@ static enum weir_error member_message(struct turn *turn, void *state, struct mes
     return WEIR_OK;
 }
 
-static const struct behaviour member = {.name = "member", .state_size = sizeof(struct member), .on_message = member_message};
+static const struct behaviour member = {
+    .name = "member", .state_size = sizeof(struct member), .on_message = member_message};
 
 static void thread_ring(struct outcome *outcome)
 {
