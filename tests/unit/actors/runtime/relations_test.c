@@ -37,8 +37,8 @@ static void a_monitor_hears_of_the_end_once_and_at_once_when_it_has_come(void **
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
         struct told told = {0};
         struct fixture fixture = fixture_simulated(seed);
-        weir_actor watcher = fixture_spawn(&fixture, (struct probe){.on_message = listen, .context = &told},
-                                           (struct actor_options){0});
+        weir_actor watcher =
+            fixture_spawn(&fixture, (struct probe){.on_message = listen, .context = &told}, (struct actor_options){0});
         weir_actor actor = fixture_spawn(&fixture, (struct probe){0}, (struct actor_options){0});
         must(actor_monitor(fixture.runtime, watcher, actor));
         if (seed % 2)
@@ -66,8 +66,8 @@ static void a_linked_actor_is_stopped_when_the_other_ends_badly_only(void **stat
         enum weir_error cause = seed % 2 ? WEIR_IO : WEIR_OK;
         struct told told = {0};
         struct fixture fixture = fixture_simulated(seed);
-        weir_actor a = fixture_spawn(&fixture, (struct probe){.on_stop = note_stop, .context = &told},
-                                     (struct actor_options){0});
+        weir_actor a =
+            fixture_spawn(&fixture, (struct probe){.on_stop = note_stop, .context = &told}, (struct actor_options){0});
         weir_actor b = fixture_spawn(&fixture, (struct probe){0}, (struct actor_options){0});
         fixture_settle(&fixture);
         must(actor_link(fixture.runtime, a, b));
@@ -151,8 +151,7 @@ static void producers_that_wait_for_room_get_one_message_each_time_and_lose_noth
                                             (struct actor_options){.mailbox_max = 1 + (uint32_t)seed % 7});
         for (int i = 0; i < PRODUCERS; i++) {
             weir_actor producer = fixture_spawn(
-                &fixture,
-                (struct probe){.on_message = produce, .context = &rooms[i], .other = consumer, .n = {EACH}},
+                &fixture, (struct probe){.on_message = produce, .context = &rooms[i], .other = consumer, .n = {EACH}},
                 (struct actor_options){0});
             fixture_send(&fixture, producer, TAG_GO, 0);
         }
@@ -180,9 +179,9 @@ static void room_comes_at_once_where_there_is_some_and_once_for_two_requests(voi
     struct told told = {0};
     struct fixture fixture = fixture_simulated(3);
     weir_actor target = fixture_spawn(&fixture, (struct probe){0}, (struct actor_options){0});
-    weir_actor asker = fixture_spawn(
-        &fixture, (struct probe){.on_message = ask_for_room, .context = &told, .other = target},
-        (struct actor_options){0});
+    weir_actor asker =
+        fixture_spawn(&fixture, (struct probe){.on_message = ask_for_room, .context = &told, .other = target},
+                      (struct actor_options){0});
     for (uint64_t i = 1; i <= 3; i++) {
         fixture_send(&fixture, asker, TAG_GO, 0);
         fixture_settle(&fixture);
@@ -197,15 +196,15 @@ static void who_waits_for_room_hears_of_it_when_the_actor_ends(void **state)
     struct told told = {0};
     struct told supervisor_told = {0};
     struct fixture fixture = fixture_simulated(4);
-    weir_actor supervisor = fixture_spawn(&fixture, (struct probe){.context = &supervisor_told},
-                                          (struct actor_options){0});
+    weir_actor supervisor =
+        fixture_spawn(&fixture, (struct probe){.context = &supervisor_told}, (struct actor_options){0});
     weir_actor target = fixture_spawn(&fixture, (struct probe){.on_message = listen, .context = &supervisor_told},
                                       (struct actor_options){.mailbox_max = 2, .supervisor = supervisor});
     fixture_send(&fixture, target, TAG_FAIL, 0); /* suspended: it will never make room */
     fixture_settle(&fixture);
-    weir_actor producer = fixture_spawn(
-        &fixture, (struct probe){.on_message = produce, .context = &told, .other = target, .n = {10}},
-        (struct actor_options){0});
+    weir_actor producer =
+        fixture_spawn(&fixture, (struct probe){.on_message = produce, .context = &told, .other = target, .n = {10}},
+                      (struct actor_options){0});
     fixture_send(&fixture, producer, TAG_GO, 0);
     fixture_settle(&fixture);
     assert_int_equal(told.rooms, 0);
@@ -271,8 +270,8 @@ static void no_end_is_lost_when_more_children_end_than_a_control_lane_holds(void
     struct fixture fixture = fixture_simulated(5);
     static weir_actor children[CHILDREN];
     static const struct behaviour child = {.name = "child", .on_message = probe_message};
-    weir_actor supervisor = fixture_spawn(&fixture, (struct probe){.on_message = count_ends, .context = &told},
-                                          (struct actor_options){0});
+    weir_actor supervisor =
+        fixture_spawn(&fixture, (struct probe){.on_message = count_ends, .context = &told}, (struct actor_options){0});
     struct actor_options options = {.supervisor = supervisor};
     for (int i = 0; i < CHILDREN; i++)
         must(actor_spawn(fixture.runtime, &child, NULL, 0, &options, &children[i]));

@@ -30,8 +30,8 @@ static void actors_spawned_before_the_start_run_after_it(void **state)
     must(arena_create(&arena_config, &fixture.arena));
     struct runtime_config config = {.arena = fixture.arena, .workers = 2};
     must(runtime_create(&config, &fixture.runtime));
-    weir_actor actor = fixture_spawn(&fixture, (struct probe){.on_message = count, .context = &handled},
-                                     (struct actor_options){0});
+    weir_actor actor =
+        fixture_spawn(&fixture, (struct probe){.on_message = count, .context = &handled}, (struct actor_options){0});
     fixture_send(&fixture, actor, TAG_GO, 0);
     must(runtime_start(fixture.runtime));
     await_at_least(&handled, 1);
@@ -47,8 +47,8 @@ static void a_runtime_that_never_started_stops_its_actors_too(void **state)
     must(arena_create(&arena_config, &fixture.arena));
     struct runtime_config config = {.arena = fixture.arena, .workers = 2};
     must(runtime_create(&config, &fixture.runtime));
-    weir_actor actor = fixture_spawn(&fixture, (struct probe){.on_stop = count_stop, .context = &stops},
-                                     (struct actor_options){0});
+    weir_actor actor =
+        fixture_spawn(&fixture, (struct probe){.on_stop = count_stop, .context = &stops}, (struct actor_options){0});
     struct message message = {.tag = TAG_GO};
     must(arena_alloc(fixture.arena, 10, NULL, &message.hold[0]));
     must(actor_send(fixture.runtime, WEIR_ACTOR_NONE, actor, &message));

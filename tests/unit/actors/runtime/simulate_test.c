@@ -62,8 +62,8 @@ static uint64_t run_world(uint64_t seed)
     struct world *world = calloc(1, sizeof *world);
     struct fixture fixture = fixture_simulated(seed);
     world->random = seed;
-    weir_actor supervisor = fixture_spawn(&fixture, (struct probe){.on_message = order_on, .context = world},
-                                          (struct actor_options){0});
+    weir_actor supervisor =
+        fixture_spawn(&fixture, (struct probe){.on_message = order_on, .context = world}, (struct actor_options){0});
     for (uint64_t i = 0; i < ACTORS; i++)
         world->actors[i] = fixture_spawn(
             &fixture, (struct probe){.on_message = talk, .context = world, .n = {i, TALK}},
@@ -123,8 +123,8 @@ static void blocking_tasks_run_as_steps_of_the_simulation(void **state)
     struct fixture fixture = fixture_simulated(1);
     uint64_t result = 0;
     uint64_t argument = 21;
-    weir_actor actor = fixture_spawn(&fixture, (struct probe){.on_message = note_task, .context = &result},
-                                     (struct actor_options){0});
+    weir_actor actor =
+        fixture_spawn(&fixture, (struct probe){.on_message = note_task, .context = &result}, (struct actor_options){0});
     must(blocking_run(fixture.runtime, double_it, &argument, actor, 100));
     assert_int_equal(result, 0);
     fixture_settle(&fixture);

@@ -159,8 +159,8 @@ static void many_random_timers_fire_at_their_time_or_not_at_all_when_cancelled(v
     struct fixture fixture = fixture_simulated(4);
     uint64_t start = runtime_now_ns(fixture.runtime);
     uint64_t cancelled = 0;
-    weir_actor actor = fixture_spawn(&fixture, (struct probe){.on_message = check_due, .context = &ledger},
-                                     (struct actor_options){0});
+    weir_actor actor =
+        fixture_spawn(&fixture, (struct probe){.on_message = check_due, .context = &ledger}, (struct actor_options){0});
     for (uint64_t i = 0; i < TIMERS; i++) {
         uint64_t delay = 1 + next_random(&random) % 1000;
         due[i] = start + delay;

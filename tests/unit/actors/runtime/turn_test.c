@@ -35,18 +35,11 @@ static enum weir_error work(struct turn *turn, struct probe *probe, struct messa
 {
     struct told *told = probe->context;
     switch (message->tag) {
-    case TAG_ADD:
-        told->sum += message->word[0];
-        return WEIR_OK;
-    case TAG_FAIL:
-        return WEIR_IO;
-    case TAG_FAIL_TWICE:
-        return ++message->word[1] <= 2 ? WEIR_IO : WEIR_OK;
-    case TAG_EXIT:
-        turn_exit(turn, (enum weir_error)message->word[0]);
-        return WEIR_OK;
-    default:
-        return WEIR_OK;
+    case TAG_ADD: told->sum += message->word[0]; return WEIR_OK;
+    case TAG_FAIL: return WEIR_IO;
+    case TAG_FAIL_TWICE: return ++message->word[1] <= 2 ? WEIR_IO : WEIR_OK;
+    case TAG_EXIT: turn_exit(turn, (enum weir_error)message->word[0]); return WEIR_OK;
+    default: return WEIR_OK;
     }
 }
 
@@ -99,15 +92,18 @@ struct family {
 
 static struct probe worker_probe(struct told *told)
 {
-    return (struct probe){.on_message = work, .on_restart = note_restart, .on_stop = note_stop,
-                          .on_turn_end = note_turn_end, .context = told};
+    return (struct probe){.on_message = work,
+                          .on_restart = note_restart,
+                          .on_stop = note_stop,
+                          .on_turn_end = note_turn_end,
+                          .context = told};
 }
 
 static struct family family_of(uint64_t seed, struct told *told)
 {
     struct family family;
-    family.fixture = fixture_with((struct runtime_config){
-        .simulate = true, .seed = seed, .on_dead_letter = note_letter, .context = told});
+    family.fixture = fixture_with(
+        (struct runtime_config){.simulate = true, .seed = seed, .on_dead_letter = note_letter, .context = told});
     family.supervisor = fixture_spawn(&family.fixture, (struct probe){.on_message = supervise, .context = told},
                                       (struct actor_options){0});
     family.worker = fixture_spawn(&family.fixture, worker_probe(told),

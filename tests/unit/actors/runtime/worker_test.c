@@ -62,9 +62,9 @@ static void streams_through(unsigned workers, uint32_t mailbox_max, uint64_t eac
         weir_actor consumer = fixture_spawn(&fixture, (struct probe){.on_message = consume, .context = &streams[c]},
                                             (struct actor_options){.mailbox_max = mailbox_max});
         for (uint64_t p = 0; p < PRODUCERS; p++)
-            producers[(uint64_t)c * PRODUCERS + p] = fixture_spawn(
-                &fixture, (struct probe){.on_message = produce, .other = consumer, .n = {each, p}},
-                (struct actor_options){0});
+            producers[(uint64_t)c * PRODUCERS + p] =
+                fixture_spawn(&fixture, (struct probe){.on_message = produce, .other = consumer, .n = {each, p}},
+                              (struct actor_options){0});
     }
     for (int i = 0; i < PRODUCERS * CONSUMERS; i++)
         fixture_send(&fixture, producers[i], TAG_GO, 0);
@@ -97,8 +97,8 @@ static void a_message_from_outside_always_wakes_a_sleeping_worker(void **state)
     for (unsigned workers = 1; workers <= 4; workers++) {
         struct fixture fixture = fixture_threaded(workers);
         _Atomic uint64_t handled = 0;
-        weir_actor actor = fixture_spawn(&fixture, (struct probe){.on_message = echo, .context = &handled},
-                                         (struct actor_options){0});
+        weir_actor actor =
+            fixture_spawn(&fixture, (struct probe){.on_message = echo, .context = &handled}, (struct actor_options){0});
         for (uint64_t i = 1; i <= 3000; i++) {
             fixture_send(&fixture, actor, TAG_WORK, 0);
             uint64_t deadline = clock_now_ns() + DEADLINE_NS;
@@ -124,8 +124,8 @@ static void a_greedy_actor_does_not_starve_others(void **state)
     struct fixture fixture = fixture_threaded(1);
     _Atomic uint64_t handled = 0;
     weir_actor hog = fixture_spawn(&fixture, (struct probe){.on_message = greedy}, (struct actor_options){0});
-    weir_actor actor = fixture_spawn(&fixture, (struct probe){.on_message = echo, .context = &handled},
-                                     (struct actor_options){0});
+    weir_actor actor =
+        fixture_spawn(&fixture, (struct probe){.on_message = echo, .context = &handled}, (struct actor_options){0});
     fixture_send(&fixture, hog, TAG_GO, 0);
     for (uint64_t i = 1; i <= 100; i++) {
         fixture_send(&fixture, actor, TAG_WORK, 0);
@@ -194,8 +194,7 @@ static void a_stuck_turn_is_reported_with_its_name_and_what_waits_behind_it_runs
         others[i] = fixture_spawn(&fixture, (struct probe){.on_message = get_stuck, .context = &jam},
                                   (struct actor_options){0});
     weir_actor hog = fixture_spawn(
-        &fixture,
-        (struct probe){.on_message = jam_worker, .context = &jam, .n = {(uint64_t)(uintptr_t)others, OTHERS}},
+        &fixture, (struct probe){.on_message = jam_worker, .context = &jam, .n = {(uint64_t)(uintptr_t)others, OTHERS}},
         (struct actor_options){.label = "the hog"});
     fixture_send(&fixture, hog, TAG_SPIN, 0);
     await_at_least(&jam.is_stuck, 1);
