@@ -308,8 +308,14 @@ void requests_on_turn_end(struct connection *connection)
     struct requests *requests = &connection->requests;
     if (requests->used == 0 || requests->is_timer_armed)
         return;
+    uint64_t now_ns = turn_now_ns(connection->turn), delay_ns = connection->config.reply_deadline_ms * NS_PER_MS;
+    for (uint32_t i = 0; i < requests->slot_count; i++) {
+        const struct request_slot *slot = &requests->slots[i];
+        if (slot->token != 0 && slot->deadline_ns > now_ns && slot->deadline_ns - now_ns < delay_ns)
+            delay_ns = slot->deadline_ns - now_ns;
+    }
     requests->is_timer_armed = true;
-    connection_timer(connection, TIMER_REQUESTS, connection->config.reply_deadline_ms, false);
+    connection_timer(connection, TIMER_REQUESTS, delay_ns / NS_PER_MS + 1, false);
 }
 
 void requests_fini(struct connection *connection)

@@ -1,0 +1,48 @@
+"""What once let a client harm others: each of these peers only does what any peer may do."""
+
+import socket
+import time
+
+from harness import WAIT, Broker, Op, Refused, sanitized, wait_until
+
+
+@sanitized
+def test_the_admin_socket_outlives_clients_that_connect_and_close_at_once():
+    with Broker() as broker:
+        for _ in range(20):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(broker.admin.removeprefix("ipc://"))
+        assert broker.ask_admin("status")["connections"] == 0
+
+
+@sanitized
+def test_two_sessions_that_block_each_other_let_go_when_one_vanishes():
+    with Broker(config="topics:\n  defaults:\n    kind: map\n    mailbox_max: 4\n") as broker:
+        with broker.session(credit=0) as left, broker.session(credit=0) as right:
+            for session, topic in ((left, "a"), (right, "b")):
+                session.subscribe(1, topic, policy="block", outbox=100)
+                session.wait_for(Op.SUBSCRIBED)
+            for _ in range(50):
+                left.publish("b", ("k", "x" * 20_000), ack="none")
+                right.publish("a", ("k", "x" * 20_000), ack="none")
+            wait_until(lambda: broker.ask_admin("why", "a")["since_ms"] > 0, what="both held back")
+            left.close_hard()
+            start = time.monotonic()
+            wait_until(lambda: broker.ask_admin("topics", "a")["topics"][0]["seq"] == 50, what="the records of the other")
+            assert time.monotonic() - start < WAIT / 2
+
+
+@sanitized
+def test_a_merged_map_never_outgrows_a_message():
+    with Broker(topics=["g=merge"]) as broker, broker.request() as request, broker.session() as session:
+        refusals = 0
+        for number in range(8):
+            try:
+                request.publish("g", {f"k{number}": "x" * 200_000})
+            except Refused as error:
+                assert error.code == "too-big", error.code
+                refusals += 1
+        assert refusals == 3, refusals
+        session.subscribe(1, "g")
+        _, entries, _ = session.snapshot()
+        assert len(entries) == 1 and len(entries[0][1]) == 5
