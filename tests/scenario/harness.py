@@ -280,7 +280,8 @@ class Follower:
     def gather(self):
         with self.process.stdout:
             for line in self.process.stdout:
-                self.arriving.put(json.loads(line))
+                if line.endswith("\n"):  # a killed follower leaves half a line
+                    self.arriving.put(json.loads(line))
         self.arriving.put(None)
 
     def gather_errors(self):

@@ -154,8 +154,13 @@ def check_follower(broker, history, follower, topics, cursors=(), timeout=WAIT):
     ends = finals(broker, topics)
     catch_up(follower, ends, timeout)
     view = history.check(follower.events, cursors, ends)
-    for topic in topics:
-        assert cursors or view.state(topic) == broker.get(topic)["state"], topic
+    with broker.request() as request:
+        states = {topic: request.ask("get", topic=topic)["state"] for topic in topics if not cursors}
+    for topic, state in states.items():
+        seen = view.state(topic)
+        if view.feeds[topic].kind == "log":  # the follower's copy has no bound
+            seen = seen[len(seen) - len(state):]
+        assert seen == state, f"{topic} is {str(state)[:500]} and was seen as {str(seen)[:500]}"
     return view
 
 

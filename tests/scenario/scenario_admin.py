@@ -59,7 +59,6 @@ def test_topics_connections_and_subscriptions_show_what_is_there():
         assert feed["connection"] == rows["pair"]["id"], (feed, rows)
 
 
-@sanitized
 def test_the_tree_holds_topics_connections_and_admin():
     with Broker(topics=["made/at/start=map"]) as broker, broker.session() as session:
         session.publish("later", 1)
@@ -73,7 +72,6 @@ def test_the_tree_holds_topics_connections_and_admin():
         assert depth["broker"] < depth["topics"], "a tree"
 
 
-@sanitized
 def test_why_says_that_nothing_holds_a_topic_back():
     with Broker() as broker, broker.request() as request, broker.admin_request() as admin:
         request.publish("t", 1)
@@ -121,7 +119,6 @@ def test_an_operator_disconnects_a_connection():
         assert refused(admin, "disconnect") == "bad-request"
 
 
-@sanitized
 def test_the_log_level_changes_while_running():
     with Broker() as broker, broker.admin_request() as admin:
         for level in ("debug", "warning", "error", "off", "info"):
@@ -130,7 +127,6 @@ def test_the_log_level_changes_while_running():
         assert refused(admin, "log", level="loud") == "bad-request"
 
 
-@sanitized
 def test_config_show_lists_every_setting_with_its_default():
     with Broker(config="connections:\n  max: 77\n") as broker:
         rows = {row["key"]: row for row in broker.ask_admin("config", "show")["config"]}
@@ -195,7 +191,6 @@ def test_the_admin_socket_is_the_owners_alone():
     assert "700" in done.stderr, done.stderr
 
 
-@sanitized
 def test_tables_and_json_say_the_same():
     with Broker(topics=["m=map"]) as broker:
         broker.cli("pub", "m", "v", "--key", "k")

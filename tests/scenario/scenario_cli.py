@@ -14,7 +14,6 @@ def lines_of(done):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@sanitized
 def test_every_verb_has_help_and_refuses_what_it_does_not_know():
     for verb in VERBS:
         done = cli(verb, "--help")
@@ -25,7 +24,6 @@ def test_every_verb_has_help_and_refuses_what_it_does_not_know():
     assert "no verb" in cli("dance", expect=2).stderr
 
 
-@sanitized
 def test_no_broker_is_exit_3():
     nowhere = f"tcp://127.0.0.1:{free_port()}"
     for words in (("pub", "t", "v"), ("sub", "t"), ("get", "t"), ("list",), ("bench", "pub", "--duration", "1")):
@@ -36,7 +34,6 @@ def test_no_broker_is_exit_3():
         assert cli("get", "t", "--timeout", "300", url=bad, expect=None).returncode in (2, 3), bad
 
 
-@sanitized
 def test_wrong_usage_is_exit_2():
     with Broker() as broker:
         for words in (("pub",), ("pub", "t"), ("pub", "t", "v", "more"), ("pub", "t", "--ack", "soon", "v"), ("sub",),
@@ -50,7 +47,6 @@ def test_wrong_usage_is_exit_2():
         cli("admin", "status", "now", url=broker.admin, expect=2)
 
 
-@sanitized
 def test_a_refusal_of_the_broker_is_exit_1():
     with Broker() as broker:
         assert "$dead/x" in broker.cli("pub", "$dead/x", "v", expect=1).stderr
@@ -63,7 +59,6 @@ def test_a_refusal_of_the_broker_is_exit_1():
         assert lines_of(done)[-1] == {"published": 3, "acked": 0, "refused": 3, "unknown": 0}, done.stdout
 
 
-@sanitized
 def test_a_broker_that_does_not_answer_in_time_is_exit_4():
     with Broker() as broker:
         broker.cli("pub", "t", "v")
@@ -116,7 +111,6 @@ def test_pub_takes_text_json_lines_and_records():
         wait_until(lambda: broker.get("acks")["seq"] == 3)
 
 
-@sanitized
 def test_sub_prints_entries_updates_and_ends_where_it_is_told():
     with Broker(topics=["m=map"]) as broker:
         for key in "abc":
@@ -134,7 +128,6 @@ def test_sub_prints_entries_updates_and_ends_where_it_is_told():
             assert sorted(event["value"] for event in events) == ["D", "O"], events
 
 
-@sanitized
 def test_since_resumes_where_the_last_run_ended():
     with Broker() as broker:
         for number in range(5):
@@ -149,7 +142,6 @@ def test_since_resumes_where_the_last_run_ended():
         assert begin["resumed"] and [event["value"] for event in events if event["event"] == "update"] == [5, 6, 7]
 
 
-@sanitized
 def test_get_and_list_print_for_people_and_for_programs():
     with Broker(topics=["m=map"]) as broker:
         broker.cli("pub", "m", "v", "--key", "k")
@@ -164,7 +156,6 @@ def test_get_and_list_print_for_people_and_for_programs():
         assert "m" in broker.cli("list").stdout.split()
 
 
-@sanitized
 def test_the_url_comes_from_the_environment():
     with Broker() as broker:
         environment = {**os.environ, "WEIR_URL": broker.ipc, "WEIR_ADMIN": broker.admin}

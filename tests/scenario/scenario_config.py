@@ -18,7 +18,6 @@ def check(text, expect=2):
         return done.stdout + done.stderr
 
 
-@sanitized
 def test_the_documented_file_is_valid_and_holds_the_defaults():
     done = cli("serve", "--check", ROOT / "deploy/weir.yaml")
     assert "fine" in done.stdout, done
@@ -30,7 +29,6 @@ def test_the_documented_file_is_valid_and_holds_the_defaults():
             assert row["value"] == row["default"], row
 
 
-@sanitized
 def test_errors_name_file_and_line():
     for line, text in ((2, "log_level: info\nconections:\n  max: 1\n"), (3, "connections:\n  max: 10\n  macks: 5\n"),
                        (2, "connections:\n  max: many\n"), (3, "connections:\n  handshake_ms: 50\n  max: 0\n"),
@@ -46,14 +44,12 @@ def test_errors_name_file_and_line():
     assert "/nowhere/weir.yaml" in said, said
 
 
-@sanitized
 def test_what_is_right_is_said_to_be_fine():
     for text in ("log_level: debug\n", "connections:\n  max: 5\n", "insecure: true\nlisten:\n  - tcp://0.0.0.0:7450\n",
                  "topics:\n  rules:\n    - pattern: a/+/#\n      kind: log\n      log_count_max: 5\n"):
         assert "fine" in check(text, expect=0), text
 
 
-@sanitized
 def test_a_listener_outside_loopback_is_refused_unless_insecure():
     for url in ("tcp://0.0.0.0:7450", "tcp://[::]:7450", "tcp://192.0.2.1:7450"):
         done = cli("serve", "--listen", url, expect=2)
@@ -64,13 +60,11 @@ def test_a_listener_outside_loopback_is_refused_unless_insecure():
         socket.create_connection(("127.0.0.1", port), 5).close()
 
 
-@sanitized
 def test_bounds_that_do_not_fit_each_other_are_refused():
     assert "memory_bytes_max" in check("memory_bytes_max: 16777216\ntopics:\n  state_bytes_max: 33554432\n")
     assert "receive_bytes_max" in check("connections:\n  message_bytes_max: 67108864\n  receive_bytes_max: 1048576\n")
 
 
-@sanitized
 def test_what_the_check_calls_fine_also_starts():
     text = "connections:\n  message_bytes_max: 1048576\n  receive_bytes_max: 2097152\n  reply_deadline_ms: 0\n"
     try:
@@ -118,7 +112,6 @@ def test_a_broken_file_leaves_the_running_configuration_alone():
         broker.output.wait("outcome=ignored")
 
 
-@sanitized
 def test_the_command_line_comes_before_the_file():
     config = "topics:\n  rules:\n    - pattern: a/#\n      kind: log\n    - pattern: b/#\n      kind: log\n"
     with Broker(config=config, topics=["a/#=map"]) as broker, broker.request() as request:
@@ -132,7 +125,6 @@ def test_the_command_line_comes_before_the_file():
         cli("serve", *bad, expect=2)
 
 
-@sanitized
 def test_an_address_in_use_is_named():
     with Broker() as broker:
         done = cli("serve", "--listen", broker.tcp, "--admin", f"ipc://{broker.directory}/a2/admin.sock", expect=1)

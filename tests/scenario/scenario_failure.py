@@ -131,9 +131,8 @@ def test_a_follower_resumes_from_its_cursor_after_a_lost_connection():
         with broker.follow("m/#") as follower:
             for _ in range(5):
                 follower.wait_event("update")
-                identifier = next(row["connection"] for row in broker.ask_admin("subscriptions")["subscriptions"])
-                broker.ask_admin("disconnect", identifier)
-                follower.wait_event("subscribed", 2 * WAIT)
+                rows = wait_until(lambda: broker.ask_admin("subscriptions")["subscriptions"], what="its feeds")
+                broker.ask_admin("disconnect", rows[0]["connection"])
                 follower.wait(lambda event: event["event"] == "begin" and event["resumed"], 2 * WAIT)
             ledger = load.stop()
             view = check_follower(broker, ledger.history, follower, ["m/1", "m/2"], timeout=2 * WAIT)

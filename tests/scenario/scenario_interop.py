@@ -25,7 +25,6 @@ def protocols(broker):
     return [row["protocol"] for row in broker.ask_admin("connections")["connections"]]
 
 
-@sanitized
 def test_stock_push_sockets_publish():
     with Broker(topics=["many/#=log"]) as broker:
         for url, topic in ((broker.tcp, "many/tcp"), (broker.ipc, "many/ipc")):
@@ -86,7 +85,6 @@ def split_live(body):
     return topic.decode(), unpack(rest)
 
 
-@sanitized
 def test_stock_subscribe_sockets_get_the_live_feed_by_prefix():
     with Broker() as broker, broker.request() as request:
         with stock_sub(broker.tcp, "a/", 3) as by_tcp, stock_sub(broker.ipc, "", 4) as by_ipc:

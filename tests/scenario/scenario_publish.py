@@ -182,7 +182,6 @@ def test_a_session_hears_of_each_refused_record_and_the_sums_agree():
         assert sum(seqs) == ledger.acked, "refused records have no seq"
 
 
-@sanitized
 def test_topics_are_made_by_the_first_rule_that_matches():
     with Broker(topics=["a/b=log", "a/+=map", "a/#=merge"]) as broker, broker.request() as request:
         request.publish("a/b", 1)
@@ -193,7 +192,6 @@ def test_topics_are_made_by_the_first_rule_that_matches():
         assert kinds == {"a/b": "log", "a/c": "map", "a/c/d": "merge", "b": "last"}, kinds
 
 
-@sanitized
 def test_without_auto_create_unknown_topics_are_not_found():
     config = "topics:\n  auto_create: false\n  rules:\n    - pattern: there\n      kind: last\n"
     with Broker(config=config) as broker, broker.request() as request:
@@ -207,7 +205,6 @@ def test_without_auto_create_unknown_topics_are_not_found():
         assert broker.get("elsewhere")["state"] == {"k": 1}
 
 
-@sanitized
 def test_topics_beyond_the_limit_are_refused_and_those_there_go_on():
     config = "topics:\n  max: 20\n"
     with Broker(config=config) as broker, broker.session() as session:

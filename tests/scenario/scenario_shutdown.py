@@ -14,7 +14,6 @@ def assert_clean(broker):
     assert "blocks_left=0" in line, line
 
 
-@sanitized
 def test_an_idle_broker_ends_at_once_on_either_signal():
     for name in (signal.SIGTERM, signal.SIGINT):
         with Broker() as broker:
@@ -102,7 +101,6 @@ def test_connections_in_their_handshake_do_not_hold_the_end_up():
             connection.close()
 
 
-@sanitized
 def test_sockets_are_removed_and_the_same_addresses_serve_again():
     with Broker() as broker:
         for round in range(5):
@@ -112,7 +110,6 @@ def test_sockets_are_removed_and_the_same_addresses_serve_again():
             broker.start()
 
 
-@sanitized
 def test_a_killed_broker_leaves_sockets_that_its_successor_takes_over():
     with Broker() as broker:
         broker.cli("pub", "t", "v")

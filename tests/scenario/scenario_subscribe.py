@@ -40,7 +40,6 @@ def test_the_end_comes_also_for_an_empty_topic():
                 assert (update["seq"], update["value"]) == (1, {"x": 1}), update
 
 
-@sanitized
 def test_patterns_match_as_in_mqtt():
     with Broker() as broker, broker.request() as request:
         topics = ["a", "a/b", "a/c", "a/b/c", "b", "b/b", "a/b/c/d"]
@@ -215,7 +214,6 @@ def test_subscriptions_that_cannot_stand_are_answered_with_a_reason():
         assert session.wait_for(Op.UPDATES)[3] == [None, 5], "the first one still stands"
 
 
-@sanitized
 def test_subscriptions_beyond_the_quota_are_refused():
     config = "sessions:\n  subscriptions_max: 5\n  aliases_max: 4\n"
     with Broker(config=config) as broker, broker.session() as session:
