@@ -12,7 +12,7 @@
 #include "actors/examples/example.h"
 
 enum { TAG_JOIN = 1, TAG_LETTER };
-enum { LETTER_SIZE = 4096, ROUNDS = 1000000, KEEPERS_MAX = 65535 };
+enum { LETTER_SIZE = 4096, ROUNDS = 20000, KEEPERS_MAX = 65535 };
 #define GREETING "read me when I am gone"
 
 static uint64_t keepers;
@@ -123,11 +123,11 @@ static const struct behaviour keeper_behaviour = {.name = "keeper",
 
 /* ---------------------------------------------------------------------------------------------- what it costs */
 
-static void measure(void)
+static void measure(size_t size)
 {
     weir_msg block, copy;
-    MUST(arena_alloc(example.arena, LETTER_SIZE, NULL, &block));
-    memset(arena_data(example.arena, block), 1, LETTER_SIZE);
+    MUST(arena_alloc(example.arena, size, NULL, &block));
+    memset(arena_data(example.arena, block), 1, size);
     uint64_t start = clock_cpu_ns();
     for (int i = 0; i < ROUNDS; i++) {
         MUST(arena_hold(example.arena, block));
@@ -135,13 +135,13 @@ static void measure(void)
     }
     uint64_t held = clock_cpu_ns();
     for (int i = 0; i < ROUNDS; i++) {
-        MUST(arena_alloc(example.arena, LETTER_SIZE, NULL, &copy));
-        memcpy(arena_data(example.arena, copy), arena_data(example.arena, block), LETTER_SIZE);
+        MUST(arena_alloc(example.arena, size, NULL, &copy));
+        memcpy(arena_data(example.arena, copy), arena_data(example.arena, block), size);
         arena_drop(example.arena, copy);
     }
     uint64_t copied = clock_cpu_ns();
     arena_drop(example.arena, block);
-    printf("one more reader of %d bytes: %.0f ns by reference, %.0f ns by copy\n", LETTER_SIZE,
+    printf("one more reader of %5zu bytes: %3.0f ns by reference, %5.0f ns by copy\n", size,
            (double)(held - start) / ROUNDS, (double)(copied - held) / ROUNDS);
 }
 
@@ -150,7 +150,8 @@ int main(int argc, char **argv)
     weir_actor sender, keeper;
     keepers = example_size(argc, argv, 10000, KEEPERS_MAX);
     example_begin((size_t)256 << 20, (struct runtime_config){0});
-    measure();
+    for (size_t size = 64; size <= 65536; size *= 32)
+        measure(size);
     MUST(actor_spawn(example.runtime, &sender_behaviour, NULL, 0, &(struct actor_options){.mailbox_max = KEEPERS_MAX},
                      &sender));
     for (uint64_t i = 0; i < keepers; i++)
