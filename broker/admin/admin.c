@@ -69,6 +69,12 @@ enum weir_error admin_text(struct admin_context *context, struct view args, cons
 
 /* --------------------------------------------------------------------------------------------- answering */
 
+static void context_receive(struct admin_context *context)
+{
+    nng_aio_set_timeout(context->aio, NNG_DURATION_INFINITE);
+    nng_ctx_recv(context->ctx, context->aio);
+}
+
 void context_answer(struct admin_context *context, enum weir_error error, struct view result)
 {
     struct value_writer writer;
@@ -80,7 +86,7 @@ void context_answer(struct admin_context *context, enum weir_error error, struct
     context->phase = CONTEXT_SENDING;
     if (nng_msg_alloc(&reply, capacity) != 0) {
         context->phase = CONTEXT_RECEIVING;
-        nng_ctx_recv(context->ctx, context->aio);
+        context_receive(context);
         return;
     }
     value_writer_init(&writer, nng_msg_body(reply), capacity);
@@ -93,6 +99,7 @@ void context_answer(struct admin_context *context, enum weir_error error, struct
     ENSURE(!writer.is_full);
     nng_msg_chop(reply, capacity - writer.size);
     nng_aio_set_msg(context->aio, reply);
+    nng_aio_set_timeout(context->aio, ADMIN_SEND_MS);
     nng_ctx_send(context->ctx, context->aio);
 }
 
@@ -175,7 +182,7 @@ static void on_aio(void *argument)
         return;
     }
     context->phase = CONTEXT_RECEIVING;
-    nng_ctx_recv(context->ctx, context->aio);
+    context_receive(context);
 }
 
 /* ---------------------------------------------------------------------------------------- opening, closing */
@@ -278,7 +285,7 @@ enum weir_error admin_open(const struct admin_options *options, const char *url,
         return error;
     }
     for (unsigned i = 0; i < admin->context_count; i++)
-        nng_ctx_recv(admin->contexts[i].ctx, admin->contexts[i].aio);
+        context_receive(&admin->contexts[i]);
     *out = admin;
     return WEIR_OK;
 }

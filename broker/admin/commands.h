@@ -16,6 +16,8 @@
 #define ADMIN_MESSAGE_SIZE 512
 /* How long an order may take: the data plane may be saturated, its control lanes are not. */
 #define ADMIN_ORDER_MS 4000
+/* A client that does not read its answer for so long gets none, and its context serves others. */
+#define ADMIN_SEND_MS 2000
 #define ADMIN_SAMPLE_MS 1000
 
 /* An order that the admin actor carries out for one context; the actor's from the order message until its answer. */

@@ -125,9 +125,11 @@ void followed_rendered(struct connection *connection, struct followed *followed,
     if (missing < (int64_t)window / 2)
         return;
     struct message message = {.tag = TOPIC_CREDIT, .detail = followed->id, .word = {followed->slot, (uint64_t)missing}};
-    /* Where its control lane is full the next bytes ask again; a topic that has ended needs none. */
-    if (turn_control(connection->turn, followed->topic, &message) == WEIR_OK)
+    enum weir_error error = turn_control(connection->turn, followed->topic, &message);
+    if (error == WEIR_OK)
         followed->granted += missing;
+    else if (error != WEIR_STALE) /* a feed without credit would stand still for good: better none than that */
+        connection_refuse(connection, REFUSAL_MEMORY, error, "the broker has no memory for the connection's credit");
 }
 
 bool pair_next(struct view *items, struct view *pair)

@@ -4,7 +4,7 @@
 #include "broker/gateway/connection.h"
 
 /* Requester and at most seven devices: nng's own default for how often a message may be forwarded is eight. */
-enum { HOP_SIZE = 4, HOPS_MAX = 8 };
+enum { HOP_SIZE = 4, HOPS_MAX = REQUEST_HOPS_SIZE_MAX / 4 };
 
 /* 4-byte words up to the one with the highest bit set, which is the requester's own. */
 static enum weir_error hops_find(struct view body, struct view *hops)

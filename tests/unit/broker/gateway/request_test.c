@@ -186,7 +186,7 @@ static void bodies_without_a_request_id_end_the_connection(void **state)
     (void)state;
     struct world world;
     world_start(&world, NULL, NULL);
-    static const char hops[9 * 4] = {0};
+    static const char hops[17 * 4] = {0};
     const struct view cases[] = {view_of("", 0), view_of("\x80\0\0", 3), view_of(hops, sizeof hops)};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int fd = raw_dial(&world, SP_REQ0);
