@@ -190,6 +190,7 @@ static void on_aio(void *argument)
 /* In place of the C library's, also for libnng: nng 1.5.2 takes EPIPE during its handshake for the end of the listener
  * (nng issue 1518), so that one client that connects and closes at once would leave the broker without its admin
  * socket. A reset connection it takes for what it is. Any thread. */
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): libc's names are its own */
 __attribute__((visibility("default"))) ssize_t sendmsg(int socket, const struct msghdr *message, int flags)
 {
     ssize_t sent = syscall(SYS_sendmsg, socket, message, flags);

@@ -216,11 +216,11 @@ void publisher_on_over(struct weir *client);
 
 /* feed.c: topics under subscriptions, and the cursor of each */
 struct feed *feed_ensure(struct weir_subscription *subscription, struct view topic);
-/* What the frame says moves the cursor; *feed is NULL when the frame is of a subscription that was ended meanwhile.
+/* What the frame says moves the cursor; *out is NULL when the frame is of a subscription that was ended meanwhile.
  * WEIR_PROTOCOL with *reason when it breaks the order that was promised, WEIR_NO_MEMORY. */
 enum weir_error feed_begin(struct weir *client, struct weir_subscription *subscription, const struct frame *frame,
-                           struct feed **feed, const char **reason);
-enum weir_error feed_follow(struct weir *client, const struct frame *frame, struct feed **feed, const char **reason);
+                           struct feed **out, const char **reason);
+enum weir_error feed_follow(struct weir *client, const struct frame *frame, struct feed **out, const char **reason);
 void feed_hold(struct feed *feed);
 void feed_drop(struct feed *feed);
 void feeds_close(struct weir *client);

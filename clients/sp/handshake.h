@@ -20,13 +20,13 @@ WEIR_MUST_USE enum weir_error sp_handshakes_create(size_t handshaking_max, uint6
                                                    struct sp_handshakes **out);
 
 /* Takes the stream in any case; one handler call follows, perhaps from within (no slot, no memory). */
-void sp_handshakes_start(struct sp_handshakes *handshakes, nng_stream *stream, const struct sp_peer *peer);
+void sp_handshakes_start(struct sp_handshakes *pool, nng_stream *stream, const struct sp_peer *peer);
 
 /* Ends each handshake under way (on_failed, WEIR_CLOSED) and waits until no handler runs. The caller makes sure that no
  * start is called from here on. Not from a handler. */
-void sp_handshakes_stop(struct sp_handshakes *handshakes);
+void sp_handshakes_stop(struct sp_handshakes *pool);
 
 /* After stop. */
-void sp_handshakes_destroy(struct sp_handshakes **handshakes);
+void sp_handshakes_destroy(struct sp_handshakes **pool_pointer);
 
 #endif

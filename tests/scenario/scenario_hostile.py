@@ -28,7 +28,8 @@ def test_two_sessions_that_block_each_other_let_go_when_one_vanishes():
             wait_until(lambda: broker.ask_admin("why", "a")["since_ms"] > 0, what="both held back")
             left.close_hard()
             start = time.monotonic()
-            wait_until(lambda: broker.ask_admin("topics", "a")["topics"][0]["seq"] == 50, what="the records of the other")
+            wait_until(lambda: broker.ask_admin("topics", "a")["topics"][0]["seq"] == 50,
+                       what="the records of the other")
             assert time.monotonic() - start < WAIT / 2
 
 
