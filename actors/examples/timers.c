@@ -124,7 +124,7 @@ static void million(uint64_t count)
 {
     weir_actor sinks[SINKS];
     weir_timer *timers = calloc(count, sizeof *timers);
-    uint64_t random = 1, cancelled = (count + CANCEL_EVERY - 1) / CANCEL_EVERY;
+    uint64_t random = 1, cancelled = count / CANCEL_EVERY;
     CHECK(timers != NULL);
     for (int i = 0; i < SINKS; i++)
         MUST(actor_spawn(example.runtime, &sink_behaviour, NULL, 0, NULL, &sinks[i]));
@@ -132,16 +132,17 @@ static void million(uint64_t count)
     uint64_t start = clock_now_ns(), cpu_start = clock_cpu_ns();
     for (uint64_t i = 0; i < count; i++) {
         random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        uint64_t due = start + NS_PER_S + (i % CANCEL_EVERY ? (random >> 33) % NS_PER_S : FAR_S * NS_PER_S);
+        uint64_t due = start + NS_PER_S + ((i + 1) % CANCEL_EVERY ? (random >> 33) % NS_PER_S : FAR_S * NS_PER_S);
         uint64_t now = clock_now_ns();
         MUST(timer_start(example.runtime, sinks[i % SINKS], due > now ? due - now : 0, 0, due, &timers[i]));
     }
     uint64_t cpu_armed = clock_cpu_ns();
-    for (uint64_t i = 0; i < count; i += CANCEL_EVERY)
+    for (uint64_t i = CANCEL_EVERY - 1; i < count; i += CANCEL_EVERY)
         timer_cancel(example.runtime, timers[i]);
     uint64_t cpu = clock_cpu_ns();
     printf("%" PRIu64 " armed at once: %.0f ns of processor time each to arm, %.0f ns to cancel\n", count,
-           (double)(cpu_armed - cpu_start) / (double)count, (double)(cpu - cpu_armed) / (double)cancelled);
+           (double)(cpu_armed - cpu_start) / (double)count,
+           (double)(cpu - cpu_armed) / (double)(cancelled ? cancelled : 1));
     if (clock_now_ns() + REST_NS < start + NS_PER_S)
         printf("while they wait the process uses %.2f %% of a processor\n", rest(REST_NS));
     cpu = clock_cpu_ns();
