@@ -3,6 +3,7 @@
 #include "broker/main/boot.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,8 @@ enum {
 };
 
 struct boot {
-    struct config config;
+    struct config config; /* written by the main thread; under config_lock once admin reads it, on nng's threads */
+    pthread_mutex_t config_lock;
     struct boot_source source;
     struct arena *arena;
     struct budget *budget;
@@ -75,7 +77,9 @@ static void on_config_each(void (*each)(const char *key, uint64_t value, uint64_
                            void *each_context, void *context)
 {
     struct boot *boot = context;
+    pthread_mutex_lock(&boot->config_lock);
     config_each(&boot->config, each, each_context);
+    pthread_mutex_unlock(&boot->config_lock);
 }
 
 /* ------------------------------------------------------------------------------------------ configuration */
@@ -149,7 +153,9 @@ static void on_reload(struct boot *boot)
     } else {
         log_level_set(next.log_level);
         config_unchanged_log(&boot->config, &next);
+        pthread_mutex_lock(&boot->config_lock);
         config_adopt(&boot->config, &next);
+        pthread_mutex_unlock(&boot->config_lock);
         log_info("config.reload", "outcome=done file=%s", boot->source.path);
     }
     config_fini(&next);
@@ -263,6 +269,7 @@ enum weir_error boot_start(struct config *config, const struct boot_source *sour
     struct boot *boot = calloc(1, sizeof *boot);
     if (boot == NULL)
         return WEIR_NO_MEMORY;
+    pthread_mutex_init(&boot->config_lock, NULL);
     boot->config = *config;
     *config = (struct config){.listen_count = 0};
     boot->source = *source;
@@ -358,6 +365,7 @@ enum weir_error boot_stop(struct boot **boot_in)
     budget_destroy(&boot->budget);
     arena_destroy(&boot->arena);
     config_fini(&boot->config);
+    pthread_mutex_destroy(&boot->config_lock);
     log_info("shutdown", "blocks_left=%zu uptime_ms=%llu", leaks,
              (unsigned long long)((clock_now_ns() - boot->started_ns) / NS_PER_MS));
     free(boot);
