@@ -94,6 +94,17 @@ void turn_exit(struct turn *turn, enum weir_error cause);
  * actor ends in order when on_message returns, whatever it returns. */
 void turn_shutdown_defer(struct turn *turn);
 
+/* For conditions that only a bug of this actor could break: where REQUIRE would end the process, this fails the turn,
+ * so that the actor's supervisor decides and the others run on. Use it before the message has changed anything. */
+#define ACTOR_CHECK(turn, condition)                                          \
+    do {                                                                      \
+        if (__builtin_expect(!(condition), 0))                                \
+            return turn_check_failed((turn), #condition, __FILE__, __LINE__); \
+    } while (0)
+
+/* Logs the failed check with the actor's name and returns WEIR_FAILED. */
+WEIR_MUST_USE enum weir_error turn_check_failed(struct turn *turn, const char *condition, const char *file, int line);
+
 /* Ends this turn after this message; the rest of the mailbox waits for another turn. */
 void turn_yield(struct turn *turn);
 

@@ -1,7 +1,7 @@
 /* Turns: starting, failing, going on, ending. Simulated, with several seeds, since a turn may be cut anywhere. */
 #include "fixture.h"
 
-enum { TAG_ADD = 1, TAG_FAIL, TAG_FAIL_TWICE, TAG_EXIT };
+enum { TAG_ADD = 1, TAG_FAIL, TAG_FAIL_TWICE, TAG_EXIT, TAG_CHECK };
 enum { SEEDS = 30 };
 
 /* What a supervisor has been told, and what it does about it. */
@@ -37,6 +37,7 @@ static enum weir_error work(struct turn *turn, struct probe *probe, struct messa
     switch (message->tag) {
     case TAG_ADD: told->sum += message->word[0]; return WEIR_OK;
     case TAG_FAIL: return WEIR_IO;
+    case TAG_CHECK: ACTOR_CHECK(turn, message->word[0] == 1); return WEIR_OK;
     case TAG_FAIL_TWICE: return ++message->word[1] <= 2 ? WEIR_IO : WEIR_OK;
     case TAG_EXIT: turn_exit(turn, (enum weir_error)message->word[0]); return WEIR_OK;
     default: return WEIR_OK;
@@ -191,6 +192,22 @@ static void a_message_that_keeps_failing_becomes_a_dead_letter_and_the_next_is_h
         assert_int_equal(status.dead_letters, 1);
         fixture_end(&family.fixture);
     }
+}
+
+static void a_failed_check_fails_the_actor_and_not_the_process(void **state)
+{
+    (void)state;
+    struct told told = {.restarts = true};
+    struct family family = family_of(6, &told);
+    fixture_send(&family.fixture, family.worker, TAG_CHECK, 1);
+    fixture_send(&family.fixture, family.worker, TAG_CHECK, 0);
+    fixture_send(&family.fixture, family.worker, TAG_ADD, 7);
+    fixture_settle(&family.fixture);
+    assert_int_equal(told.failed, 3);
+    assert_int_equal(told.cause, WEIR_FAILED);
+    assert_int_equal(told.letters, 1);
+    assert_int_equal(told.sum, 7);
+    fixture_end(&family.fixture);
 }
 
 static void a_mended_dead_letter_is_handled_in_its_place_as_a_fresh_message(void **state)
@@ -410,6 +427,7 @@ int main(void)
         cmocka_unit_test(an_actor_starts_before_its_messages_and_its_supervisor_is_told),
         cmocka_unit_test(a_failed_actor_is_suspended_with_its_mailbox_and_the_message_in_hand),
         cmocka_unit_test(a_message_that_keeps_failing_becomes_a_dead_letter_and_the_next_is_handled),
+        cmocka_unit_test(a_failed_check_fails_the_actor_and_not_the_process),
         cmocka_unit_test(a_mended_dead_letter_is_handled_in_its_place_as_a_fresh_message),
         cmocka_unit_test(a_failed_control_message_is_tried_again_before_other_control),
         cmocka_unit_test(a_failing_restart_is_a_failure_of_its_own),
