@@ -280,6 +280,8 @@ static enum weir_error batch_fold(struct turn *turn, struct topic *topic, struct
             topic->refused++;
         else
             topic->published++;
+        if (error == WEIR_NO_MEMORY)
+            topic->pressure_page = UINT64_MAX; /* no page of any ring: the turn ends with a look at memory */
         outcome_add(turn, topic, batch, outcome, error == WEIR_NO_MEMORY ? WEIR_BUSY : error);
         batch_advance(batch);
         topic->turn_records++;
