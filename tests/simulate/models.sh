@@ -1,0 +1,83 @@
+#!/bin/bash
+# Checks the Spin models beside the runtime: models.sh [SOURCE_DIR]. Each claim exhaustively, and that each seeded
+# fault of a model is found, so that the check can fail. Prints the states explored, a line a check; not 0 when one
+# is not as it should be.
+set -u
+source_dir=$(cd "${1:-$(dirname "$0")/../..}" && pwd)
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 1
+failures=0
+DEPTH=1000000
+MEMORY_MIB=4096
+
+# check EXPECTED KIND MODEL OPTION...: EXPECTED is holds or fails, KIND safety or liveness (weakly fair).
+check() {
+    local expected=$1 kind=$2 model=$3 found states verdict=ok
+    shift 3
+    # A fault is found at once: there the compiler would take longer than the search.
+    local build=(-w "-DMEMLIM=$MEMORY_MIB") search=("-m$DEPTH" -w24)
+    [ "$expected" = holds ] && build+=(-O2)
+    if [ "$kind" = liveness ]; then
+        set -- "$@" -DLIVENESS
+        build+=(-DNFAIR=4)
+        search+=(-a -f)
+    else
+        build+=(-DSAFETY)
+    fi
+    rm -f pan pan.* ./*.trail
+    if ! spin -a "$@" "$source_dir/actors/runtime/$model.pml" >spin.out 2>&1 || ! gcc "${build[@]}" -o pan pan.c; then
+        cat spin.out
+        failures=$((failures + 1))
+        return
+    fi
+    ./pan "${search[@]}" >pan.out 2>&1
+    states=$(awk '/states, stored/ { print $1; exit }' pan.out)
+    found=holds
+    grep -q 'errors: [1-9]' pan.out && found=fails
+    # A search that was cut short has shown nothing.
+    if ! grep -q 'errors: [0-9]' pan.out || grep -q 'depth too small\|out of memory\|reached -DMEMLIM' pan.out; then
+        found=unfinished
+    fi
+    if [ "$found" != "$expected" ]; then
+        verdict=WRONG
+        failures=$((failures + 1))
+        cat pan.out
+    fi
+    printf '%-5s %-8s %-8s %-6s %10s states  %s\n' "$verdict" "$model" "$kind" "$found" "$states" "$*"
+}
+
+# The word with its workers always found; their sleep with whole turns as one step; both together.
+check holds safety mailbox -DWORD -DMESSAGES=1
+check holds safety mailbox -DWORD -DPRODUCERS=2
+check holds safety mailbox -DWORD -DSTOP -DMESSAGES=1 -DPRODUCERS=2
+check holds safety mailbox -DWORD -DLATE -DMESSAGES=1 -DPRODUCERS=2
+check holds safety mailbox -DPARK -DMESSAGES=1
+check holds safety mailbox -DPARK -DTIMED -DPRODUCERS=2
+check holds safety mailbox -DPRODUCERS=2 -DMESSAGES=1
+check holds liveness mailbox -DWORD -DPRODUCERS=2
+check holds liveness mailbox -DPARK -DPRODUCERS=2 -DMESSAGES=1
+for fault in NO_WAKE WAKE_BY_TOP TAKE_CLEARS NO_SORT BOUND_LATE; do
+    check fails safety mailbox -DWORD -DFAULT_$fault
+done
+for fault in LOOK_ONCE LOOK_FIRST WAKE_FIRST; do
+    check fails safety mailbox -DPARK -DMESSAGES=1 -DFAULT_$fault
+done
+check fails safety mailbox -DPARK -DTIMED -DFAULT_TOKEN_LEFT
+check fails safety mailbox -DWORD -DSTOP -DPRODUCERS=2 -DFAULT_ORDER_LATE
+check fails safety mailbox -DWORD -DLATE -DPRODUCERS=2 -DFAULT_CLEAR_BLIND
+check fails liveness mailbox -DWORD -DPRODUCERS=2 -DFAULT_NO_WAKE
+
+# Backpressure: mailboxes of two and of one.
+check holds safety credit -DMAILBOX=2
+check holds safety credit -DMAILBOX=1 -DWINDOW=1
+check holds liveness credit -DMAILBOX=1 -DPRODUCERS=2
+for fault in AWAIT_FULL EARLY_COUNT NO_OFFER NO_FORGET OVERTAKE; do
+    check fails safety credit -DFAULT_$fault
+done
+for fault in NO_GRANT GRANT_ALL; do
+    check fails safety credit -DMAILBOX=1 -DWINDOW=1 -DFAULT_$fault
+done
+check fails liveness credit -DMAILBOX=1 -DPRODUCERS=2 -DFAULT_AWAIT_FULL
+
+[ "$failures" -eq 0 ]
