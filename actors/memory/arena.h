@@ -13,9 +13,8 @@
  * With WEIR_ARENA_CHECKED each block is one malloc (arena_checked.c), poisoned when freed, so that
  * AddressSanitizer reports use after drop, overruns and leaks.
  *
- * Copying pays only for what fits into the 24 bytes of a message itself. A block of 64 B costs about as much copied
- * for each receiver as held for each while there are fewer than about ten; from 128 B on, and beyond that many at any
- * size, the reference is cheaper: 2 times for 64 B, 4 for 1 KiB, 7 for 16 KiB (tests/bench/arena_copy_bench).
+ * Copying pays only for what fits into the 24 bytes of a message itself. From 64 B and two receivers on a reference is
+ * cheaper than a copy for each, by 1.5 to 2.5 times at 64 B, 4 at 1 KiB, 6 at 16 KiB (tests/bench/arena_copy_bench).
  *
  * Any thread may call anything here but create and destroy. */
 #ifndef ACTORS_MEMORY_ARENA_H
