@@ -151,7 +151,7 @@ uint32_t directory_hash(const struct directory *directory, struct view bytes);
 void directory_subscribe(struct turn *turn, struct directory *directory, struct message *message);
 void directory_unsubscribe(struct turn *turn, struct directory *directory, const struct message *message);
 /* Forgets the subscriptions of an actor; is_gone: it has ended. */
-void directory_close(struct turn *turn, struct directory *directory, weir_actor subscriber, bool is_gone);
+void directory_close(struct turn *turn, struct directory *directory, weir_actor actor, bool is_gone);
 struct sub *directory_sub_at(const struct directory *directory, uint32_t index);
 weir_actor directory_subscriber(const struct directory *directory, const struct sub *sub);
 struct feed_link *directory_link_at(const struct directory *directory, uint32_t index);

@@ -309,9 +309,9 @@ static enum weir_error sub_add(struct directory *directory, weir_actor actor, co
     return WEIR_OK;
 }
 
-static enum weir_error request_check(const struct directory *directory, weir_msg block, weir_actor from)
+static enum weir_error request_check(const struct directory *directory, const struct directory_subscribe *request,
+                                     weir_msg block, weir_actor from)
 {
-    const struct directory_subscribe *request = msg_is_none(block) ? NULL : arena_data(directory->arena, block);
     if (request == NULL || arena_size(directory->arena, block) < sizeof *request)
         return WEIR_BAD_REQUEST;
     uint64_t size = (uint64_t)request->pattern_size + request->key_size + request->cursors_size;
@@ -341,9 +341,10 @@ static enum weir_error sub_ensure_topic(struct turn *turn, struct directory *dir
 
 void directory_subscribe(struct turn *turn, struct directory *directory, struct message *message)
 {
-    const struct directory_subscribe *request = arena_data(directory->arena, message->hold[0]);
+    weir_msg block = message->hold[0];
+    const struct directory_subscribe *request = msg_is_none(block) ? NULL : arena_data(directory->arena, block);
     uint32_t number = request ? request->sub : 0, index;
-    enum weir_error error = request_check(directory, message->hold[0], message->from);
+    enum weir_error error = request_check(directory, request, block, message->from);
     if (!error)
         error = sub_add(directory, message->from, request, &index);
     if (error) {
