@@ -132,4 +132,6 @@ def test_only_what_has_failed_is_restarted_by_hand():
             admin.ask("restart", actor="connections")
         except Refused as refused:
             assert refused.code == "forbidden", refused
+        # Connections that come while their supervisor restarts are cut with the others.
+        wait_until(lambda: broker.cli("get", "m/a", expect=None).returncode == 0, what="an answer after the restart")
         assert broker.get("m/a")["state"] == {"k": 1}, "its state is kept in any case"
