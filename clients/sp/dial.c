@@ -200,8 +200,8 @@ static int header_move(nng_stream *stream, nng_aio *aio, uint8_t header[SP_HEADE
     return 0;
 }
 
-static enum weir_error stream_shake(nng_stream *stream, nng_aio *aio, enum sp_protocol own, enum sp_protocol peer,
-                                    uint64_t deadline_ns, const char **reason)
+static enum weir_error headers_exchange(nng_stream *stream, nng_aio *aio, enum sp_protocol own, enum sp_protocol peer,
+                                        uint64_t deadline_ns, const char **reason)
 {
     uint8_t header[SP_HEADER_SIZE];
     uint16_t answer = 0;
@@ -224,7 +224,23 @@ static enum weir_error stream_shake(nng_stream *stream, nng_aio *aio, enum sp_pr
     return WEIR_OK;
 }
 
-static enum weir_error pipe_dial(const char *url, enum sp_transport transport, nng_aio *aio, enum sp_protocol own,
+/* Its aio is freed before anybody frees the stream: nng's expiry thread may be inside an aio that has ended, and only
+ * nng_aio_free waits for it. */
+static enum weir_error stream_shake(nng_stream *stream, enum sp_protocol own, enum sp_protocol peer,
+                                    uint64_t deadline_ns, const char **reason)
+{
+    nng_aio *aio = NULL;
+    int code = nng_aio_alloc(&aio, NULL, NULL);
+    if (code) {
+        *reason = sp_code_reason(code);
+        return sp_code_error(code);
+    }
+    enum weir_error error = headers_exchange(stream, aio, own, peer, deadline_ns, reason);
+    nng_aio_free(aio);
+    return error;
+}
+
+static enum weir_error pipe_dial(const char *url, enum sp_transport transport, enum sp_protocol own,
                                  enum sp_protocol peer, uint64_t deadline_ns, struct sp_pipe **out, const char **reason)
 {
     nng_stream *stream = NULL;
@@ -239,7 +255,7 @@ static enum weir_error pipe_dial(const char *url, enum sp_transport transport, n
     enum weir_error error = sp_peer_describe(stream, transport, &description);
     *reason = "the listener hung up";
     if (!error)
-        error = stream_shake(stream, aio, own, peer, deadline_ns, reason);
+        error = stream_shake(stream, own, peer, deadline_ns, reason);
     if (!error) {
         *reason = weir_error_text(WEIR_NO_MEMORY);
         error = sp_pipe_create(stream, &description, peer, out);
@@ -259,14 +275,7 @@ enum weir_error sp_dial(const char *url, enum sp_protocol own, enum sp_protocol 
     if (error)
         return error;
     attempts_sweep();
-    nng_aio *aio = NULL;
-    int code = nng_aio_alloc(&aio, NULL, NULL);
-    if (code) {
-        *reason = sp_code_reason(code);
-        return sp_code_error(code);
-    }
-    error = pipe_dial(url, transport, aio, own, peer, deadline_ns, out, reason);
-    nng_aio_free(aio);
+    error = pipe_dial(url, transport, own, peer, deadline_ns, out, reason);
     if (!error)
         *reason = NULL;
     return error;

@@ -1,6 +1,10 @@
 /* Handshakes under way on accepted connections. Started by the listener's accept callback and moved on by nng's
  * threads, each slot by one at a time.
  *
+ * No aio on a stream has a timeout of nng's: its expiry thread may call into a stream that the aio's callback has freed
+ * meanwhile (nng 1.5.2 aborts the process then). Deadlines are kept by an aio that only sleeps, and it and evictions
+ * cancel under the pool's lock, which each callback passes once before it goes on.
+ *
  * A slot's aio lives as long as the pool, because an aio may not be freed from its own callback; a slot is given back
  * as the last act of that callback, and nng itself lets an aio begin again while its callback returns. */
 #include "clients/sp/handshake.h"
@@ -13,6 +17,7 @@
 #include <stdlib.h>
 
 #define HANDSHAKES_MAGIC 0x48534b53u
+#define WATCH_AGAIN_MS 5
 
 struct slot {
     struct sp_handshakes *pool;
@@ -38,6 +43,9 @@ struct sp_handshakes {
     size_t slots_count;
     pthread_mutex_t lock; /* guards what follows */
     size_t handshaking_count;
+    nng_aio *watch; /* sleeps until the oldest handshake's deadline */
+    bool is_watching;
+    bool is_stopping;
     struct slot *free;
     struct slot *oldest;
     struct slot *youngest;
@@ -46,6 +54,31 @@ struct sp_handshakes {
 
 /* Evicted handshakes end on another thread, a moment later: until then they hold a slot beyond the bound. */
 static size_t slots_spare(size_t handshaking_max) { return handshaking_max / 8 + 1; }
+
+/* Under the lock. */
+static void watch_arm(struct sp_handshakes *pool)
+{
+    if (pool->is_watching || pool->is_stopping || pool->oldest == NULL)
+        return;
+    nng_duration left_ms = sp_time_left_ms(pool->oldest->deadline_ns);
+    pool->is_watching = true;
+    /* One that is late already ends a moment from now: its callback is on its way. */
+    nng_sleep_aio(left_ms > WATCH_AGAIN_MS ? left_ms : WATCH_AGAIN_MS, pool->watch);
+}
+
+/* Cancels what is beyond its deadline: its callback then sees the clock. */
+static void on_watch(void *argument)
+{
+    struct sp_handshakes *pool = argument;
+    pthread_mutex_lock(&pool->lock);
+    pool->is_watching = false;
+    for (struct slot *slot = pool->oldest; slot && sp_time_left_ms(slot->deadline_ns) == 0; slot = slot->next) {
+        if (slot->aio)
+            nng_aio_cancel(slot->aio);
+    }
+    watch_arm(pool);
+    pthread_mutex_unlock(&pool->lock);
+}
 
 enum weir_error sp_handshakes_create(size_t handshaking_max, uint64_t timeout_ms,
                                      const struct sp_handshake_handlers *handlers, void *owner,
@@ -57,6 +90,11 @@ enum weir_error sp_handshakes_create(size_t handshaking_max, uint64_t timeout_ms
     if (!pool)
         return WEIR_NO_MEMORY;
     if (pthread_mutex_init(&pool->lock, NULL) != 0) {
+        free(pool);
+        return WEIR_NO_MEMORY;
+    }
+    if (nng_aio_alloc(&pool->watch, on_watch, pool) != 0) {
+        pthread_mutex_destroy(&pool->lock);
         free(pool);
         return WEIR_NO_MEMORY;
     }
@@ -87,6 +125,7 @@ void sp_handshakes_destroy(struct sp_handshakes **pool_pointer)
         REQUIRE(pool->slots[i].stream == NULL);
         nng_aio_free(pool->slots[i].aio);
     }
+    nng_aio_free(pool->watch);
     pthread_mutex_destroy(&pool->lock);
     pool->magic = 0;
     free(pool);
@@ -114,6 +153,7 @@ static struct slot *slot_take(struct sp_handshakes *pool)
     if (slot) {
         pool->free = slot->next;
         pool->handshaking_count++;
+        slot->deadline_ns = clock_now_ns() + pool->timeout_ns;
         slot->next = NULL;
         slot->older = pool->youngest;
         if (slot->older)
@@ -121,6 +161,7 @@ static struct slot *slot_take(struct sp_handshakes *pool)
         else
             pool->oldest = slot;
         pool->youngest = slot;
+        watch_arm(pool);
     }
     pthread_mutex_unlock(&pool->lock);
     return slot;
@@ -173,13 +214,12 @@ static void slot_step(struct slot *slot)
         slot_fail(slot, WEIR_FULL, "too many connections are in the handshake");
         return;
     }
-    nng_duration left_ms = sp_time_left_ms(slot->deadline_ns);
-    if (left_ms == 0) {
+    if (sp_time_left_ms(slot->deadline_ns) == 0) {
         slot_fail(slot, WEIR_TIMEOUT, "the handshake took too long");
         return;
     }
     nng_iov part = {.iov_buf = slot->header + slot->done, .iov_len = SP_HEADER_SIZE - slot->done};
-    nng_aio_set_timeout(slot->aio, left_ms);
+    nng_aio_set_timeout(slot->aio, NNG_DURATION_INFINITE);
     int failed = nng_aio_set_iov(slot->aio, 1, &part);
     ENSURE(failed == 0);
     if (slot->is_answering)
@@ -208,11 +248,17 @@ static void slot_answer(struct slot *slot)
 static void slot_moved(void *argument)
 {
     struct slot *slot = argument;
+    struct sp_handshakes *pool = slot->pool;
     int code = nng_aio_result(slot->aio);
-    /* slot_step looks at the clock itself: nng's expiry thread, when it has many to do, can hit an aio that has ended
-     * and begun anew meanwhile. */
-    bool is_evicted = atomic_load_explicit(&slot->is_evicted, memory_order_relaxed);
-    if (code == NNG_ETIMEDOUT || (code == NNG_ECANCELED && is_evicted)) {
+    /* Whoever cancels holds the lock: behind it nobody is inside the stream any more. */
+    pthread_mutex_lock(&pool->lock);
+    bool is_stopping = pool->is_stopping;
+    pthread_mutex_unlock(&pool->lock);
+    if (is_stopping) {
+        slot_fail(slot, WEIR_CLOSED, "the listener stops");
+        return;
+    }
+    if (code == NNG_ECANCELED) { /* evicted, too late, or meant for what the slot did before */
         slot_step(slot);
         return;
     }
@@ -229,6 +275,20 @@ static void slot_moved(void *argument)
         slot_answer(slot);
 }
 
+/* Gives the slot its aio, once; others look at it under the lock. */
+static bool slot_ready(struct slot *slot)
+{
+    nng_aio *aio = NULL;
+    if (slot->aio)
+        return true;
+    if (nng_aio_alloc(&aio, slot_moved, slot) != 0)
+        return false;
+    pthread_mutex_lock(&slot->pool->lock);
+    slot->aio = aio;
+    pthread_mutex_unlock(&slot->pool->lock);
+    return true;
+}
+
 void sp_handshakes_start(struct sp_handshakes *pool, nng_stream *stream, const struct sp_peer *peer)
 {
     MAGIC_CHECK(pool, HANDSHAKES_MAGIC);
@@ -240,10 +300,9 @@ void sp_handshakes_start(struct sp_handshakes *pool, nng_stream *stream, const s
     }
     slot->stream = stream;
     slot->peer = *peer;
-    slot->deadline_ns = clock_now_ns() + pool->timeout_ns;
     slot->done = 0;
     slot->is_answering = false;
-    if (!slot->aio && nng_aio_alloc(&slot->aio, slot_moved, slot) != 0) {
+    if (!slot_ready(slot)) {
         slot_fail(slot, WEIR_NO_MEMORY, "no memory for a handshake");
         return;
     }
@@ -253,10 +312,19 @@ void sp_handshakes_start(struct sp_handshakes *pool, nng_stream *stream, const s
 void sp_handshakes_stop(struct sp_handshakes *pool)
 {
     MAGIC_CHECK(pool, HANDSHAKES_MAGIC);
+    pthread_mutex_lock(&pool->lock);
+    pool->is_stopping = true;
+    for (struct slot *slot = pool->oldest; slot; slot = slot->next) {
+        if (slot->aio)
+            nng_aio_cancel(slot->aio);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    nng_aio_stop(pool->watch);
     for (size_t i = 0; i < pool->slots_count; i++) {
         struct slot *slot = &pool->slots[i];
         if (!slot->aio)
             continue;
+        nng_aio_wait(slot->aio);
         nng_aio_stop(slot->aio);
         /* Left over when the callback wanted to go on with an aio that had just been stopped. */
         if (slot->stream)
