@@ -259,7 +259,9 @@ static void a_full_topic_is_busy_and_others_are_not(void **state)
     world_start(&world, NULL, impatient);
     struct blocker blocker;
     blocker_start(&blocker, &world, "slow/a");
-    int push = raw_dial(&world, SP_PUSH0), fd = raw_dial(&world, SP_REQ0);
+    int push = raw_dial(&world, SP_PUSH0);
+    WAIT_UNTIL(world_connections(&world) == 1); /* so that the first connection is this one */
+    int fd = raw_dial(&world, SP_REQ0);
     uint8_t args[512], buffer[4096], body[512];
     for (int i = 0; i < 300; i++)
         raw_message(push, body,
