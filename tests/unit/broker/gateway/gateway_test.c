@@ -166,7 +166,9 @@ static void a_drain_cuts_what_topics_hold_back_at_its_deadline(void **state)
     world_start(&world, NULL, NULL);
     struct blocker blocker;
     blocker_start(&blocker, &world, "slow/a");
-    int held = raw_dial(&world, SP_PUSH0), idle = raw_dial(&world, SP_PUSH0);
+    int held = raw_dial(&world, SP_PUSH0);
+    WAIT_UNTIL(world_connections(&world) == 1); /* so that the first connection is this one */
+    int idle = raw_dial(&world, SP_PUSH0);
     uint8_t body[256];
     for (int i = 0; i < 300; i++) {
         size_t size = body_record(body, sizeof body, "slow/a", NULL,
