@@ -141,7 +141,9 @@ static void a_full_topic_stops_its_publisher_and_nobody_else(void **state)
     world_start(&world, NULL, NULL);
     struct blocker blocker;
     blocker_start(&blocker, &world, "slow/a");
-    int blocked = raw_dial(&world, SP_PUSH0), free_one = raw_dial(&world, SP_PUSH0);
+    int blocked = raw_dial(&world, SP_PUSH0);
+    WAIT_UNTIL(world_connections(&world) == 1); /* so that the first connection is this one */
+    int free_one = raw_dial(&world, SP_PUSH0);
     static uint8_t value[20000];
     static uint8_t body[20100];
     struct value_writer writer;
