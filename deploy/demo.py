@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import demo_data as data
@@ -28,6 +29,21 @@ SAMPLED_KEYS = 25
 CHUNK_RECORDS = 2000
 # The whole index is kept as one topic's state: more than the default bound on one topic.
 STATE_BYTES_MAX = 256 << 20
+# The plugin `top` follows the index and keeps the largest sections; one that is sandboxed, as by default.
+SECTIONS = 12
+PLUGIN = f"""
+plugins:
+  - name: sections
+    file: {Path(WEIR).parent}/plugins/top.so
+    role: processor
+    patterns: [apt/packages]
+    emit: [apt/sections]
+    config: {{k: {SECTIONS}, by: Section, to: apt/sections, every_ms: 100}}
+topics:
+  rules:
+    - pattern: apt/sections
+      kind: map
+"""
 
 
 class Difference(Exception):
@@ -57,9 +73,12 @@ class Broker:
             probe.bind(("127.0.0.1", 0))
             self.url = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
         self.log = directory / "broker.log"
+        config = directory / "weir.yaml"
+        config.write_text(PLUGIN)
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [WEIR, "serve", "--listen", self.url, "--admin", f"ipc://{directory}/admin.sock",
+                [WEIR, "serve", "--config", str(config),
+                 "--listen", self.url, "--admin", f"ipc://{directory}/admin.sock",
                  "--topic", f"apt/packages=map,state_bytes_max={STATE_BYTES_MAX}",
                  "--topic", "dpkg/status=map", "--topic", "dpkg/lines=merge"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
@@ -218,6 +237,24 @@ def replay(broker, pattern, records):
 
 # --------------------------------------------------------------------------------- the two replays
 
+def check_sections(broker, records):
+    """What the plugin made of the index: it counted each record that names a section, once."""
+    timer, answer = Timer(), None
+    counts = Counter(record["value"]["Section"] for record in records if "Section" in (record["value"] or {}))
+    total = sum(counts.values())
+    while (answer is None or answer["total"] != total) and timer.seconds < WAIT_SECONDS:
+        done = broker.weir("get", "apt/sections", "top", "--json", check=False)
+        answer = json.loads(done.stdout)["state"] if done.returncode == 0 else None
+        time.sleep(0.05)
+    got = answer and {item["key"]: item["count"] for item in answer["top"]}
+    # Sections of the same size may stand in either order at the end of the list.
+    compare("the plugin top, sizes", got and sorted(got.values()), sorted(n for _, n in counts.most_common(SECTIONS)))
+    compare("the plugin top", got, {section: counts[section] for section in got})
+    compare("the plugin top, total", answer["total"], total)
+    say(f"    plugin 'top' counted {total:,} records in {len(counts)} sections, the largest {next(iter(got))} with "
+        f"{max(got.values()):,}; all equal ({timer.seconds:.1f} s behind)")
+
+
 def demonstrate_index(broker):
     """(a) every stanza of the package index."""
     timer = Timer()
@@ -226,6 +263,7 @@ def demonstrate_index(broker):
     say(f"(a) {len(stanzas):,} stanzas of the apt package index, {len(records) - len(stanzas):,} of them published "
         f"again with changed values or withdrawn (read in {timer.seconds:.1f} s)")
     state = replay(broker, "apt/packages", records)["apt/packages"]
+    check_sections(broker, records)
 
     timer = Timer()
     for key in random.Random(1).sample(sorted(state), min(SAMPLED_KEYS, len(state))):

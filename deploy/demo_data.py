@@ -223,7 +223,10 @@ def fold_event(copies, event, counts):
 
 
 def fold_value(copy, event):
-    if event.get("key") is None:
+    if event.get("key") is None and event["event"] == "entry":  # a member as it is now, or gone
+        for key, value in event["value"].items():
+            fold_value(copy, {"event": "member", "key": key, "value": value})
+    elif event.get("key") is None:
         merge_into(copy["state"], event["value"])
     elif event["value"] is None:
         copy["state"].pop(event["key"], None)

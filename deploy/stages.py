@@ -14,6 +14,7 @@ import time
 import xml.etree.ElementTree as xml
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "test"
@@ -22,6 +23,7 @@ FUZZ_SECONDS = 5
 # No stage may hang CI: twice what the slowest one needs on two cores.
 STAGE_SECONDS_MAX = 900
 TAIL_LINES = 60
+BUILDING = Lock()  # two stages at a time may want the same build
 
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
@@ -82,7 +84,8 @@ def add(*counts):
 def build(log, preset):
     """Configures and builds everything of a preset; None, or the counts of the failure."""
     for command in (["cmake", "--preset", preset], ["cmake", "--build", "--preset", preset, "--parallel", JOBS]):
-        status, _ = log.run(command)
+        with BUILDING:
+            status, _ = log.run(command)
         if status != 0:
             return log.complain(f"the {preset} build failed: {' '.join(map(str, command))}")
     return None
@@ -111,10 +114,15 @@ def run_ctest(log, preset, choice, environment=None, prefix=()):
     status, output = log.run([*prefix, "ctest", "--test-dir", ROOT / "build" / preset, *choice, "--parallel", JOBS,
                               "--output-on-failure", "--output-junit", report, "--no-tests=error",
                               "--test-output-size-passed", 1 << 20, "--test-output-size-failed", 1 << 20],
-                             {"CMOCKA_MESSAGE_OUTPUT": "stdout", **(environment or {})})
+                             {"CMOCKA_MESSAGE_OUTPUT": "stdout", **(environment or {})}, quiet=True)
     if not report.exists():
         return log.complain("ctest ran nothing")
-    counts = add(*map(count_cases, xml.parse(report).getroot().iter("testcase")))
+    tests = list(xml.parse(report).getroot().iter("testcase"))
+    counts = add(*map(count_cases, tests))
+    for test in tests:
+        if test.get("status") != "run":
+            print(f"    {test.get('name')}:")
+            log.show(test.findtext("system-out") or "")
     if sum(counts) == 0 or (status != 0 and counts[1] == 0):
         return add(counts, log.complain(f"ctest ended with {status} and no failed case"))
     return counts
@@ -160,14 +168,14 @@ def stage_unit(log):
 
 
 # Folders whose programs register themselves with ctest, by the KIND of their KIND/NAME.
-PROGRAM_FOLDERS = {"simulate": "tests/simulate", "history": "tests/history", "fault": "tests/fault",
-                   "examples": "actors/examples"}
+PROGRAM_FOLDERS = {"simulate": "tests/simulate", "fault": "tests/fault",
+                   "examples": "actors/examples", "bench": "tests/bench/peers"}
 SANITIZED_ENTRIES = "^(unit|examples)/"
 RUN_PREFIXES = tuple(kind + "/" for kind in PROGRAM_FOLDERS)
 
 
 def stage_programs(log):
-    """Simulator seeds, history checks, fault tests, examples: every folder with C files must have entries."""
+    """Simulator seeds, fault tests, examples, measurements: a folder with C files has entries."""
     failure = build(log, "release")
     if failure:
         return failure
@@ -199,7 +207,7 @@ def stage_lint(log):
         return log.complain("no committed C file is part of the release build")
 
     def lint(name):
-        return log.run(["clang-tidy", "--quiet", "-p", ROOT / "build/release", ROOT / name])[0] == 0
+        return log.run(["nice", "-n", "19", "clang-tidy", "--quiet", "-p", ROOT / "build/release", ROOT / name])[0] == 0
 
     with ThreadPoolExecutor(JOBS) as pool:
         passed = sum(pool.map(lint, files))
@@ -264,7 +272,7 @@ def stage_fuzz(log):
 
 STAGES = {
     "unit": (stage_unit, "release build and its unit tests"),
-    "programs": (stage_programs, "simulator seeds, history checks, fault tests, examples"),
+    "programs": (stage_programs, "simulator seeds, history checks, fault tests, examples, measurements' smoke"),
     "scenario": (stage_scenario, "the real binary as a process of its own"),
     "tidy": (stage_tidy, "house rules, and that each of them fires"),
     "lint": (stage_lint, "clang-tidy"),
@@ -273,6 +281,24 @@ STAGES = {
     "fuzz": (stage_fuzz, f"each fuzz target for {FUZZ_SECONDS} s (also: everything compiles with clang)"),
 }
 QUICK = ("unit", "tidy")
+# Scenarios mostly wait: what they leave of the processors is enough for the stage beside them, which gives way.
+BESIDE = {"scenario": "lint"}
+
+
+def run_stages(names):
+    """Runs the stages in order, each with the one that may run beside it; yields (name, counts, seconds)."""
+    def timed(name):
+        print(f"== {name}: {STAGES[name][1]}")
+        start = time.monotonic()
+        return name, STAGES[name][0](Log(name)), time.monotonic() - start
+
+    begun = set()
+    with ThreadPoolExecutor(2) as pool:
+        for name in names:
+            if name not in begun:
+                group = [name] + [beside for beside in names if beside == BESIDE.get(name)]
+                begun.update(group)
+                yield from pool.map(timed, group)
 
 
 def main():
@@ -285,11 +311,8 @@ def main():
     sys.stdout.reconfigure(line_buffering=True)
 
     total, summary = (0, 0), []
-    for name in options.stage or (QUICK if options.quick else STAGES):
-        print(f"== {name}: {STAGES[name][1]}")
-        start = time.monotonic()
-        counts = STAGES[name][0](Log(name))
-        summary.append(f"{name:9} {counts[0]:5} passed {counts[1]:3} failed {time.monotonic() - start:7.1f} s")
+    for name, counts, seconds in run_stages(options.stage or (QUICK if options.quick else STAGES)):
+        summary.append(f"{name:9} {counts[0]:5} passed {counts[1]:3} failed {seconds:7.1f} s")
         total = add(total, counts)
     print("==", *summary, sep="\n")
     print(f"{total[0]} passed, {total[1]} failed")

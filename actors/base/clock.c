@@ -23,6 +23,8 @@ static uint64_t clock_ns(clockid_t id)
 
 uint64_t clock_now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 
+uint64_t clock_coarse_ns(void) { return clock_ns(CLOCK_MONOTONIC_COARSE); }
+
 uint64_t clock_cpu_ns(void) { return clock_ns(CLOCK_PROCESS_CPUTIME_ID); }
 
 size_t clock_wall_text(char *out, size_t capacity)

@@ -36,7 +36,7 @@
 #define LOG_LINE_SIZE_MAX 2048
 
 /* Slots that a thread's cache trades with its pool at once: one lock for so many messages that cross
- * threads; as 64-byte envelopes a cache holds at most 8 KiB. */
+ * threads. A cache holds twice as many, of envelopes as many as its user says. */
 #define SLOTS_BATCH 64
 
 /* Bytes that a budget keeps from its parent without using them, so that not every charge climbs the
@@ -67,7 +67,7 @@
 #define SUPERVISOR_STOP_WAVE 1024
 /* The runtime could not spawn a child (memory): ask again after so long. */
 #define SUPERVISOR_SPAWN_RETRY_MS 100
-/* Children in one tree unless told: twice the million actors a broker is measured with. 64 bytes each. */
+/* Children in one tree unless told: twice the million actors a broker is measured with. 32 bytes each. */
 #define SUPERVISION_CHILDREN_MAX (2 * 1024 * 1024)
 /* Supervisors in one tree: their ids have 16 bits. */
 #define SUPERVISORS_MAX 65534

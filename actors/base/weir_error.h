@@ -13,28 +13,30 @@ extern "C" {
 #define WEIR_MUST_USE __attribute__((warn_unused_result))
 
 /* ROW(name, wire code, sentence) */
-#define WEIR_ERROR_TABLE(ROW)                                                             \
-    ROW(OK, "ok", "no error")                                                             \
-    /* refusals */                                                                        \
-    ROW(FULL, "full", "the queue is full")                                                \
-    ROW(BUSY, "busy", "the topic takes no more records at present")                       \
-    ROW(STALE, "stale", "the handle names something that has ended")                      \
-    ROW(TOO_BIG, "too-big", "the size is beyond a configured bound")                      \
-    ROW(CLOSED, "closed", "the other side is closing")                                    \
-    ROW(FORBIDDEN, "forbidden", "that is not allowed")                                    \
-    ROW(NOT_FOUND, "not-found", "there is no such thing")                                 \
-    ROW(EXISTS, "exists", "there is one already")                                         \
-    ROW(BAD_REQUEST, "bad-request", "the request is malformed")                           \
-    ROW(BAD_TOPIC, "bad-topic", "the topic name or pattern is malformed")                 \
-    ROW(POISONED, "poisoned", "the record failed repeatedly and was quarantined")         \
-    ROW(TIMEOUT, "timeout", "the time allowed ran out")                                   \
-    ROW(AGAIN, "again", "nothing is there yet")                                           \
-    /* faults */                                                                          \
-    ROW(NO_MEMORY, "no-memory", "the memory budget or the machine's memory is exhausted") \
-    ROW(IO, "io", "input or output failed")                                               \
-    ROW(CONNECT, "connect", "no connection could be made")                                \
-    ROW(PROTOCOL, "protocol", "the peer broke the protocol")                              \
-    ROW(FAILED, "failed", "the actor failed")                                             \
+#define WEIR_ERROR_TABLE(ROW)                                                                 \
+    ROW(OK, "ok", "no error")                                                                 \
+    /* refusals */                                                                            \
+    ROW(FULL, "full", "the queue is full")                                                    \
+    ROW(BUSY, "busy", "the topic takes no more records at present")                           \
+    ROW(STALE, "stale", "the handle names something that has ended")                          \
+    ROW(TOO_BIG, "too-big", "the size is beyond a configured bound")                          \
+    ROW(CLOSED, "closed", "the other side is closing")                                        \
+    ROW(FORBIDDEN, "forbidden", "that is not allowed")                                        \
+    ROW(NOT_FOUND, "not-found", "there is no such thing")                                     \
+    ROW(EXISTS, "exists", "there is one already")                                             \
+    ROW(OUTDATED, "outdated", "the number is older than what is remembered of its publisher") \
+    ROW(CONFLICT, "conflict", "the present record is another than the one expected")          \
+    ROW(BAD_REQUEST, "bad-request", "the request is malformed")                               \
+    ROW(BAD_TOPIC, "bad-topic", "the topic name or pattern is malformed")                     \
+    ROW(POISONED, "poisoned", "the record failed repeatedly and was quarantined")             \
+    ROW(TIMEOUT, "timeout", "the time allowed ran out")                                       \
+    ROW(AGAIN, "again", "nothing is there yet")                                               \
+    /* faults */                                                                              \
+    ROW(NO_MEMORY, "no-memory", "the memory budget or the machine's memory is exhausted")     \
+    ROW(IO, "io", "input or output failed")                                                   \
+    ROW(CONNECT, "connect", "no connection could be made")                                    \
+    ROW(PROTOCOL, "protocol", "the peer broke the protocol")                                  \
+    ROW(FAILED, "failed", "the actor failed")                                                 \
     ROW(INTERNAL, "internal", "a bug in Weir")
 
 enum weir_error {

@@ -79,21 +79,30 @@ static inline weir_msg block_open(struct block *block, size_t size, struct budge
     return (weir_msg){(uint64_t)generation << 32 | block->index};
 }
 
+/* The part of the ceiling that is not for this block. */
+static size_t left_of(const struct arena *arena, const struct budget *owner, uint32_t part)
+{
+    size_t wanted = part > 0 ? arena->bytes_max / part : 0;
+    size_t left = owner ? budget_left(owner, arena->bytes_max) : 0;
+    return left > wanted ? left : wanted;
+}
+
 /* A block in slabs of its own; its generation goes on from all that its first slab ever had. */
 static enum weir_error large_alloc(struct arena *arena, struct cache *cache, size_t size, struct budget *owner,
-                                   weir_msg *out)
+                                   uint32_t part, weir_msg *out)
 {
     uint32_t count = (uint32_t)((size + sizeof(struct block) + SLAB_SIZE - 1) >> SLAB_SHIFT);
     size_t charge = (size_t)count << SLAB_SHIFT;
     enum weir_error error = owner ? budget_block_charge(owner, charge) : WEIR_OK;
     if (error)
         return error;
+    size_t left = left_of(arena, owner, part);
     uint32_t number;
-    error = runs_take(arena, count, &number);
+    error = runs_take(arena, count, left, &number);
     if (error) {
         cache_clear(arena, cache);
         classes_trim(arena);
-        error = runs_take(arena, count, &number);
+        error = runs_take(arena, count, left, &number);
     }
     if (error) {
         atomic_fetch_add_explicit(&arena->refusals, 1, memory_order_relaxed);
@@ -137,7 +146,7 @@ static inline uint32_t class_of(const struct arena *arena, size_t size)
 
 /* What arena_alloc does not do itself: large blocks, budgets, empty magazines, a thread's first block. */
 static __attribute__((noinline)) enum weir_error block_alloc(struct arena *arena, size_t size, struct budget *owner,
-                                                             weir_msg *out)
+                                                             uint32_t part, weir_msg *out)
 {
     REQUIRE(arena->magic == ARENA_MAGIC && size > 0);
     if (size > ARENA_BLOCK_SIZE_MAX)
@@ -146,7 +155,7 @@ static __attribute__((noinline)) enum weir_error block_alloc(struct arena *arena
     if (!cache)
         return WEIR_NO_MEMORY;
     if (size > SLOT_SIZE_MAX - sizeof(struct block))
-        return large_alloc(arena, cache, size, owner, out);
+        return large_alloc(arena, cache, size, owner, part, out);
     uint32_t class_index = class_of(arena, size);
     struct magazine *magazine = &cache->magazines[class_index];
     if (owner) {
@@ -154,8 +163,8 @@ static __attribute__((noinline)) enum weir_error block_alloc(struct arena *arena
         if (error)
             return error;
     }
-    struct block *block =
-        magazine->count > 0 ? magazine->blocks[--magazine->count] : cache_refill(arena, cache, class_index);
+    struct block *block = magazine->count > 0 ? magazine->blocks[--magazine->count]
+                                              : cache_refill(arena, cache, class_index, left_of(arena, owner, part));
     if (!block) {
         atomic_fetch_add_explicit(&arena->refusals, 1, memory_order_relaxed);
         if (owner)
@@ -171,14 +180,20 @@ enum weir_error arena_alloc(struct arena *arena, size_t size, struct budget *own
 {
     /* size - 1, so that 0 is among the sizes that block_alloc judges. */
     if (owner || size - 1 >= SLOT_SIZE_MAX - sizeof(struct block) || last_cache.arena_id != arena->id)
-        return block_alloc(arena, size, owner, out);
+        return block_alloc(arena, size, owner, 0, out);
     struct magazine *magazine = &last_cache.cache->magazines[class_of(arena, size)];
     if (__builtin_expect(magazine->count == 0, 0))
-        return block_alloc(arena, size, owner, out);
+        return block_alloc(arena, size, owner, 0, out);
     struct block *block = magazine->blocks[--magazine->count];
     figure_add(&magazine->live, 1);
     *out = block_open(block, size, NULL);
     return WEIR_OK;
+}
+
+enum weir_error arena_alloc_leaving(struct arena *arena, size_t size, struct budget *owner, uint32_t part,
+                                    weir_msg *out)
+{
+    return block_alloc(arena, size, owner, part, out);
 }
 
 /* The block that a handle names, whatever its bits are; NULL, counted, when it names none. Nothing outside
@@ -207,6 +222,17 @@ void *arena_data(struct arena *arena, weir_msg msg)
     uint64_t word;
     struct block *block = block_find(arena, msg, &word);
     return block ? block + 1 : NULL;
+}
+
+void arena_prefetch(struct arena *arena, weir_msg msg)
+{
+    uint32_t index = (uint32_t)msg.bits, number = index >> SLOT_BITS;
+    if (number >= arena->slab_count)
+        return;
+    uint64_t shape = atomic_load_explicit(&arena->shapes[number], memory_order_relaxed);
+    const char *block = slab_address(arena, number) + (index & ((1U << SLOT_BITS) - 1)) * (uint32_t)shape;
+    __builtin_prefetch(block);
+    __builtin_prefetch(block + sizeof(struct block));
 }
 
 size_t arena_size(struct arena *arena, weir_msg msg)

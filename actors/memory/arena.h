@@ -73,8 +73,17 @@ void arena_destroy(struct arena **arena);
  * WEIR_TOO_BIG, WEIR_NO_MEMORY (ceiling or budget). */
 WEIR_MUST_USE enum weir_error arena_alloc(struct arena *arena, size_t size, struct budget *owner, weir_msg *out);
 
+/* The same, and leaves 1/part of the ceiling to others (part 0: nothing), as budget_leave_set does for a whole budget:
+ * for what can wait, so that what cannot finds memory when the ceiling is reached. */
+WEIR_MUST_USE enum weir_error arena_alloc_leaving(struct arena *arena, size_t size, struct budget *owner, uint32_t part,
+                                                  weir_msg *out);
+
 /* The block's bytes, valid while the caller has a reference; NULL for a stale handle. */
 void *arena_data(struct arena *arena, weir_msg msg);
+
+/* Begins to fetch the block's first bytes into the processor's caches and does not wait. Looks at nothing of the block;
+ * any handle is fine. */
+void arena_prefetch(struct arena *arena, weir_msg msg);
 
 /* The size asked for at alloc; 0 for a stale handle. */
 size_t arena_size(struct arena *arena, weir_msg msg);

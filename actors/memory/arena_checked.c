@@ -113,9 +113,9 @@ static uint32_t row_take(struct arena *arena)
 }
 
 /* Under the lock. */
-static bool committed_raise(struct arena *arena, size_t size)
+static bool committed_raise(struct arena *arena, size_t size, size_t left)
 {
-    if (size > arena->usage.bytes_max - arena->usage.bytes_committed) {
+    if (size + left > arena->usage.bytes_max - arena->usage.bytes_committed) {
         arena->usage.refusals++;
         return false;
     }
@@ -126,7 +126,7 @@ static bool committed_raise(struct arena *arena, size_t size)
 enum weir_error arena_commit(struct arena *arena, size_t size)
 {
     pthread_mutex_lock(&arena->lock);
-    bool is_done = committed_raise(arena, size);
+    bool is_done = committed_raise(arena, size, 0);
     pthread_mutex_unlock(&arena->lock);
     return is_done ? WEIR_OK : WEIR_NO_MEMORY;
 }
@@ -139,9 +139,10 @@ void arena_uncommit(struct arena *arena, size_t size)
 }
 
 /* A row for a block of size bytes at data. Under the lock. */
-static enum weir_error row_open(struct arena *arena, void *data, size_t size, struct budget *owner, weir_msg *out)
+static enum weir_error row_open(struct arena *arena, void *data, size_t size, struct budget *owner, size_t left,
+                                weir_msg *out)
 {
-    if (!committed_raise(arena, size + ARENA_BLOCK_OVERHEAD))
+    if (!committed_raise(arena, size + ARENA_BLOCK_OVERHEAD, left))
         return WEIR_NO_MEMORY;
     uint32_t number = row_take(arena);
     if (number == UINT32_MAX) {
@@ -162,6 +163,12 @@ static enum weir_error row_open(struct arena *arena, void *data, size_t size, st
 
 enum weir_error arena_alloc(struct arena *arena, size_t size, struct budget *owner, weir_msg *out)
 {
+    return arena_alloc_leaving(arena, size, owner, 0, out);
+}
+
+enum weir_error arena_alloc_leaving(struct arena *arena, size_t size, struct budget *owner, uint32_t part,
+                                    weir_msg *out)
+{
     MAGIC_CHECK(arena, ARENA_MAGIC);
     REQUIRE(size > 0);
     if (size > ARENA_BLOCK_SIZE_MAX)
@@ -169,13 +176,16 @@ enum weir_error arena_alloc(struct arena *arena, size_t size, struct budget *own
     enum weir_error error = owner ? budget_block_charge(owner, size + ARENA_BLOCK_OVERHEAD) : WEIR_OK;
     if (error)
         return error;
+    size_t left = owner ? budget_left(owner, arena->usage.bytes_max) : 0; /* a constant of the arena: no lock */
+    if (part > 0 && arena->usage.bytes_max / part > left)
+        left = arena->usage.bytes_max / part;
     void *data = malloc(size);
     error = WEIR_NO_MEMORY;
     if (!data)
         goto release_budget;
     memset(data, BYTE_FRESH, size);
     pthread_mutex_lock(&arena->lock);
-    error = row_open(arena, data, size, owner, out);
+    error = row_open(arena, data, size, owner, left, out);
     pthread_mutex_unlock(&arena->lock);
     if (error)
         goto free_data;
@@ -196,6 +206,12 @@ void *arena_data(struct arena *arena, weir_msg msg)
     void *data = row ? row->data : NULL;
     pthread_mutex_unlock(&arena->lock);
     return data;
+}
+
+void arena_prefetch(struct arena *arena, weir_msg msg)
+{
+    (void)arena;
+    (void)msg;
 }
 
 size_t arena_size(struct arena *arena, weir_msg msg)

@@ -66,6 +66,7 @@ struct slab {
     uint32_t generation_base; /* no block of this slab ever had a larger one, whatever its class was */
     uint8_t class_index;
     uint8_t bucket;
+    uint8_t backed; /* so many times POPULATE_SIZE from its start have memory behind them, as far as is known */
 };
 
 /* How a slab is cut, as every look-up of a handle reads it: low half the slot size, high half how many
@@ -80,6 +81,7 @@ struct size_class {
     uint32_t batch;                 /* slots that a magazine trades at once */
     uint32_t bucket_scale;          /* used * scale >> 16 is the bucket */
     uint32_t buckets[BUCKET_COUNT]; /* first slab of each; under lock */
+    uint32_t slabs;                 /* that it has; under lock */
 };
 
 struct magazine {
@@ -142,16 +144,17 @@ static inline uint64_t shape_of(uint32_t slot_size, uint32_t bytes) { return (ui
 /* runs.c. Reserves the range and its tables; false when the system refuses. */
 bool runs_init(struct arena *arena);
 void runs_fini(struct arena *arena);
-/* A run of count slabs, committed, with no shape. WEIR_NO_MEMORY: ceiling, or no such gap (not counted). */
-WEIR_MUST_USE enum weir_error runs_take(struct arena *arena, uint32_t count, uint32_t *slab_out);
+/* A run of count slabs, committed, with no shape. left: bytes below the ceiling that stay for others. WEIR_NO_MEMORY:
+ * ceiling, or no such gap (not counted). */
+WEIR_MUST_USE enum weir_error runs_take(struct arena *arena, uint32_t count, size_t left, uint32_t *slab_out);
 /* Their shape is 0 again. Keeps some memory for reuse, gives back the rest. */
 void runs_give(struct arena *arena, uint32_t slab, uint32_t count);
 
 /* classes.c */
 bool classes_init(struct arena *arena);
 void classes_fini(struct arena *arena);
-/* Up to count free slots; returns how many, 0 at the ceiling. */
-uint32_t class_take(struct arena *arena, uint32_t class_index, struct block **out, uint32_t count);
+/* Up to count free slots; returns how many, 0 at the ceiling less `left`. */
+uint32_t class_take(struct arena *arena, uint32_t class_index, size_t left, struct block **out, uint32_t count);
 void class_give(struct arena *arena, uint32_t class_index, struct block *const *blocks, uint32_t count);
 /* Gives back every slab that is wholly free. */
 void classes_trim(struct arena *arena);
@@ -166,7 +169,7 @@ extern _Thread_local __attribute__((tls_model("initial-exec"))) struct last_cach
 
 /* cache.c. The calling thread's cache, made when there is none; NULL when the machine has no memory. */
 struct cache *cache_find(struct arena *arena);
-struct block *cache_refill(struct arena *arena, struct cache *cache, uint32_t class_index);
+struct block *cache_refill(struct arena *arena, struct cache *cache, uint32_t class_index, size_t left);
 void cache_spill(struct arena *arena, struct cache *cache, uint32_t class_index);
 void cache_clear(struct arena *arena, struct cache *cache);
 

@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { BUDGET_MAGIC = 0xb0d6e701, CREDIT_UNIT = 16, CREDIT_SHIFT = 32 };
 
@@ -38,9 +39,10 @@ struct budget {
     _Atomic uint64_t refusals;  /* likewise */
     _Atomic uint32_t others;    /* references that are no blocks: the creator's and the children's; relaxed */
     uint32_t magic;
+    uint32_t leave_part;   /* of the arena's ceiling, for others; 0: nothing. Constant once others know the budget */
     struct budget *parent; /* constant */
     pthread_mutex_t lock;
-    char owner[64]; /* constant */
+    char owner[]; /* constant; as long as it is, up to that of struct budget_usage: there is one for each connection */
 };
 
 static uint64_t units_of(size_t size) { return ((uint64_t)size + CREDIT_UNIT - 1) / CREDIT_UNIT; }
@@ -202,7 +204,8 @@ enum weir_error budget_create(struct budget *parent, const char *owner, size_t b
     for (const struct budget *up = parent; up; up = up->parent)
         depth++;
     REQUIRE(depth <= BUDGET_DEPTH_MAX);
-    struct budget *budget = calloc(1, sizeof *budget);
+    size_t owner_size = strnlen(owner, sizeof((struct budget_usage *)0)->owner - 1);
+    struct budget *budget = calloc(1, sizeof *budget + owner_size + 1);
     if (!budget)
         return WEIR_NO_MEMORY;
     if (pthread_mutex_init(&budget->lock, NULL)) {
@@ -214,9 +217,10 @@ enum weir_error budget_create(struct budget *parent, const char *owner, size_t b
     atomic_init(&budget->bytes_max, bytes_max);
     atomic_init(&budget->word, 1);
     atomic_init(&budget->others, 1);
-    snprintf(budget->owner, sizeof budget->owner, "%s", owner);
+    memcpy(budget->owner, owner, owner_size);
     if (parent) {
         MAGIC_CHECK(parent, BUDGET_MAGIC);
+        budget->leave_part = parent->leave_part;
         atomic_fetch_add_explicit(&parent->others, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&parent->word, 1, memory_order_relaxed);
     }
@@ -233,6 +237,17 @@ void budget_destroy(struct budget **budget_pointer)
     *budget_pointer = NULL;
     atomic_fetch_sub_explicit(&budget->others, 1, memory_order_relaxed);
     budget_block_release(budget, 0);
+}
+
+void budget_leave_set(struct budget *budget, uint32_t part)
+{
+    MAGIC_CHECK(budget, BUDGET_MAGIC);
+    budget->leave_part = part;
+}
+
+size_t budget_left(const struct budget *budget, size_t bytes_max)
+{
+    return budget->leave_part > 0 ? bytes_max / budget->leave_part : 0;
 }
 
 void budget_limit_set(struct budget *budget, size_t bytes_max)
@@ -257,6 +272,12 @@ void budget_usage(const struct budget *budget, struct budget_usage *out)
     out->bytes_peak = atomic_load_explicit(&budget->peak, memory_order_relaxed);
     out->blocks_used = references > others ? references - others : 0;
     out->refusals = atomic_load_explicit(&budget->refusals, memory_order_relaxed);
+}
+
+void budget_level(const struct budget *budget, size_t *bytes_used, size_t *bytes_max)
+{
+    *bytes_used = budget_used(budget, atomic_load_explicit(&budget->word, memory_order_relaxed));
+    *bytes_max = atomic_load_explicit(&budget->bytes_max, memory_order_relaxed);
 }
 
 const char *budget_owner(const struct budget *budget) { return budget->owner; }

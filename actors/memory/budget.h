@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdint.h>
 
 #include "weir_error.h"
 
@@ -33,9 +34,16 @@ WEIR_MUST_USE enum weir_error budget_create(struct budget *parent, const char *o
  * last child) is gone. What was charged with budget_charge must have been released. NULL is fine. */
 void budget_destroy(struct budget **budget);
 
+/* Whoever is charged to this budget, or to one that is made under it from now on, leaves 1/part of the arena's ceiling
+ * to others (part 0: nothing): WEIR_NO_MEMORY where the arena would have to commit of that. Set before others know it.
+ */
+void budget_leave_set(struct budget *budget, uint32_t part);
+
 void budget_limit_set(struct budget *budget, size_t bytes_max);
 
 void budget_usage(const struct budget *budget, struct budget_usage *out);
+/* The first two of these figures alone, for the path of a message: a few loads, no text. */
+void budget_level(const struct budget *budget, size_t *bytes_used, size_t *bytes_max);
 
 /* For memory that is not in the arena but is counted with it (an index, say); in units of 16 bytes. The caller
  * must itself have a hold on the budget. Releases in the same sizes as it was charged. */

@@ -68,16 +68,16 @@ struct cache *cache_find(struct arena *arena)
     return cache_find_slow(arena);
 }
 
-struct block *cache_refill(struct arena *arena, struct cache *cache, uint32_t class_index)
+struct block *cache_refill(struct arena *arena, struct cache *cache, uint32_t class_index, size_t left)
 {
     struct magazine *magazine = &cache->magazines[class_index];
     uint32_t batch = magazine->batch;
-    uint32_t count = class_take(arena, class_index, magazine->blocks, batch);
+    uint32_t count = class_take(arena, class_index, left, magazine->blocks, batch);
     if (count == 0) {
         /* At the ceiling: what this thread and the classes keep free may make room. */
         cache_clear(arena, cache);
         classes_trim(arena);
-        count = class_take(arena, class_index, magazine->blocks, batch);
+        count = class_take(arena, class_index, left, magazine->blocks, batch);
         if (count == 0)
             return NULL;
     }

@@ -72,11 +72,12 @@ bool runs_init(struct arena *arena)
     return true;
 }
 
-static bool committed_raise(struct arena *arena, size_t size)
+/* left: bytes below the ceiling that stay for others. */
+static bool committed_raise(struct arena *arena, size_t size, size_t left)
 {
     size_t committed = atomic_load_explicit(&arena->committed, memory_order_relaxed);
     do {
-        if (size > arena->bytes_max - committed)
+        if (size + left > arena->bytes_max - committed)
             return false;
     } while (!atomic_compare_exchange_weak_explicit(&arena->committed, &committed, committed + size,
                                                     memory_order_relaxed, memory_order_relaxed));
@@ -101,9 +102,11 @@ static void dirty_trim(struct arena *arena, uint32_t keep)
         uint32_t end = slab + 1;
         bit_clear(arena->dirty, slab);
         arena->dirty_count--;
+        arena->slabs[slab].backed = 0;
         while (arena->dirty_count > keep && bit_get(arena->dirty, slab - 1)) {
             bit_clear(arena->dirty, --slab);
             arena->dirty_count--;
+            arena->slabs[slab].backed = 0;
         }
         size_t size = (size_t)(end - slab) << SLAB_SHIFT;
         /* Cannot fail on a private mapping of ours, and if it did the memory would only stay resident. */
@@ -114,13 +117,13 @@ static void dirty_trim(struct arena *arena, uint32_t keep)
 
 enum weir_error arena_commit(struct arena *arena, size_t size)
 {
-    if (committed_raise(arena, size))
+    if (committed_raise(arena, size, 0))
         return WEIR_OK;
     classes_trim(arena);
     pthread_mutex_lock(&arena->runs_lock);
     dirty_trim(arena, 0);
     pthread_mutex_unlock(&arena->runs_lock);
-    if (committed_raise(arena, size))
+    if (committed_raise(arena, size, 0))
         return WEIR_OK;
     atomic_fetch_add_explicit(&arena->refusals, 1, memory_order_relaxed);
     return WEIR_NO_MEMORY;
@@ -185,7 +188,7 @@ static void run_mark_used(struct arena *arena, uint32_t slab, uint32_t count, ui
         arena->slabs_low = slab + count;
 }
 
-enum weir_error runs_take(struct arena *arena, uint32_t count, uint32_t *slab_out)
+enum weir_error runs_take(struct arena *arena, uint32_t count, size_t left, uint32_t *slab_out)
 {
     enum weir_error error = WEIR_NO_MEMORY;
     pthread_mutex_lock(&arena->runs_lock);
@@ -193,11 +196,11 @@ enum weir_error runs_take(struct arena *arena, uint32_t count, uint32_t *slab_ou
     if (slab == arena->slab_count)
         goto unlock;
     uint32_t dirty = dirty_in_run(arena, slab, count);
-    if (!committed_raise(arena, (size_t)(count - dirty) << SLAB_SHIFT)) {
+    if (!committed_raise(arena, (size_t)(count - dirty) << SLAB_SHIFT, left)) {
         /* What is kept for reuse elsewhere may make room. */
         dirty_trim(arena, 0);
         dirty = 0;
-        if (!committed_raise(arena, (size_t)count << SLAB_SHIFT))
+        if (!committed_raise(arena, (size_t)count << SLAB_SHIFT, left))
             goto unlock;
     }
     run_mark_used(arena, slab, count, dirty);

@@ -12,6 +12,7 @@
 enum {
     SLOTS_MAGIC = 0x510c5a11,
     SLOT_ALIGNMENT = 64,
+    SLOT_SMALL = 32,
     /* Memory is committed in steps of this many bytes: sixteen pages a fault burst, little for a small pool. */
     SLOTS_STEP_SIZE = 64 * 1024,
 };
@@ -51,7 +52,8 @@ enum weir_error slots_create(struct arena *arena, size_t slot_size, uint32_t slo
     slots->magic = SLOTS_MAGIC;
     slots->arena = arena;
     slots->slots_max = slots_max;
-    slots->layout.slot_size = (slot_size + SLOT_ALIGNMENT - 1) / SLOT_ALIGNMENT * SLOT_ALIGNMENT;
+    size_t alignment = slot_size <= SLOT_SMALL ? SLOT_SMALL : SLOT_ALIGNMENT;
+    slots->layout.slot_size = (slot_size + alignment - 1) / alignment * alignment;
     /* Slot 0 is mapped but never used. */
     slots->reserved_size = ((size_t)slots_max + 1) * slots->layout.slot_size;
     slots->fresh = 1;

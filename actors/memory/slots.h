@@ -11,6 +11,7 @@
 #ifndef ACTORS_MEMORY_SLOTS_H
 #define ACTORS_MEMORY_SLOTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,7 +24,7 @@ struct slots;
 /* What the inline functions below know of struct slots: its first members. Constant after create. */
 struct slots_layout {
     char *base;       /* 64-byte-aligned; slot 0 is never handed out */
-    size_t slot_size; /* a multiple of 64 */
+    size_t slot_size; /* 32, or a multiple of 64: no small slot lies on two cache lines */
 };
 
 /* Free slots held by one thread, linked through their first 4 bytes. {0} is an empty one. */
@@ -32,7 +33,7 @@ struct slots_cache {
     uint32_t count;
 };
 
-/* A pool of at most slots_max slots (below 2^32 - 1) of slot_size bytes, rounded up to a multiple of 64.
+/* A pool of at most slots_max slots (below 2^32 - 1) of slot_size bytes, rounded up to 32 or a multiple of 64.
  * Reserves address space only. arena is borrowed and outlives the pool. WEIR_NO_MEMORY, WEIR_TOO_BIG. */
 WEIR_MUST_USE enum weir_error slots_create(struct arena *arena, size_t slot_size, uint32_t slots_max,
                                            struct slots **out);
@@ -53,12 +54,30 @@ void slots_cache_flush(struct slots *slots, struct slots_cache *cache);
  * all caches are flushed. Takes the pool's lock. */
 size_t slots_live(struct slots *slots);
 
-/* The slot's address: 64-byte-aligned. index is from slots_alloc of this pool, live or not. */
+/* The slot's address, aligned to 64 bytes (slots of 32: to 32). index is from slots_alloc of this pool, live or not. */
 static inline void *slots_at(const struct slots *slots, uint32_t index)
 {
     const struct slots_layout *layout = (const struct slots_layout *)(const void *)slots;
     return layout->base + (size_t)index * layout->slot_size;
 }
+
+/* The free slot on top of a cache that has one leaves it; slot is its address. For users whose slots are an array of a
+ * known type, to whom an address costs less than slots_at. */
+static inline void slots_cache_pop(struct slots_cache *cache, const void *slot)
+{
+    __builtin_memcpy(&cache->head, slot, sizeof cache->head);
+    cache->count--;
+}
+
+/* And the way back, into a cache that is not full (slots_cache_is_full). */
+static inline void slots_cache_push(struct slots_cache *cache, uint32_t index, void *slot)
+{
+    __builtin_memcpy(slot, &cache->head, sizeof cache->head);
+    cache->head = index;
+    cache->count++;
+}
+
+static inline bool slots_cache_is_full(const struct slots_cache *cache) { return cache->count >= 2 * SLOTS_BATCH; }
 
 /* A slot, its contents as its last user left them but for the first 4 bytes, which are undefined; fresh
  * ones are zero. *index_out is at least 1 (0 serves as "none"). WEIR_NO_MEMORY (ceiling, slots_max). */
@@ -71,8 +90,7 @@ WEIR_MUST_USE static inline enum weir_error slots_alloc(struct slots *slots, str
             return error;
     }
     uint32_t index = cache->head;
-    __builtin_memcpy(&cache->head, slots_at(slots, index), sizeof cache->head);
-    cache->count--;
+    slots_cache_pop(cache, slots_at(slots, index));
     *index_out = index;
     return WEIR_OK;
 }
@@ -80,11 +98,9 @@ WEIR_MUST_USE static inline enum weir_error slots_alloc(struct slots *slots, str
 /* Gives a slot back, from any thread. Overwrites its first 4 bytes. */
 static inline void slots_free(struct slots *slots, struct slots_cache *cache, uint32_t index)
 {
-    if (__builtin_expect(cache->count >= 2 * SLOTS_BATCH, 0))
+    if (__builtin_expect(slots_cache_is_full(cache), 0))
         slots_spill(slots, cache);
-    __builtin_memcpy(slots_at(slots, index), &cache->head, sizeof cache->head);
-    cache->head = index;
-    cache->count++;
+    slots_cache_push(cache, index, slots_at(slots, index));
 }
 
 #endif

@@ -13,7 +13,7 @@
 static uint32_t class_of(size_t size)
 {
     uint32_t class = 0;
-    while (((size_t)64 << class) < size)
+    while (actor_state_sizes[class] < size)
         class ++;
     return class;
 }
@@ -49,12 +49,13 @@ static void actor_fill(struct actor *actor, const struct behaviour *behaviour, c
     actor->attempts_max = (uint8_t)(attempts < ENVELOPE_ATTEMPTS_MAX ? attempts : ENVELOPE_ATTEMPTS_MAX);
     actor->owed = 0;
     actor->sweep_in = 0;
+    actor->has_offered = false;
     actor->is_started = false;
 }
 
 static void slot_last_raise(struct runtime *runtime, uint32_t class, uint32_t slot)
 {
-    _Atomic uint32_t *last = &runtime->slot_last[class];
+    _Atomic uint32_t *last = &runtime->classes[class].slot_last;
     uint32_t seen = atomic_load_explicit(last, memory_order_relaxed);
     while (seen < slot &&
            !atomic_compare_exchange_weak_explicit(last, &seen, slot, memory_order_relaxed, memory_order_relaxed))
@@ -139,6 +140,13 @@ enum weir_error actor_spawn(struct runtime *runtime, const struct behaviour *beh
 
 struct runtime *turn_runtime(struct turn *turn) { return turn->runtime; }
 
+bool turn_has_more(const struct turn *turn)
+{
+    const struct actor *actor = turn->actor;
+    return actor->control_first || actor->data_first ||
+           mailbox_top(atomic_load_explicit(&actor->mailbox, memory_order_relaxed)) != 0;
+}
+
 struct arena *turn_arena(struct turn *turn) { return turn->runtime->config.arena; }
 
 weir_actor turn_self(struct turn *turn) { return turn->self; }
@@ -150,11 +158,6 @@ uint64_t turn_now_ns(struct turn *turn)
     if (turn->now_ns == 0)
         turn->now_ns = runtime_now_ns(turn->runtime);
     return turn->now_ns;
-}
-
-enum weir_error turn_send(struct turn *turn, weir_actor to, const struct message *message)
-{
-    return caller_post(turn->runtime, &turn->worker->caller, turn->self, to, message, 0, 0);
 }
 
 enum weir_error turn_control(struct turn *turn, weir_actor to, const struct message *message)

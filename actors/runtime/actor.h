@@ -23,6 +23,10 @@ enum actor_event {
     ACTOR_EVENT_READY,  /* its on_start returned WEIR_OK */
 };
 
+/* Cache lines beside its state that an actor's turn can have fetched ahead: with those of the state they are as many as
+ * a processor fetches at a time. */
+#define ACTOR_AHEAD_MAX 8
+
 struct behaviour {
     const char *name;  /* for people; lives as long as the program */
     size_t state_size; /* bytes of state, zeroed before on_start; at most ACTOR_STATE_SIZE_MAX */
@@ -37,7 +41,7 @@ struct behaviour {
      * changed in *message stays changed for the next attempt: a batch can note how far it came. */
     enum weir_error (*on_message)(struct turn *turn, void *state, struct message *message);
 
-    /* Optional: once at the end of each turn that handled a message, e.g. to pass on what was gathered. */
+    /* Optional: once at the end of each turn that took a message, e.g. to pass on what was gathered. */
     void (*on_turn_end)(struct turn *turn, void *state);
 
     /* Optional: before the message that failed is tried again; state is the last good one. A failure fails
@@ -46,6 +50,16 @@ struct behaviour {
 
     /* Optional: the actor ends; releases what the state holds. May send, cannot refuse. */
     void (*on_stop)(struct turn *turn, void *state, enum weir_error cause);
+
+    /* Optional: after on_stop, for each message that nobody will read any more, so that who waits for an answer gets
+     * one. There is no state by then, and the message stays the runtime's. May send. */
+    void (*on_unread)(struct turn *turn, const struct message *message);
+
+    /* Optional, for behaviours with thousands of actors: what most turns touch is fetched into the processor's caches
+     * while others have their turns. So many bytes of the state (0: its first cache line), and what the pointers at
+     * these offsets of it point to, a cache line each; 0 ends the list. Pointers may be NULL, and may dangle. */
+    uint16_t ahead_size;
+    uint16_t ahead[ACTOR_AHEAD_MAX];
 };
 
 #define ACTOR_STATE_SIZE_MAX ((size_t)16 << 10)
@@ -73,6 +87,13 @@ weir_actor turn_self(struct turn *turn);
 struct budget *turn_budget(struct turn *turn);
 /* The runtime's clock, read once a turn unless simulated; monotonic nanoseconds. */
 uint64_t turn_now_ns(struct turn *turn);
+
+/* For on_turn_end: whether messages are left, so that another turn, with another end, comes soon. What was gathered can
+ * wait for that. False may be wrong about what came a moment ago; true is certain. */
+bool turn_has_more(const struct turn *turn);
+
+/* Something will be sent to that actor soon: what that takes is fetched into the processor's caches meanwhile. */
+void turn_ahead(const struct turn *turn, weir_actor to);
 
 /* Sends a data message; from is set to the caller. On WEIR_OK the references in message->hold have moved to the
  * receiver. On a refusal they are still the caller's: WEIR_FULL (see actor_await_room), WEIR_STALE (it ended). */
@@ -120,6 +141,12 @@ WEIR_MUST_USE enum weir_error actor_send(struct runtime *runtime, weir_actor fro
                                          const struct message *message);
 WEIR_MUST_USE enum weir_error actor_control(struct runtime *runtime, weir_actor from, weir_actor to,
                                             const struct message *message);
+
+/* As actor_control; and where a worker sleeps, the calling thread takes its place for a few turns: the actor's, and of
+ * those that it wakes. So it may last as long as they do, and they run on this thread: it must hold no lock that they
+ * take. For threads that are no workers; for others it is actor_control. */
+WEIR_MUST_USE enum weir_error actor_control_here(struct runtime *runtime, weir_actor from, weir_actor to,
+                                                 const struct message *message);
 
 /* Runs a suspended actor on: on_restart, then the message that failed again, unless that has had attempts_max tries,
  * in which case it goes to the runtime's on_dead_letter. delay_ns: not before then (backoff). WEIR_STALE. */

@@ -11,9 +11,11 @@
 #include "actors/runtime/actor.h"
 #include "actors/runtime/mailbox.h"
 
-/* Slots come in classes of 128 bytes plus 64, 128, 256 … 16,384 bytes of state. The class is in the
- * top bits of an actor's index, so that a handle finds its pool. */
-enum { ACTOR_CLASSES = 9 };
+/* Slots come in classes of 128 bytes plus so many of state, whole cache lines; in finer steps around a KiB, where
+ * topics are. The class is in the top 4 bits of an actor's index, so that a handle finds its pool. */
+static const uint32_t actor_state_sizes[] = {64,   128,  256,  512,  768,  896,  1024,
+                                             1152, 1280, 1536, 2048, 4096, 8192, ACTOR_STATE_SIZE_MAX};
+enum { ACTOR_CLASSES = sizeof actor_state_sizes / sizeof actor_state_sizes[0] };
 #define ACTOR_CLASS_SHIFT 28
 #define ACTOR_CLASS_SLOTS_MAX ((UINT32_C(1) << ACTOR_CLASS_SHIFT) - 1)
 
@@ -48,7 +50,7 @@ struct actor {
     uint32_t control_first, control_last; /* taken control messages, oldest first */
     uint32_t data_first, data_last;       /* taken data messages, oldest first */
     uint32_t relations;                   /* envelopes: who watches it, is linked to it, is awaited by it */
-    uint32_t waiters;                     /* envelopes: who waits for room in its mailbox */
+    uint32_t waiters; /* envelopes, in a ring: who waits for room in its mailbox. The newest, before the oldest */
     struct budget *budget;
     _Atomic uint64_t handled;   /* worker only (plain read, relaxed store); status reads */
     _Atomic uint32_t failures;  /* the same */
@@ -60,6 +62,7 @@ struct actor {
     uint8_t failed_lane; /* of the message that failed: 0 data, 1 control */
     bool is_started;     /* on_start returned OK */
     uint16_t sweep_in;   /* relations still to add before those of ended actors are removed */
+    bool has_offered;    /* some waiters were told of room and the next turn tells more: a token stands for it */
 
     alignas(64) unsigned char state[];
 };

@@ -47,7 +47,11 @@ void caller_flush(struct runtime *runtime, struct caller *caller);
 
 /* The actor a handle names, NULL when it has ended. The answer may be late: see mailbox.h and orders.h. */
 struct actor *actor_find(const struct runtime *runtime, weir_actor handle);
-weir_actor actor_handle(const struct actor *actor);
+static inline weir_actor actor_handle(const struct actor *actor)
+{
+    uint64_t generation = atomic_load_explicit(&actor->generation, memory_order_relaxed);
+    return (weir_actor){generation << 32 | actor->index};
+}
 /* Whether that actor still takes messages. May be late too. */
 bool actor_is_live(const struct runtime *runtime, weir_actor handle);
 

@@ -19,11 +19,15 @@
  * for its topic; mailboxes, what a session parks, and what is on its way to it stay within their bounds; at most
  * one await of a pair is out, so the control lane needs no more than that.
  *
+ * With ABSENT the first session throws away what it has parked when room is told to it, as one that ends would: whoever
+ * waits behind it must be told all the same.
+ *
  * Faults, one -D each, and what they leave out or do otherwise:
  *   FAULT_AWAIT_FULL   a topic tells waiters only in a turn that handled records
  *   FAULT_EARLY_COUNT  offer_room judges by the count from before what was handled is taken off
  *   FAULT_NO_OFFER     a waiter that asks in the topic's last turn before it goes idle is not told
  *   FAULT_NO_FORGET    ROOM does not end the wait, so the next one is not asked for
+ *   FAULT_NO_AGAIN     a topic that has told as many as there is room for goes idle; found with ABSENT
  *   FAULT_OVERTAKE     a record does not queue behind parked ones of its topic
  *   FAULT_NO_GRANT     credit is renewed where records come in, not where parked ones went out
  *   FAULT_GRANT_ALL    credit is renewed for parked records too */
@@ -139,6 +143,17 @@ inline retry(topic, list)
     went = 0
 }
 
+inline forsake(list)
+{
+    d_step {
+        do
+        :: empty(list) -> break
+        :: nempty(list) -> list ? number; folded++
+        od;
+        number = 0
+    }
+}
+
 inline publish(topic, list)
 {
 #ifdef FAULT_OVERTAKE
@@ -180,8 +195,15 @@ end_idle:
 #endif
         }
         if
+#ifdef ABSENT
+        :: me == 0 && topic == 0 -> forsake(parked0)
+        :: me == 0 && topic == 1 -> topic = 0; forsake(parked1)
+        :: me != 0 && topic == 0 -> retry(0, parked0)
+        :: me != 0 && topic == 1 -> topic = 0; retry(1, parked1)
+#else
         :: topic == 0 -> retry(0, parked0)
         :: topic == 1 -> topic = 0; retry(1, parked1)
+#endif
         fi;
 #ifndef FAULT_NO_GRANT
         grant()
@@ -198,25 +220,35 @@ end_idle:
 
 /* --------------------------------------------------------------------------------------- consumers */
 
-/* turn_tell_waiters: ROOM to each. */
+/* turn_tell_waiters: ROOM to as many as there is room for (in taken); which of them is the oldest is left out. Where some
+ * are left, the token stays. */
 inline tell_waiters()
 {
     do
-    :: waiters == 0 -> break
-    :: waiters != 0 ->
+    :: waiters == 0 || taken == 0 -> break
+    :: waiters != 0 && taken > 0 ->
         d_step {
             who = (waiters & 1 -> 0 : (waiters & 2 -> 1 : 2));
             waiters = waiters & (7 - (1 << who));
             assert((rooms[who] & (1 << me)) == 0);
             rooms[who] = rooms[who] | (1 << me);
-            who = 0
+            who = 0;
+            taken--
         }
-    od
+    od;
+    taken = 0;
+#ifndef FAULT_NO_AGAIN
+    if
+    :: waiters != 0 -> offered = 1; control_done = 0
+    :: else
+    fi
+#endif
 }
 
 proctype Topic(byte me)
 {
     byte waiters, commands, taken, data_done, control_done, who, number;
+    bit offered;
 
 end_idle:
     do
@@ -261,7 +293,8 @@ end_idle:
                 taken = data[me];
 #endif
                 data[me] = data[me] - data_done;
-                control[me] = control[me] + 1 - control_done;
+                control[me] = control[me] + (1 - offered) - control_done;
+                offered = 0;
 #ifndef FAULT_EARLY_COUNT
                 taken = data[me];
 #endif
@@ -270,10 +303,10 @@ end_idle:
             }
             if
 #ifdef FAULT_NO_OFFER
-            :: taken <= ROOM_AT && taken > 0 -> taken = 0; tell_waiters()
+            :: taken <= ROOM_AT && taken > 0 -> taken = MAILBOX - taken; tell_waiters()
             :: taken > ROOM_AT || taken == 0 -> taken = 0
 #else
-            :: taken <= ROOM_AT -> taken = 0; tell_waiters()
+            :: taken <= ROOM_AT -> taken = MAILBOX - taken; tell_waiters()
             :: taken > ROOM_AT -> taken = 0
 #endif
             fi

@@ -32,6 +32,7 @@ static void end_orphan(struct turn *turn, const struct message *message)
 
 static void empty_lane(struct turn *turn, uint32_t index)
 {
+    const struct behaviour *behaviour = behaviour_of(turn->actor);
     while (index) {
         struct envelope *envelope = envelope_at(turn->runtime, index);
         uint32_t next = envelope->next;
@@ -39,6 +40,8 @@ static void empty_lane(struct turn *turn, uint32_t index)
             keep_command(turn, index);
         } else {
             end_orphan(turn, &envelope->message);
+            if (behaviour->on_unread)
+                behaviour->on_unread(turn, &envelope->message);
             turn_discard(turn, index);
         }
         index = next;
@@ -123,7 +126,7 @@ void turn_continue_ending(struct turn *turn)
             return;
         }
         actor->relations = envelope_at(runtime, index)->next;
-        slots_free(runtime->envelopes, &caller->caches.envelopes, index);
+        envelope_free(runtime, caller, index);
     }
     free_actor(turn);
 }
@@ -131,13 +134,13 @@ void turn_continue_ending(struct turn *turn)
 static void join_waiters(struct turn *turn)
 {
     struct actor *actor = turn->actor;
-    while (actor->waiters) {
-        uint32_t index = actor->waiters;
-        struct envelope *envelope = envelope_at(turn->runtime, index);
-        actor->waiters = envelope->next;
-        envelope->next = actor->relations;
-        actor->relations = index;
-    }
+    if (!actor->waiters)
+        return;
+    struct envelope *newest = envelope_at(turn->runtime, actor->waiters);
+    uint32_t oldest = newest->next;
+    newest->next = actor->relations;
+    actor->relations = oldest;
+    actor->waiters = 0;
 }
 
 void turn_end_actor(struct turn *turn, enum weir_error cause)

@@ -76,23 +76,24 @@ static inline enum weir_error mailbox_refusal(uint64_t word, bool is_control, ui
     return __builtin_expect(count >= lane_max, 0) ? WEIR_FULL : WEIR_OK;
 }
 
-/* Pushes the envelope on OK. *was_idle: the caller must schedule the actor. WEIR_FULL, WEIR_STALE. */
-WEIR_MUST_USE static inline enum weir_error mailbox_push(_Atomic uint64_t *mailbox, struct envelope *envelope,
-                                                         uint32_t index, uint32_t lane_max, bool *was_idle)
+/* Pushes the envelope on OK. word: the mailbox as the caller looked at it (relaxed) and found it not refusing.
+ * *was_idle: the caller must schedule the actor. WEIR_FULL, WEIR_STALE. */
+WEIR_MUST_USE static inline enum weir_error mailbox_push(_Atomic uint64_t *mailbox, uint64_t word,
+                                                         struct envelope *envelope, uint32_t index, bool is_control,
+                                                         uint32_t lane_max, bool *was_idle)
 {
-    bool is_control = envelope->flags & ENVELOPE_CONTROL;
     uint64_t one = is_control ? MAILBOX_CONTROL_ONE : MAILBOX_DATA_ONE;
-    uint64_t word = atomic_load_explicit(mailbox, memory_order_relaxed);
-    uint64_t next;
-    do {
+    for (;;) {
+        envelope->next = mailbox_top(word);
+        uint64_t next = ((uint64_t)index << 32) | ((word & MAILBOX_COUNTS) + one);
+        /* Release: the envelope's contents, for the take. Acquire: the push that finds the actor idle passes
+         * on, through the run queue, what the last turn wrote before its settle. */
+        if (atomic_compare_exchange_weak_explicit(mailbox, &word, next, memory_order_acq_rel, memory_order_relaxed))
+            break;
         enum weir_error error = mailbox_refusal(word, is_control, lane_max);
         if (error)
             return error;
-        envelope->next = mailbox_top(word);
-        next = ((uint64_t)index << 32) | ((word & MAILBOX_COUNTS) + one);
-        /* Release: the envelope's contents, for the take. Acquire: the push that finds the actor idle passes
-         * on, through the run queue, what the last turn wrote before its settle. */
-    } while (!atomic_compare_exchange_weak_explicit(mailbox, &word, next, memory_order_acq_rel, memory_order_relaxed));
+    }
     *was_idle = (word & MAILBOX_COUNTS) == 0;
     return WEIR_OK;
 }

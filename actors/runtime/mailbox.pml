@@ -9,7 +9,9 @@
  *   orders.c     orders_stop (with STOP)
  *   worker.c     worker_main, worker_next with global_take and steal, worker_attends_global
  *   run_queue.c  each worker's queue and the global list, as counts of the one actor
- *   park.c       park_wait with has_work, token_wait and token_take; park_wake and wake
+ *   park.c       park_wait with has_work, place_await, token_wait and token_take; park_wake and wake; with GUEST:
+ *                park_borrow and park_give_back
+ *   guest.c      actor_control_here (with GUEST): producers that take a sleeping worker's place
  *
  * Three producers send to one actor; two workers run it. Envelopes are fewer than messages, so that slots are used
  * again while somebody still remembers their index. What depends on measured time (worth helping, attended, a
@@ -23,6 +25,7 @@
  * The whole is too large to search for three producers. So it is searched for two, and in parts for three:
  *   WORD   workers find what is queued without being woken: all of the word's interleavings
  *   PARK   a push and a turn are one step each: all of the sleepers' interleavings; TIMED: sleeps end by themselves too
+ *   GUEST  with PARK: producers run turns in the place of sleepers
  *   STOP   besides, the actor is ordered to stop; LATE: a nudge comes that no order belongs to
  *
  * Faults, one -D each, and what they leave out or do otherwise:
@@ -35,6 +38,9 @@
  *   FAULT_LOOK_FIRST     the second look comes before the parked bit
  *   FAULT_WAKE_FIRST     the waker looks for sleepers before it queues
  *   FAULT_TOKEN_LEFT     a worker that wakes by itself does not wait for the token it is owed (with TIMED)
+ *   FAULT_GUEST_LOOKS_FIRST  a guest looks for work that others queued before it sets the bit again (with GUEST)
+ *   FAULT_GUEST_UNAWAITED    a guest does not look whether the worker it stands for waits (with GUEST, TIMED)
+ *   FAULT_AWAIT_ONCE         a worker that waits for its place does not look for its bit again (with GUEST, TIMED)
  *   FAULT_ORDER_LATE     orders_stop counts its token before it sets the flag (with STOP)
  *   FAULT_CLEAR_BLIND    tokens are cleared by a store (with LATE) */
 
@@ -78,6 +84,7 @@ byte global, queue[2], running;
 
 byte parked;   /* runtime.parked */
 byte token[2]; /* worker.token */
+bool awaited[2]; /* worker.is_awaited */
 bool ordered, ended;
 
 /* Ghosts: what became of the messages. */
@@ -136,126 +143,7 @@ inline schedule(wakes, who)
     fi
 }
 
-/* --------------------------------------------------------------------------------------- producers */
-
-proctype Producer(byte me)
-{
-    byte sent, envelope, w_top, w_data, w_control, who;
-    bool was_idle, went, wakes;
-
-    do
-    :: sent == SENDS -> break
-    :: sent < SENDS ->
-        /* slots_alloc, and the message written into the envelope. */
-        atomic {
-            if
-            :: !is_used[1] -> envelope = 1
-            :: is_used[1] && !is_used[2] -> envelope = 2
-            :: is_used[1] && is_used[2] && !is_used[3] -> envelope = 3
-            fi;
-            is_used[envelope] = 1;
-#ifndef PARK
-            sender[envelope] = me;
-            number[envelope] = sent;
-#endif
-            look()
-        }
-        /* PUSH: mailbox_push. */
-        ONE_STEP { do
-        :: went -> break
-        :: !went ->
-            if
-            :: w_top == CLOSED -> break
-            :: w_top != CLOSED && w_data >= BOUND ->
-                /* WEIR_FULL: the caller keeps the message, and comes again when there is room (credit.pml). */
-                d_step { (top == CLOSED || data < BOUND) -> look() }
-            :: else ->
-                d_step {
-                    below[envelope] = w_top;
-                    if
-#ifdef FAULT_BOUND_LATE
-                    :: top == w_top && top != CLOSED ->
-                        w_data = data;
-                        w_control = control;
-#else
-                    :: SAME_WORD ->
-#endif
-                        top = envelope;
-                        data = data + 1;
-                        assert(data <= BOUND);
-#ifdef FAULT_WAKE_BY_TOP
-                        was_idle = w_top == 0;
-#else
-                        was_idle = w_data == 0 && w_control == 0;
-#endif
-#ifdef FAULT_NO_WAKE
-                        was_idle = 0;
-#endif
-                        went = 1;
-                        forget()
-                    :: else -> look()
-                    fi
-                }
-            fi
-        od }
-        if
-        :: went ->
-            went = 0;
-            if
-            :: was_idle -> was_idle = 0; schedule(wakes, who)
-            :: else
-            fi
-        :: else -> /* WEIR_STALE */
-            d_step {
-                forget();
-                free(envelope);
-                stale_all++
-            }
-        fi;
-        envelope = 0;
-        sent++
-    od
-}
-
-#if defined(STOP) || defined(LATE)
-/* orders_stop, and mailbox_nudge. With LATE: a nudge that was meant for the slot's last actor. */
-proctype Stopper()
-{
-    byte w_top, w_data, w_control, who;
-    bool was_idle, went, wakes;
-
-#if defined(STOP) && !defined(FAULT_ORDER_LATE)
-    ordered = 1;
-#endif
-    d_step { look() }
-    do
-    :: went -> break
-    :: !went ->
-        if
-        :: w_top == CLOSED -> break
-        :: else ->
-            d_step {
-                if
-                :: SAME_WORD ->
-                    control++;
-                    was_idle = w_data == 0 && w_control == 0;
-                    went = 1
-                :: else -> look()
-                fi
-            }
-        fi
-    od;
-#ifdef FAULT_ORDER_LATE
-    ordered = 1;
-#endif
-    if
-    :: was_idle -> schedule(wakes, who)
-    :: else
-    fi
-}
-#endif
-
-/* ----------------------------------------------------------------------------------------- workers */
+/* ------------------------------------------------------------------------------------------- turns */
 
 /* turn_sort: behind what was taken before, oldest first. */
 inline sort(first, turned)
@@ -324,7 +212,7 @@ inline end_actor()
 }
 
 /* turn_run: handle_messages, settle. */
-inline turn()
+inline turn(me)
 {
     do
     :: handled > 0 -> break /* the turn's limit, or turn_yield */
@@ -395,6 +283,210 @@ inline turn()
     fi
 }
 
+#ifdef GUEST
+/* worker_run_some, then park_give_back: with a token where turns are left, else with the bit. */
+inline guest(me)
+{
+    do
+    :: queue[me] > 0 && guest_turns == 0 ->
+        atomic { /* the other worker may have stolen it */
+            if
+            :: queue[me] > 0 -> queue[me]--; running++; guest_turns++; assert(QUEUED == 1)
+            :: else
+            fi
+        }
+        if
+        :: running > 0 && guest_turns > 0 -> ONE_STEP { turn(me) }
+        :: else
+        fi
+    :: queue[me] == 0 || guest_turns > 0 -> break
+    od;
+    guest_turns = 0;
+    if
+    :: queue[me] > 0 -> d_step { assert(token[me] == 0); token[me] = 1 }
+    :: queue[me] == 0 ->
+#ifdef FAULT_GUEST_LOOKS_FIRST
+        wakes = global > 0 || queue[1 - me] > 0;
+#endif
+        parked = parked | (1 << me);
+#ifndef FAULT_GUEST_LOOKS_FIRST
+        if
+        :: global > 0 || queue[1 - me] > 0 -> wakes = 1
+        :: else
+        fi;
+#endif
+#ifndef FAULT_GUEST_UNAWAITED
+        if
+        :: awaited[me] -> wakes = 1
+        :: else
+        fi;
+#endif
+        if
+        :: wakes ->
+            atomic { /* wake */
+                wakes = 0;
+                if
+                :: (parked >> me) & 1 -> parked = parked & (3 - (1 << me)); who = 1
+                :: else
+                fi
+            }
+            if
+            :: who != 0 -> d_step { assert(token[me] == 0); token[me] = 1; who = 0 }
+            :: else
+            fi
+        :: else
+        fi
+    fi;
+    place = 0
+}
+#endif
+
+/* --------------------------------------------------------------------------------------- producers */
+
+proctype Producer(byte me)
+{
+    byte sent, envelope, w_top, w_data, w_control, who, place;
+    bool was_idle, went, wakes;
+#ifdef GUEST
+    byte seat, w_below, turned, handled, guest_turns;
+    bool gathered, exits;
+#endif
+
+    do
+    :: sent == SENDS -> break
+    :: sent < SENDS ->
+#ifdef GUEST
+        /* park_borrow. */
+        atomic {
+            if
+            :: parked & 1 -> place = 1; parked = parked - 1
+            :: parked & 2 -> place = 2; parked = parked - 2
+            :: true
+            fi
+        }
+#endif
+        /* slots_alloc, and the message written into the envelope. */
+        atomic {
+            if
+            :: !is_used[1] -> envelope = 1
+            :: is_used[1] && !is_used[2] -> envelope = 2
+            :: is_used[1] && is_used[2] && !is_used[3] -> envelope = 3
+            fi;
+            is_used[envelope] = 1;
+#ifndef PARK
+            sender[envelope] = me;
+            number[envelope] = sent;
+#endif
+            look()
+        }
+        /* PUSH: mailbox_push. */
+        ONE_STEP { do
+        :: went -> break
+        :: !went ->
+            if
+            :: w_top == CLOSED -> break
+            :: w_top != CLOSED && w_data >= BOUND ->
+                /* WEIR_FULL: the caller keeps the message, and comes again when there is room (credit.pml). */
+                d_step { (top == CLOSED || data < BOUND) -> look() }
+            :: else ->
+                d_step {
+                    below[envelope] = w_top;
+                    if
+#ifdef FAULT_BOUND_LATE
+                    :: top == w_top && top != CLOSED ->
+                        w_data = data;
+                        w_control = control;
+#else
+                    :: SAME_WORD ->
+#endif
+                        top = envelope;
+                        data = data + 1;
+                        assert(data <= BOUND);
+#ifdef FAULT_WAKE_BY_TOP
+                        was_idle = w_top == 0;
+#else
+                        was_idle = w_data == 0 && w_control == 0;
+#endif
+#ifdef FAULT_NO_WAKE
+                        was_idle = 0;
+#endif
+                        went = 1;
+                        forget()
+                    :: else -> look()
+                    fi
+                }
+            fi
+        od }
+        if
+        :: went ->
+            went = 0;
+            if
+#ifdef GUEST
+            :: was_idle && place != 0 -> /* caller_schedule of a worker, which it is for now */
+                was_idle = 0;
+                atomic { queue[place - 1]++; assert(QUEUED == 1) }
+#endif
+            :: was_idle && place == 0 -> was_idle = 0; schedule(wakes, who)
+            :: else
+            fi
+        :: else -> /* WEIR_STALE */
+            d_step {
+                forget();
+                free(envelope);
+                stale_all++
+            }
+        fi;
+        envelope = 0;
+#ifdef GUEST
+        if
+        :: place != 0 -> seat = place - 1; guest(seat); seat = 0
+        :: else
+        fi;
+#endif
+        sent++
+    od
+}
+
+#if defined(STOP) || defined(LATE)
+/* orders_stop, and mailbox_nudge. With LATE: a nudge that was meant for the slot's last actor. */
+proctype Stopper()
+{
+    byte w_top, w_data, w_control, who;
+    bool was_idle, went, wakes;
+
+#if defined(STOP) && !defined(FAULT_ORDER_LATE)
+    ordered = 1;
+#endif
+    d_step { look() }
+    do
+    :: went -> break
+    :: !went ->
+        if
+        :: w_top == CLOSED -> break
+        :: else ->
+            d_step {
+                if
+                :: SAME_WORD ->
+                    control++;
+                    was_idle = w_data == 0 && w_control == 0;
+                    went = 1
+                :: else -> look()
+                fi
+            }
+        fi
+    od;
+#ifdef FAULT_ORDER_LATE
+    ordered = 1;
+#endif
+    if
+    :: was_idle -> schedule(wakes, who)
+    :: else
+    fi
+}
+#endif
+
+/* ----------------------------------------------------------------------------------------- workers */
+
 /* park_wait. */
 inline park()
 {
@@ -439,8 +531,23 @@ awake:
 #ifdef FAULT_TOKEN_LEFT
     :: !had_bit -> token[me] = 0
 #else
-    :: !had_bit -> /* token_take: the waker is on its way */
+    :: !had_bit -> /* place_await: the waker is on its way, or a guest has the place */
+#ifdef GUEST
+        awaited[me] = 1;
+#ifndef FAULT_AWAIT_ONCE
+        atomic {
+            had_bit = (parked >> me) & 1;
+            parked = parked & (3 - (1 << me))
+        }
+#endif
+        if
+        :: had_bit
+        :: !had_bit -> d_step { token[me] != 0 -> token[me] = 0 }
+        fi;
+        awaited[me] = 0
+#else
         d_step { token[me] != 0 -> token[me] = 0 }
+#endif
 #endif
     fi;
     had_bit = 0
@@ -462,7 +569,7 @@ next: /* worker_next */
         :: true -> park(); goto next
         fi
     fi;
-    ONE_STEP { turn() }
+    ONE_STEP { turn(me) }
     goto next
 }
 

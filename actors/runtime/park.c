@@ -43,9 +43,28 @@ static void token_take(struct worker *worker)
         park_futex_wait(&worker->token, 0, UINT64_MAX);
 }
 
+static void token_give(struct worker *worker)
+{
+    atomic_store_explicit(&worker->token, 1, memory_order_release);
+    park_futex_wake(&worker->token);
+}
+
+/* The worker is awake and its bit was gone: whoever has it gives the token or, where it was borrowed, may have set the
+ * bit again by now. */
+static void place_await(struct worker *worker, uint64_t bit)
+{
+    /* Sequentially consistent, all four: this store then this look, there the bit then the look at this. */
+    atomic_store_explicit(&worker->is_awaited, true, memory_order_seq_cst);
+    if (!(atomic_fetch_and_explicit(&worker->runtime->parked, ~bit, memory_order_seq_cst) & bit))
+        token_take(worker);
+    atomic_store_explicit(&worker->is_awaited, false, memory_order_relaxed);
+}
+
 /* Sleeps until the token or the deadline comes. */
 static void token_wait(struct worker *worker, uint64_t deadline_ns)
 {
+    /* Sequentially consistent, as all about the office of the timekeeper: see sleeps_too_long. */
+    atomic_store_explicit(&worker->sleeps_until_ns, deadline_ns, memory_order_seq_cst);
     if (atomic_load_explicit(&worker->token, memory_order_acquire) == 0)
         park_futex_wait(&worker->token, 0, deadline_ns);
 }
@@ -67,7 +86,7 @@ void park_wait(struct worker *worker)
     }
     uint64_t parked = atomic_fetch_and_explicit(&runtime->parked, ~bit, memory_order_seq_cst);
     if (!(parked & bit))
-        token_take(worker);
+        place_await(worker, bit);
     counter_add(&worker->parks, 1);
     watch_ensure(&runtime->watch);
 }
@@ -77,9 +96,7 @@ static bool wake(struct runtime *runtime, unsigned index)
     uint64_t bit = UINT64_C(1) << index;
     if (!(atomic_fetch_and_explicit(&runtime->parked, ~bit, memory_order_seq_cst) & bit))
         return false;
-    struct worker *worker = &runtime->workers[index];
-    atomic_store_explicit(&worker->token, 1, memory_order_release);
-    park_futex_wake(&worker->token);
+    token_give(&runtime->workers[index]);
     return true;
 }
 
@@ -108,4 +125,39 @@ void park_timer_moved(struct runtime *runtime)
     uint32_t keeper = atomic_load_explicit(&runtime->timekeeper, memory_order_seq_cst);
     if (keeper)
         wake(runtime, keeper - 1);
+}
+
+/* Whether the sleeping thread keeps time by a deadline that is no longer the next one: while its place was borrowed,
+ * park_timer_moved could not wake it. A deadline it has not published yet counts as too late: one wake-up for nothing.
+ */
+static bool sleeps_too_long(struct worker *worker)
+{
+    struct runtime *runtime = worker->runtime;
+    return atomic_load_explicit(&runtime->timekeeper, memory_order_seq_cst) == worker->index + 1 &&
+           timers_next_ns(&runtime->timers) < atomic_load_explicit(&worker->sleeps_until_ns, memory_order_seq_cst);
+}
+
+struct worker *park_borrow(struct runtime *runtime)
+{
+    uint64_t parked;
+    while ((parked = atomic_load_explicit(&runtime->parked, memory_order_seq_cst)) != 0) {
+        unsigned index = (unsigned)__builtin_ctzll(parked);
+        uint64_t bit = UINT64_C(1) << index;
+        /* Acquires what the worker, or the last borrower, released with the bit: the whole of struct worker. */
+        if (atomic_fetch_and_explicit(&runtime->parked, ~bit, memory_order_seq_cst) & bit)
+            return &runtime->workers[index];
+    }
+    return NULL;
+}
+
+void park_give_back(struct worker *worker, bool has_work_queued)
+{
+    struct runtime *runtime = worker->runtime;
+    if (has_work_queued) {
+        token_give(worker);
+        return;
+    }
+    atomic_fetch_or_explicit(&runtime->parked, worker_bit(worker), memory_order_seq_cst);
+    if (atomic_load_explicit(&worker->is_awaited, memory_order_seq_cst) || sleeps_too_long(worker) || has_work(worker))
+        wake(runtime, worker->index);
 }

@@ -8,6 +8,12 @@
  *   3. Who clears a bit owes that worker a token; nobody else may give one. So tokens never pile up, and a
  *      worker whose bit is gone when it wakes by itself waits for the token that is on its way.
  *
+ *   4. A thread that is no worker may borrow a sleeper's place (guest.c): it clears the bit as a waker does, and is
+ * that worker for some turns while its thread sleeps on. It owes the token, if it leaves work behind, or else the bit:
+ *      it sets it again in the sleeper's name, and then looks once more as in 1. A worker that woke by itself and finds
+ *      its bit gone first says that it waits (is_awaited), then looks for the bit a second time: either it finds the
+ *      bit there, or the borrower sees that it is awaited and wakes it.
+ *
  * Work on a worker's own queue needs none of this: its owner is awake. Waking another one for it is a
  * matter of speed (worker_is_worth_helping), and the watcher catches what that misses. */
 #ifndef ACTORS_RUNTIME_PARK_H
@@ -29,6 +35,11 @@ void park_wake_all(struct runtime *runtime);
 
 /* The next timer is now earlier than before: whoever sleeps for it must sleep less. Any thread. */
 void park_timer_moved(struct runtime *runtime);
+
+/* Takes over the place of a parked worker, whose thread sleeps on; NULL when none is parked. Not for workers. */
+struct worker *park_borrow(struct runtime *runtime);
+/* And back. has_work_queued: its own thread is to go on with what is queued there. */
+void park_give_back(struct worker *worker, bool has_work_queued);
 
 /* Futex wait while *word is expected, until deadline_ns on the monotonic clock (UINT64_MAX: for ever);
  * may return early. And its wake-up of one waiter. */

@@ -46,7 +46,7 @@ static uint32_t relations_remove(struct turn *turn, enum command command, weir_a
         if (envelope->message.tag == command && actor_is_same(envelope->message.from, other)) {
             uint32_t index = *link;
             *link = envelope->next;
-            slots_free(turn->runtime->envelopes, &turn->worker->caller.caches.envelopes, index);
+            envelope_free(turn->runtime, &turn->worker->caller, index);
             removed++;
         } else {
             link = &envelope->next;
@@ -83,7 +83,7 @@ static void relations_sweep(struct turn *turn)
             kept++;
         } else {
             *link = envelope->next;
-            slots_free(turn->runtime->envelopes, &turn->worker->caller.caches.envelopes, index);
+            envelope_free(turn->runtime, &turn->worker->caller, index);
         }
     }
     turn->actor->sweep_in = (uint16_t)(kept < SWEEP_MIN ? SWEEP_MIN : kept > SWEEP_MAX ? SWEEP_MAX : kept);
@@ -99,9 +99,21 @@ static void relation_add(struct turn *turn, uint32_t index)
     actor->relations = index;
 }
 
-void turn_command(struct turn *turn, uint32_t index)
+static void waiter_add(struct turn *turn, uint32_t index)
 {
     struct actor *actor = turn->actor;
+    struct envelope *waiter = envelope_at(turn->runtime, index);
+    waiter->next = index;
+    if (actor->waiters) {
+        struct envelope *newest = envelope_at(turn->runtime, actor->waiters);
+        waiter->next = newest->next;
+        newest->next = index;
+    }
+    actor->waiters = index;
+}
+
+void turn_command(struct turn *turn, uint32_t index)
+{
     struct envelope *envelope = envelope_at(turn->runtime, index);
     struct message *message = &envelope->message;
     if (message->word[0] != turn->self.bits) {
@@ -110,10 +122,7 @@ void turn_command(struct turn *turn, uint32_t index)
         return;
     }
     switch ((enum command)message->tag) {
-    case COMMAND_AWAIT:
-        envelope->next = actor->waiters;
-        actor->waiters = index;
-        return;
+    case COMMAND_AWAIT: waiter_add(turn, index); return;
     case COMMAND_MONITOR:
     case COMMAND_LINK:
     case COMMAND_AWAITING: relation_add(turn, index); return;
@@ -150,7 +159,7 @@ enum weir_error turn_await_room(struct turn *turn, weir_actor to)
         return error;
     error = post_command(runtime, caller, turn->self, to, COMMAND_AWAIT);
     if (error) {
-        slots_free(runtime->envelopes, &caller->caches.envelopes, index);
+        envelope_free(runtime, caller, index);
         return error;
     }
     struct envelope *envelope = envelope_at(runtime, index);
@@ -162,20 +171,24 @@ enum weir_error turn_await_room(struct turn *turn, weir_actor to)
 
 void turn_forget_awaited(struct turn *turn, weir_actor from) { relations_remove(turn, COMMAND_AWAITING, from); }
 
-bool turn_tell_waiters(struct turn *turn)
+bool turn_tell_waiters(struct turn *turn, uint32_t max)
 {
     struct actor *actor = turn->actor;
     struct caller *caller = &turn->worker->caller;
     struct message room = {.tag = MESSAGE_ROOM};
-    while (actor->waiters) {
-        uint32_t index = actor->waiters;
+    for (; actor->waiters && max > 0; max--) {
+        struct envelope *newest = envelope_at(turn->runtime, actor->waiters);
+        uint32_t index = newest->next;
         struct envelope *waiter = envelope_at(turn->runtime, index);
         enum weir_error error = caller_post(turn->runtime, caller, turn->self, waiter->message.from, &room,
                                             ENVELOPE_CONTROL, MAILBOX_CONTROL_RUNTIME_MAX);
         if (error == WEIR_FULL || error == WEIR_NO_MEMORY)
             return false;
-        actor->waiters = waiter->next;
-        slots_free(turn->runtime->envelopes, &caller->caches.envelopes, index);
+        if (index == actor->waiters)
+            actor->waiters = 0;
+        else
+            newest->next = waiter->next;
+        envelope_free(turn->runtime, caller, index);
     }
-    return true;
+    return actor->waiters == 0;
 }

@@ -45,8 +45,9 @@ uint32_t actor_list_take(struct actor_list *list, struct actor **out, uint32_t m
     return taken;
 }
 
-void run_queue_init(struct run_queue *queue)
+void run_queue_init(struct run_queue *queue, bool is_shared)
 {
+    queue->is_shared = is_shared;
     atomic_init(&queue->head, 0);
     atomic_init(&queue->tail, 0);
     for (uint32_t i = 0; i < RUN_RING_SIZE; i++)
@@ -56,21 +57,6 @@ void run_queue_init(struct run_queue *queue)
 
 void run_queue_fini(struct run_queue *queue) { actor_list_fini(&queue->overflow); }
 
-uint32_t run_queue_push(struct run_queue *queue, struct actor *actor)
-{
-    uint32_t tail = atomic_load_explicit(&queue->tail, memory_order_relaxed);
-    /* Acquire: the taker of the entry we overwrite has read it. */
-    uint32_t count = tail - atomic_load_explicit(&queue->head, memory_order_acquire);
-    /* Whoever comes after the overflow list has begun queues behind it, or order would be lost. */
-    if (count == RUN_RING_SIZE || atomic_load_explicit(&queue->overflow.count, memory_order_relaxed) > 0) {
-        actor_list_push(&queue->overflow, actor);
-        return count + 1;
-    }
-    atomic_store_explicit(&queue->ring[tail % RUN_RING_SIZE], actor, memory_order_relaxed);
-    atomic_store_explicit(&queue->tail, tail + 1, memory_order_release);
-    return count + 1;
-}
-
 static void ring_fill(struct run_queue *queue, struct actor *const *actors, uint32_t count)
 {
     uint32_t tail = atomic_load_explicit(&queue->tail, memory_order_relaxed);
@@ -79,19 +65,11 @@ static void ring_fill(struct run_queue *queue, struct actor *const *actors, uint
     atomic_store_explicit(&queue->tail, tail + count, memory_order_release);
 }
 
-struct actor *run_queue_pop(struct run_queue *queue)
+struct actor *run_queue_refill(struct run_queue *queue)
 {
-    uint32_t head = atomic_load_explicit(&queue->head, memory_order_relaxed);
-    uint32_t tail = atomic_load_explicit(&queue->tail, memory_order_relaxed);
-    while (head != tail) {
-        struct actor *actor = atomic_load_explicit(&queue->ring[head % RUN_RING_SIZE], memory_order_relaxed);
-        if (atomic_compare_exchange_weak_explicit(&queue->head, &head, head + 1, memory_order_acq_rel,
-                                                  memory_order_relaxed))
-            return actor;
-    }
     if (atomic_load_explicit(&queue->overflow.count, memory_order_relaxed) == 0)
         return NULL;
-    struct actor *batch[RUN_RING_SIZE / 2];
+    struct actor *batch[RUN_BATCH_MAX];
     uint32_t count = actor_list_take(&queue->overflow, batch, COUNT_OF(batch));
     if (count == 0)
         return NULL;
@@ -101,7 +79,7 @@ struct actor *run_queue_pop(struct run_queue *queue)
 
 uint32_t run_queue_steal(struct run_queue *thief, struct run_queue *victim)
 {
-    struct actor *batch[RUN_RING_SIZE / 2];
+    struct actor *batch[RUN_BATCH_MAX];
     uint32_t count;
     uint32_t head = atomic_load_explicit(&victim->head, memory_order_acquire);
     do {
@@ -113,6 +91,8 @@ uint32_t run_queue_steal(struct run_queue *thief, struct run_queue *victim)
             continue;
         }
         count -= count / 2;
+        if (count > RUN_BATCH_MAX)
+            count = RUN_BATCH_MAX;
         if (count == 0)
             break;
         for (uint32_t i = 0; i < count; i++)

@@ -6,12 +6,16 @@
 #include <pthread.h>
 #include <stdalign.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "actors/runtime/block.h"
 
-/* A ring's length: enough that the overflow list and its lock are met by crowds of actors only. */
-#define RUN_RING_SIZE UINT32_C(256)
+/* A ring's length: enough that a message to each of some thousand actors does not meet the overflow list and its lock;
+ * 32 KiB a worker. */
+#define RUN_RING_SIZE UINT32_C(4096)
+/* Actors that change queues at once, by a steal or from a list: so many that the lock or the swap does not count. */
+#define RUN_BATCH_MAX UINT32_C(128)
 
 /* An intrusive list of actors under a lock. */
 struct actor_list {
@@ -33,15 +37,48 @@ struct run_queue {
     alignas(64) _Atomic uint32_t tail;
     _Atomic(struct actor *) ring[RUN_RING_SIZE]; /* relaxed; head and tail order them */
     struct actor_list overflow;                  /* pushed by the owner, taken by owner and thieves */
+    bool is_shared;                              /* there are other workers, who may steal; constant */
 };
 
-void run_queue_init(struct run_queue *queue);
+void run_queue_init(struct run_queue *queue, bool is_shared);
 void run_queue_fini(struct run_queue *queue);
 
 /* Owner only. Returns how many wait now, this one included (the ring's part of them). */
-uint32_t run_queue_push(struct run_queue *queue, struct actor *actor);
+static inline uint32_t run_queue_push(struct run_queue *queue, struct actor *actor)
+{
+    uint32_t tail = atomic_load_explicit(&queue->tail, memory_order_relaxed);
+    /* Acquire: the taker of the entry we overwrite has read it. */
+    uint32_t count = tail - atomic_load_explicit(&queue->head, memory_order_acquire);
+    /* Whoever comes after the overflow list has begun queues behind it, or order would be lost. */
+    if (__builtin_expect(
+            count == RUN_RING_SIZE || atomic_load_explicit(&queue->overflow.count, memory_order_relaxed) > 0, 0)) {
+        actor_list_push(&queue->overflow, actor);
+        return count + 1;
+    }
+    atomic_store_explicit(&queue->ring[tail % RUN_RING_SIZE], actor, memory_order_relaxed);
+    atomic_store_explicit(&queue->tail, tail + 1, memory_order_release);
+    return count + 1;
+}
+/* The ring is empty: takes from the overflow list; NULL when that is empty, too. For run_queue_pop. */
+struct actor *run_queue_refill(struct run_queue *queue);
+
 /* Owner only; NULL when empty. */
-struct actor *run_queue_pop(struct run_queue *queue);
+static inline struct actor *run_queue_pop(struct run_queue *queue)
+{
+    uint32_t head = atomic_load_explicit(&queue->head, memory_order_relaxed);
+    uint32_t tail = atomic_load_explicit(&queue->tail, memory_order_relaxed);
+    while (head != tail) {
+        struct actor *actor = atomic_load_explicit(&queue->ring[head % RUN_RING_SIZE], memory_order_relaxed);
+        if (!queue->is_shared) { /* nobody to race with */
+            atomic_store_explicit(&queue->head, head + 1, memory_order_relaxed);
+            return actor;
+        }
+        if (atomic_compare_exchange_weak_explicit(&queue->head, &head, head + 1, memory_order_acq_rel,
+                                                  memory_order_relaxed))
+            return actor;
+    }
+    return run_queue_refill(queue);
+}
 /* The actor that is `ahead` places behind the next one, NULL when there is none: a hint, it may be gone by
  * now (its memory is type-stable). Owner only. */
 static inline struct actor *run_queue_peek(const struct run_queue *queue, uint32_t ahead)
@@ -52,7 +89,8 @@ static inline struct actor *run_queue_peek(const struct run_queue *queue, uint32
         return NULL;
     return atomic_load_explicit(&queue->ring[(head + ahead) % RUN_RING_SIZE], memory_order_relaxed);
 }
-/* Moves about half of the victim's ring, or a part of its overflow, into the thief's ring, which is empty.
+/* Moves about half of the victim's ring, RUN_BATCH_MAX at most, or a part of its overflow, into the thief's ring, which
+ * is empty.
  * The thief's owner only. Returns how many. */
 uint32_t run_queue_steal(struct run_queue *thief, struct run_queue *victim);
 /* How many wait, as it is about now. Any thread. */

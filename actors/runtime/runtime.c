@@ -14,8 +14,10 @@
 /* Slots at most: address space is reserved for them, memory only as they are used. */
 #define ENVELOPES_MAX (UINT32_C(1) << 28)
 #define LABELS_MAX (UINT32_C(1) << 24)
-/* Address space of the actors of one class. */
+/* Address space of the actors of one class. Less of it can be built in for valgrind, which has only 128 GiB to give. */
+#ifndef ACTORS_BYTES_MAX
 #define ACTORS_BYTES_MAX ((size_t)1 << 34)
+#endif
 
 static void config_complete(struct runtime_config *config)
 {
@@ -44,12 +46,18 @@ static enum weir_error pools_create(struct runtime *runtime)
     struct arena *arena = runtime->config.arena;
     enum weir_error error = slots_create(arena, sizeof(struct envelope), ENVELOPES_MAX, &runtime->envelopes);
     if (!error)
+        runtime->envelope_base = slots_at(runtime->envelopes, 0);
+    if (!error)
         error = slots_create(arena, sizeof(struct label), LABELS_MAX, &runtime->labels);
     for (uint32_t class = 0; class < ACTOR_CLASSES && !error; class ++) {
-        size_t size = sizeof(struct actor) + ((size_t)64 << class);
+        size_t size = sizeof(struct actor) + actor_state_sizes[class];
         size_t slots = ACTORS_BYTES_MAX / size;
         error = slots_create(arena, size, slots < ACTOR_CLASS_SLOTS_MAX ? (uint32_t)slots : ACTOR_CLASS_SLOTS_MAX,
                              &runtime->actors[class]);
+        if (!error) {
+            runtime->classes[class].base = slots_at(runtime->actors[class], 0);
+            runtime->classes[class].slot_size = (uint32_t)size;
+        }
     }
     return error;
 }
@@ -186,7 +194,7 @@ void runtime_note_ended(struct runtime *runtime, struct caller *caller)
 static void stop_all_actors(struct runtime *runtime)
 {
     for (uint32_t class = 0; class < ACTOR_CLASSES; class ++) {
-        uint32_t last = atomic_load_explicit(&runtime->slot_last[class], memory_order_seq_cst);
+        uint32_t last = atomic_load_explicit(&runtime->classes[class].slot_last, memory_order_seq_cst);
         for (uint32_t slot = 1; slot <= last; slot++) {
             struct actor *actor = slots_at(runtime->actors[class], slot);
             uint8_t phase = atomic_load_explicit(&actor->phase, memory_order_seq_cst);

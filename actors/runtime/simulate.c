@@ -91,7 +91,7 @@ bool runtime_advance(struct runtime *runtime)
         simulation->now_ns = next;
     choice_note(simulation, simulation->now_ns);
     struct caller *caller = caller_enter(runtime);
-    timers_fire(runtime, caller, simulation->now_ns);
+    timers_fire(runtime, caller, simulation->now_ns, UINT64_MAX);
     caller_leave(caller);
     return true;
 }

@@ -22,20 +22,28 @@ enum { CALLERS_FOREIGN = 8 };
 
 #define RUNTIME_MAGIC UINT32_C(0x77656972)
 
+/* What a handle is looked up by: its class's slots. */
+struct actor_class {
+    char *base; /* slot 0 of its pool; this and the size: constant */
+    uint32_t slot_size;
+    /* Highest slot in use so far; any spawner raises it (relaxed: who has a handle learnt it from a spawn), lookups
+     * check handles by it, and runtime_stop goes up to it. */
+    _Atomic uint32_t slot_last;
+};
+
 struct runtime {
     uint32_t magic;
 
     /* Constant after runtime_create. */
-    struct runtime_config config; /* zeros replaced by the defaults */
+    struct runtime_config config;   /* zeros replaced by the defaults */
+    struct envelope *envelope_base; /* slot 0 of the pool below */
     struct slots *envelopes;
     struct slots *labels;
     struct slots *actors[ACTOR_CLASSES];
     struct worker *workers; /* config.workers of them; simulated: one */
     struct caller foreign[CALLERS_FOREIGN];
 
-    /* Highest slot in use so far, each class; any spawner raises it (relaxed: who has a handle learnt it from a
-     * spawn), lookups check handles by it, and runtime_stop goes up to it. */
-    _Atomic uint32_t slot_last[ACTOR_CLASSES];
+    struct actor_class classes[ACTOR_CLASSES];
 
     struct actor_list global; /* actors scheduled by threads that are no workers */
 
@@ -58,7 +66,21 @@ struct runtime {
 
 static inline struct envelope *envelope_at(const struct runtime *runtime, uint32_t index)
 {
-    return slots_at(runtime->envelopes, index);
+    return runtime->envelope_base + index;
+}
+
+/* Envelopes that a caller keeps: those of a full mailbox, and more than one turn may send, so that where sender and
+ * receivers run on one worker they need not trade them with the pool, which is a lock and a walk along a chain for each
+ * SLOTS_BATCH. 68 KiB a worker. */
+#define ENVELOPES_CACHED (MAILBOX_MAX_DEFAULT + SLOTS_BATCH)
+
+/* Gives an envelope back, whose message holds nothing any more. */
+static inline void envelope_free(struct runtime *runtime, struct caller *caller, uint32_t index)
+{
+    struct slots_cache *cache = &caller->caches.envelopes;
+    if (__builtin_expect(cache->count >= ENVELOPES_CACHED, 0))
+        slots_spill(runtime->envelopes, cache);
+    slots_cache_push(cache, index, envelope_at(runtime, index));
 }
 
 /* An actor has ended: runtime_stop may be waiting for it. Its worker. */

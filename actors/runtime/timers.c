@@ -4,6 +4,7 @@
 #include "actors/runtime/timers.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "actors/base/clock.h"
 #include "actors/runtime/orders.h"
@@ -13,9 +14,14 @@
 
 #define TIMERS_MAX (UINT32_C(1) << 24)
 #define NOT_IN_HEAP UINT32_MAX
-/* Messages of due timers pushed in one go, and goes between two turns: actors must run even when timers are
- * armed faster than they can be fired. What is left is due still when the worker next reads its clock. */
-enum { FIRE_BATCH = 64, FIRE_BATCHES_MAX = 4, HEAP_CHILDREN = 4 };
+/* Timers fired under one hold of the lock: whoever arms or cancels one meanwhile waits for so many. */
+enum { FIRE_BATCH = 16, HEAP_CHILDREN = 4 };
+/* About what firing one costs; and which part of the time that a worker spent on turns it then spends on firing, where
+ * more are due than one batch: a small one, as each makes a turn for somebody, and whoever has nothing to do with
+ * timers waits for all of those. The bound is for turns that lasted because the system ran somebody else. */
+#define FIRE_NS 1000
+#define FIRE_PART 4
+#define FIRE_BATCHES_MAX 16
 /* A one-shot timer whose actor's control lane is full tries again after this. */
 #define RETRY_NS NS_PER_MS
 
@@ -23,7 +29,6 @@ enum { FIRE_BATCH = 64, FIRE_BATCHES_MAX = 4, HEAP_CHILDREN = 4 };
 struct timer {
     uint32_t link;
     uint32_t generation;     /* never 0 */
-    uint32_t position;       /* in the heap, or NOT_IN_HEAP */
     uint32_t next, previous; /* of the same actor */
     uint32_t incident;       /* for a delayed restart */
     bool is_live;
@@ -35,6 +40,7 @@ struct timer {
 };
 
 _Static_assert(sizeof(struct timer) <= 64, "a timer is one slot");
+_Static_assert(sizeof(struct timer_entry) * HEAP_CHILDREN == 64, "siblings are one cache line");
 
 static struct timer *timer_at(const struct timers *timers, uint32_t index) { return slots_at(timers->slots, index); }
 
@@ -50,14 +56,15 @@ void timers_fini(struct timers *timers)
     if (timers->slots)
         slots_cache_flush(timers->slots, &timers->cache);
     slots_destroy(&timers->slots);
-    free(timers->heap);
+    free(timers->heap_memory);
+    free(timers->positions);
     pthread_mutex_destroy(&timers->lock);
 }
 
 static void heap_place(struct timers *timers, uint32_t position, struct timer_entry entry)
 {
     timers->heap[position] = entry;
-    timer_at(timers, entry.timer)->position = position;
+    timers->positions[entry.timer] = position;
 }
 
 static void heap_up(struct timers *timers, uint32_t position, struct timer_entry entry)
@@ -98,17 +105,46 @@ static void next_publish(struct timers *timers)
         atomic_store_explicit(&timers->next_ns, next, memory_order_seq_cst);
 }
 
+/* Entries to leave out so that the children of one parent, from the heap's second entry on, are one cache line. */
+static size_t heap_shift(const struct timer_entry *memory)
+{
+    size_t beyond = (uintptr_t)(memory + 1) % 64;
+    return (64 - beyond) % 64 / sizeof *memory;
+}
+
 /* Room for one more than are live, so that arming a live timer again cannot fail. */
 static enum weir_error heap_reserve(struct timers *timers)
 {
     if (timers->live < timers->capacity)
         return WEIR_OK;
     uint32_t capacity = timers->capacity ? timers->capacity * 2 : 1024;
-    struct timer_entry *heap = realloc(timers->heap, capacity * sizeof *heap);
-    if (!heap)
+    size_t shift_before = timers->capacity ? (size_t)(timers->heap - timers->heap_memory) : 0;
+    /* realloc moves pages of a large block instead of copying them; aligned_alloc could not. */
+    struct timer_entry *memory = realloc(timers->heap_memory, (capacity + HEAP_CHILDREN) * sizeof *memory);
+    if (!memory)
         return WEIR_NO_MEMORY;
-    timers->heap = heap;
+    size_t shift = heap_shift(memory);
+    if (shift != shift_before)
+        memmove(memory + shift, memory + shift_before, timers->count * sizeof *memory);
+    timers->heap_memory = memory;
+    timers->heap = memory + shift;
     timers->capacity = capacity;
+    return WEIR_OK;
+}
+
+/* A place for the position of that slot. */
+static enum weir_error positions_reserve(struct timers *timers, uint32_t index)
+{
+    if (index < timers->positions_count)
+        return WEIR_OK;
+    uint32_t count = timers->positions_count ? timers->positions_count : 1024;
+    while (count <= index)
+        count *= 2;
+    uint32_t *positions = realloc(timers->positions, count * sizeof *positions);
+    if (!positions)
+        return WEIR_NO_MEMORY;
+    timers->positions = positions;
+    timers->positions_count = count;
     return WEIR_OK;
 }
 
@@ -120,12 +156,12 @@ static void heap_push(struct timers *timers, uint32_t index, uint64_t deadline_n
 
 static void heap_remove(struct timers *timers, uint32_t position)
 {
-    timer_at(timers, timers->heap[position].timer)->position = NOT_IN_HEAP;
+    timers->positions[timers->heap[position].timer] = NOT_IN_HEAP;
     struct timer_entry last = timers->heap[--timers->count];
     if (position == timers->count)
         return;
     heap_down(timers, position, last);
-    heap_up(timers, timer_at(timers, last.timer)->position, last);
+    heap_up(timers, timers->positions[last.timer], last);
 }
 
 static weir_timer timer_handle(const struct timer *timer, uint32_t index)
@@ -156,8 +192,8 @@ static void actor_list_add(struct timers *timers, struct actor *actor, uint32_t 
 static void timer_end(struct timers *timers, struct actor *actor, uint32_t index)
 {
     struct timer *timer = timer_at(timers, index);
-    if (timer->position != NOT_IN_HEAP)
-        heap_remove(timers, timer->position);
+    if (timers->positions[index] != NOT_IN_HEAP)
+        heap_remove(timers, timers->positions[index]);
     if (timer->next)
         timer_at(timers, timer->next)->previous = timer->previous;
     if (timer->previous)
@@ -189,6 +225,8 @@ static enum weir_error timer_arm(struct runtime *runtime, const struct timer *li
     enum weir_error error = heap_reserve(timers);
     if (!error)
         error = slots_alloc(timers->slots, &timers->cache, &index);
+    if (!error && (error = positions_reserve(timers, index)) != WEIR_OK)
+        slots_free(timers->slots, &timers->cache, index);
     if (error)
         return error;
     struct timer *timer = timer_at(timers, index);
@@ -232,13 +270,13 @@ static enum weir_error timer_start_like(struct runtime *runtime, const struct ti
 enum weir_error timer_start(struct runtime *runtime, weir_actor to, uint64_t delay_ns, uint64_t period_ns,
                             uint64_t word, weir_timer *out)
 {
-    struct timer like = {.position = NOT_IN_HEAP, .to = to, .period_ns = period_ns, .word = word};
+    struct timer like = {.to = to, .period_ns = period_ns, .word = word};
     return timer_start_like(runtime, &like, delay_ns, out);
 }
 
 enum weir_error timers_restart_later(struct runtime *runtime, weir_actor actor, uint32_t incident, uint64_t delay_ns)
 {
-    struct timer like = {.position = NOT_IN_HEAP, .to = actor, .is_restart = true, .incident = incident};
+    struct timer like = {.to = actor, .is_restart = true, .incident = incident};
     weir_timer out;
     return timer_start_like(runtime, &like, delay_ns, &out);
 }
@@ -320,7 +358,7 @@ static void fire_later(struct timers *timers, const struct due *due, uint64_t no
     struct timer *timer = timer_find(timers, due->handle.bits);
     if (timer && timer->is_waiting) {
         timer->is_waiting = false;
-        if (timer->position == NOT_IN_HEAP)
+        if (timers->positions[(uint32_t)due->handle.bits] == NOT_IN_HEAP)
             heap_push(timers, (uint32_t)due->handle.bits, now_ns + RETRY_NS);
         next_publish(timers);
     }
@@ -341,12 +379,15 @@ static void fire_message(struct runtime *runtime, struct caller *caller, const s
         fire_later(&runtime->timers, due, now_ns);
 }
 
-void timers_fire(struct runtime *runtime, struct caller *caller, uint64_t now_ns)
+void timers_fire(struct runtime *runtime, struct caller *caller, uint64_t now_ns, uint64_t spent_ns)
 {
     struct timers *timers = &runtime->timers;
     struct due due[FIRE_BATCH];
     uint32_t looked = FIRE_BATCH;
-    for (int batch = 0; looked == FIRE_BATCH && batch < FIRE_BATCHES_MAX; batch++) {
+    uint64_t batches_max = 1 + spent_ns / FIRE_PART / (FIRE_BATCH * FIRE_NS);
+    if (batches_max > FIRE_BATCHES_MAX)
+        batches_max = FIRE_BATCHES_MAX;
+    for (uint64_t batch = 0; looked == FIRE_BATCH && batch < batches_max; batch++) {
         uint32_t count = 0;
         looked = 0;
         pthread_mutex_lock(&timers->lock);

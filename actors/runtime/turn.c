@@ -12,35 +12,41 @@
 /* Messages sent in one turn after which others get theirs: an actor that feeds many and keeps itself going by
  * a message to itself would fill all their mailboxes first, and the caches would hold none of it any more. */
 #define TURN_POSTS_MAX 256
+/* Waiters told of room at the end of a turn: some 20 microseconds. */
+#define TURN_TELLS_MAX 256u
+
+/* Behind a lane's list of taken messages; first to last are linked already. */
+static void append(struct runtime *runtime, uint32_t *lane_first, uint32_t *lane_last, uint32_t first, uint32_t last)
+{
+    if (*lane_first)
+        envelope_at(runtime, *lane_last)->next = first;
+    else
+        *lane_first = first;
+    *lane_last = last;
+}
 
 void turn_sort(struct runtime *runtime, struct actor *actor, uint32_t index)
 {
-    uint32_t first[2] = {0, 0};
-    uint32_t last[2] = {0, 0};
+    uint32_t data = 0, data_last = 0;
+    uint32_t control = 0, control_last = 0;
     while (index) {
         struct envelope *envelope = envelope_at(runtime, index);
         uint32_t below = envelope->next;
-        int lane = (envelope->flags & ENVELOPE_CONTROL) != 0;
-        envelope->next = first[lane];
-        first[lane] = index;
-        if (!last[lane])
-            last[lane] = index;
+        if (__builtin_expect(envelope->flags & ENVELOPE_CONTROL, 0)) {
+            envelope->next = control;
+            control_last = control ? control_last : index;
+            control = index;
+        } else {
+            envelope->next = data;
+            data_last = data ? data_last : index;
+            data = index;
+        }
         index = below;
     }
-    if (first[0]) {
-        if (actor->data_first)
-            envelope_at(runtime, actor->data_last)->next = first[0];
-        else
-            actor->data_first = first[0];
-        actor->data_last = last[0];
-    }
-    if (first[1]) {
-        if (actor->control_first)
-            envelope_at(runtime, actor->control_last)->next = first[1];
-        else
-            actor->control_first = first[1];
-        actor->control_last = last[1];
-    }
+    if (data)
+        append(runtime, &actor->data_first, &actor->data_last, data, data_last);
+    if (control)
+        append(runtime, &actor->control_first, &actor->control_last, control, control_last);
 }
 
 static inline void gather(struct turn *turn)
@@ -60,7 +66,7 @@ static void put_back(struct turn *turn, uint32_t index, bool is_control)
     *first = index;
 }
 
-/* Takes the oldest control message, else the oldest data message; 0 for none. */
+/* The oldest control message, else the oldest data message, of those taken; 0 for none. */
 static inline uint32_t pop_taken(struct turn *turn, bool *is_control)
 {
     struct actor *actor = turn->actor;
@@ -76,6 +82,26 @@ static inline uint32_t pop_taken(struct turn *turn, bool *is_control)
     return index;
 }
 
+/* The next message, from the mailbox where none is taken; 0 for none. */
+static inline uint32_t pop_next(struct turn *turn, bool *is_control)
+{
+    uint32_t index = pop_taken(turn, is_control);
+    if (index)
+        return index;
+    uint32_t top = mailbox_take(&turn->actor->mailbox);
+    if (!top)
+        return 0;
+    const struct envelope *envelope = envelope_at(turn->runtime, top);
+    if (envelope->next == 0) { /* alone, as mostly: nothing to sort */
+        *is_control = envelope->flags & ENVELOPE_CONTROL;
+        return top;
+    }
+    turn_sort(turn->runtime, turn->actor, top);
+    return pop_taken(turn, is_control);
+}
+
+static bool has_taken(const struct actor *actor) { return actor->control_first || actor->data_first; }
+
 void turn_discard(struct turn *turn, uint32_t index)
 {
     struct runtime *runtime = turn->runtime;
@@ -84,7 +110,7 @@ void turn_discard(struct turn *turn, uint32_t index)
         if (!msg_is_none(message->hold[i]))
             arena_drop(runtime->config.arena, message->hold[i]);
     }
-    slots_free(runtime->envelopes, &turn->worker->caller.caches.envelopes, index);
+    envelope_free(runtime, &turn->worker->caller, index);
 }
 
 /* Tells the supervisor what it is owed. False: it could not be told now. */
@@ -278,16 +304,19 @@ static inline bool handle(struct turn *turn, const struct behaviour *behaviour, 
     turn->control += is_control;
     turn->data += !is_control;
     if (__builtin_expect(envelope->flags & ENVELOPE_COMMAND, 0)) {
+        turn->skips = true;
         turn_command(turn, index);
         return true;
     }
+    uint32_t tag = message->tag;
     if (__builtin_expect((envelope->flags & ENVELOPE_GENERATION_MASK) != generation, 0) ||
-        (message->tag >= MESSAGE_TAG_RUNTIME && !admit(turn, message))) {
+        (__builtin_expect(tag >= MESSAGE_TAG_RUNTIME, 0) && !admit(turn, message))) {
+        turn->skips = true;
         turn_discard(turn, index);
         return true;
     }
     enum weir_error error = behaviour->on_message(turn, actor->state, message);
-    if (__builtin_expect(message->tag == MESSAGE_SHUTDOWN, 0) && !turn->keeps)
+    if (__builtin_expect(tag == MESSAGE_SHUTDOWN, 0) && !turn->keeps)
         turn->exits = true; /* in order (cause is WEIR_OK) unless it called turn_exit itself */
     if (__builtin_expect(error, 0) && !turn->exits) {
         turn->control -= is_control;
@@ -303,7 +332,7 @@ static inline bool handle(struct turn *turn, const struct behaviour *behaviour, 
     if (message->hold[0].bits | message->hold[1].bits)
         turn_discard(turn, index);
     else
-        slots_free(runtime->envelopes, &turn->worker->caller.caches.envelopes, index);
+        envelope_free(runtime, &turn->worker->caller, index);
     return true;
 }
 
@@ -314,7 +343,8 @@ static void handle_messages(struct turn *turn)
     const struct behaviour *behaviour = behaviour_of(actor);
     const uint32_t *posts = &turn->worker->caller.posts;
     uint32_t posts_before = *posts;
-    gather(turn);
+    if (has_taken(actor)) /* of the last turn: what came since may go first */
+        gather(turn);
     for (uint32_t left = turn->limit; left > 0 && !turn->exits && !turn->yields; left--) {
         if (__builtin_expect(*posts - posts_before >= TURN_POSTS_MAX, 0))
             return;
@@ -329,34 +359,31 @@ static void handle_messages(struct turn *turn)
             gather(turn);
         }
         bool is_control;
-        uint32_t index = pop_taken(turn, &is_control);
-        if (!index) {
-            gather(turn);
-            index = pop_taken(turn, &is_control);
-            if (!index)
-                return;
-        }
-        if (!handle(turn, behaviour, index, is_control))
+        uint32_t index = pop_next(turn, &is_control);
+        if (!index || !handle(turn, behaviour, index, is_control))
             return;
     }
 }
 
-static bool has_taken(const struct actor *actor) { return actor->control_first || actor->data_first; }
-
-/* Tells those who wait for room, if there is any. The depth counts only after a settle, and after a settle
- * the actor may be idle: so this leaves a token in the mailbox. False: somebody could not be told now. */
+/* Tells as many of those who wait for room as there is room for. Had it told all, most would come only to find the
+ * mailbox full again, and wait again. Whoever was told may not come: so while some are left, the actor has another
+ * turn, behind those it told, and looks again. The depth counts only after a settle, and after a settle the actor may
+ * be idle: so this leaves a token in the mailbox. False: somebody is still to be told, and the token stays. */
 static bool offer_room(struct turn *turn)
 {
     struct actor *actor = turn->actor;
     uint64_t handled = turn->data * MAILBOX_DATA_ONE + turn->control * MAILBOX_CONTROL_ONE;
-    uint64_t change = MAILBOX_CONTROL_ONE - handled;
+    uint64_t change = (actor->has_offered ? 0 : MAILBOX_CONTROL_ONE) - handled;
     uint64_t word = atomic_fetch_add_explicit(&actor->mailbox, change, memory_order_acq_rel) + change;
     turn->data = 0;
     turn->control = 1;
+    actor->has_offered = false;
     uint32_t mailbox_max = atomic_load_explicit(&actor->mailbox_max, memory_order_relaxed);
     if (mailbox_max & MAILBOX_MUTED || mailbox_data(word) > mailbox_max / 2)
         return true;
-    return turn_tell_waiters(turn);
+    uint32_t room = mailbox_max - mailbox_data(word);
+    actor->has_offered = !turn_tell_waiters(turn, room < TURN_TELLS_MAX ? room : TURN_TELLS_MAX);
+    return !actor->has_offered;
 }
 
 /* Takes the handled messages off the mailbox's counts, and leaves the actor idle, queued, or ended. */
@@ -390,6 +417,15 @@ static void close_turn(struct turn *turn)
         behaviour->on_turn_end(turn, turn->actor->state);
 }
 
+/* Ends the turn of an actor that goes on. */
+static void rest(struct turn *turn)
+{
+    if (__builtin_expect(turn->actor->waiters, 0) && !offer_room(turn))
+        queue_again(turn);
+    else
+        settle(turn);
+}
+
 /* The failed message stays counted, so the actor does not go idle in the first settle. */
 static void finish_failed(struct turn *turn)
 {
@@ -401,22 +437,20 @@ static void finish_failed(struct turn *turn)
     if (turn->exits)
         turn_end_actor(turn, turn->cause);
     else
-        settle(turn);
+        rest(turn);
 }
 
 static void finish(struct turn *turn)
 {
     struct actor *actor = turn->actor;
-    if (turn->messages)
+    if (turn->messages || turn->skips)
         close_turn(turn);
     if (__builtin_expect(turn->exits, 0))
         turn_end_actor(turn, turn->cause);
     else if (__builtin_expect(phase_of(actor) == PHASE_FAILED, 0))
         finish_failed(turn);
-    else if (__builtin_expect(actor->waiters, 0) && !offer_room(turn))
-        queue_again(turn);
     else
-        settle(turn);
+        rest(turn);
 }
 
 void turn_run(struct worker *worker, struct actor *actor, uint32_t limit)
@@ -429,7 +463,7 @@ void turn_run(struct worker *worker, struct actor *actor, uint32_t limit)
     turn->data = 0;
     turn->control = 0;
     turn->messages = 0;
-    turn->exits = turn->yields = turn->keeps = false;
+    turn->exits = turn->yields = turn->keeps = turn->skips = false;
     turn->cause = WEIR_OK;
     atomic_store_explicit(&worker->running, actor, memory_order_relaxed);
     atomic_store_explicit(&actor->worker_last, worker->index, memory_order_relaxed);

@@ -18,8 +18,6 @@
 #include "actors/runtime/park.h"
 #include "actors/runtime/state.h"
 
-/* What it costs to handle a message on the other core: its envelope, the mailbox, the sender's lines. */
-#define CROSSING_NS 400
 /* Dearer is as dear; so the average comes down soon when work gets cheap again. */
 #define COST_MAX_NS (20 * CROSSING_NS)
 /* A turn that lasts this long leaves what waits behind it to others. */
@@ -29,7 +27,7 @@
 #define CLOCK_TURNS_MAX 64
 /* Turns between two looks at the global list, as in Go: not a power of two, so that it falls into no step. */
 #define GLOBAL_TURNS 61
-#define GLOBAL_BATCH_MAX (RUN_RING_SIZE / 2)
+#define GLOBAL_BATCH_MAX RUN_BATCH_MAX
 /* Taken by a worker that has enough to do: about as many as its own have had since. */
 #define GLOBAL_BATCH_BUSY 32
 /* A worker that read its clock this recently has short turns and comes by the global list in a moment. */
@@ -59,11 +57,12 @@ void worker_init(struct worker *worker, struct runtime *runtime, unsigned index)
     worker->runtime = runtime;
     worker->index = index;
     worker->random = index + 1;
+    worker->help_from = HELP_FROM;
     worker->clock_turns = 1;
     worker->clock_left = 1;
     worker->turn.runtime = runtime;
     worker->turn.worker = worker;
-    run_queue_init(&worker->queue);
+    run_queue_init(&worker->queue, runtime->config.workers > 1);
 }
 
 void worker_fini(struct worker *worker)
@@ -111,12 +110,9 @@ bool worker_attends_global(struct runtime *runtime)
     return false;
 }
 
-void worker_queue(struct worker *worker, struct actor *actor)
+void worker_call_for_help(struct worker *worker)
 {
     struct runtime *runtime = worker->runtime;
-    uint32_t count = run_queue_push(&worker->queue, actor);
-    if (count < 2 || atomic_load_explicit(&worker->cost_ns, memory_order_relaxed) < CROSSING_NS)
-        return;
     if (atomic_load_explicit(&runtime->parked, memory_order_relaxed) == 0)
         return;
     atomic_store_explicit(&worker->wants_help, true, memory_order_relaxed);
@@ -152,8 +148,13 @@ static void clock_tick(struct worker *worker)
         worker->clock_turns = fit < 1 ? 1 : fit > CLOCK_TURNS_MAX ? CLOCK_TURNS_MAX : (uint32_t)fit;
     }
     clock_begin(worker, now);
-    if (__builtin_expect(timers_next_ns(&runtime->timers) <= now, 0))
-        timers_fire(runtime, &worker->caller, now);
+    if (__builtin_expect(timers_next_ns(&runtime->timers) <= now, 0)) {
+        timers_fire(runtime, &worker->caller, now, elapsed);
+        /* Busy, but not with turns: neither their cost nor the next look's measure. */
+        uint64_t after = clock_now_ns();
+        counter_add(&worker->busy_ns, after - now);
+        clock_begin(worker, after);
+    }
 }
 
 /* Takes a fair part of what other threads have scheduled: one actor to run, the others into the ring. */
@@ -192,21 +193,38 @@ static struct actor *steal(struct worker *worker)
     return NULL;
 }
 
-/* Among many actors each turn begins with cache misses: the control block, the state, the envelope. They are
- * asked for some turns ahead: the blocks first, then, from the block, the envelope on top. */
+/* What the state points to. The actor may be another worker's by now, who changes these pointers: whatever is read is
+ * only fetched, which no address can make go wrong. ThreadSanitizer must not take it for a use. */
+static inline __attribute__((no_sanitize("thread"))) void prefetch_pointers(const struct actor *actor,
+                                                                            const struct behaviour *behaviour)
+{
+    for (int i = 0; i < ACTOR_AHEAD_MAX && behaviour->ahead[i] != 0; i++) {
+        const void *const *pointer = (const void *const *)(const void *)(actor->state + behaviour->ahead[i]);
+        __builtin_prefetch(__atomic_load_n(pointer, __ATOMIC_RELAXED));
+    }
+}
+
+/* Among many actors each turn begins with cache misses: the control block, the state, what that points to, the
+ * envelope. They are asked for some turns ahead, in steps, as each step is found by what the one before has fetched. */
 static inline void prefetch_ahead(struct worker *worker)
 {
-    enum { BLOCKS_AHEAD = 3, ENVELOPE_AHEAD = 1 };
-    const struct actor *far = run_queue_peek(&worker->queue, BLOCKS_AHEAD);
-    const struct actor *near = run_queue_peek(&worker->queue, ENVELOPE_AHEAD);
+    enum { BLOCK_AHEAD = 3, STATE_AHEAD = 2, POINTERS_AHEAD = 1, LINE = 64 };
+    const struct actor *far = run_queue_peek(&worker->queue, BLOCK_AHEAD);
+    const struct actor *middle = run_queue_peek(&worker->queue, STATE_AHEAD);
+    const struct actor *near = run_queue_peek(&worker->queue, POINTERS_AHEAD);
     if (far) {
         __builtin_prefetch(far);
         __builtin_prefetch(&far->orders);
-        __builtin_prefetch(far->state);
+    }
+    if (middle) {
+        __builtin_prefetch(middle->state);
+        for (size_t at = LINE; at < behaviour_of(middle)->ahead_size; at += LINE)
+            __builtin_prefetch(middle->state + at);
     }
     if (near) {
         uint32_t top = mailbox_top(atomic_load_explicit(&near->mailbox, memory_order_relaxed));
         __builtin_prefetch(envelope_at(worker->runtime, top));
+        prefetch_pointers(near, behaviour_of(near));
     }
 }
 
@@ -244,6 +262,18 @@ bool worker_run_one(struct worker *worker)
         return false;
     worker_turn(worker, actor);
     return true;
+}
+
+bool worker_run_some(struct worker *worker, uint32_t turns_max)
+{
+    struct actor *actor;
+    clock_begin(worker, clock_now_ns());
+    for (uint32_t i = 0; i < turns_max && (actor = run_queue_pop(&worker->queue)) != NULL; i++)
+        worker_turn(worker, actor);
+    clock_tick(worker);
+    atomic_store_explicit(&worker->running, NULL, memory_order_relaxed);
+    atomic_store_explicit(&worker->clock_ns, 0, memory_order_relaxed);
+    return run_queue_count(&worker->queue) > 0;
 }
 
 void *worker_main(void *argument)

@@ -11,6 +11,11 @@
 #include "actors/runtime/caller.h"
 #include "actors/runtime/run_queue.h"
 
+/* What it costs to handle a message on the other core: its envelope, the mailbox, the sender's lines. */
+#define CROSSING_NS 400
+/* Queued actors at which a worker calls for help. */
+#define HELP_FROM 2
+
 /* One actor's turn. Its worker only. */
 struct turn {
     struct runtime *runtime;
@@ -22,6 +27,7 @@ struct turn {
     uint32_t data, control;    /* handled and not settled */
     uint32_t messages;         /* on_message calls that were OK */
     bool exits, yields, keeps; /* turn_exit, turn_yield, turn_shutdown_defer were called */
+    bool skips;                /* some of what it took was nothing to handle */
     enum weir_error cause;     /* of the exit */
 };
 
@@ -30,6 +36,7 @@ struct worker {
     struct runtime *runtime;
     unsigned index;
     struct turn turn;
+    uint32_t help_from;          /* queued actors at which another worker is worth waking; whoever has the place */
     uint32_t turns_since_global; /* looks at the global list every GLOBAL_TURNS */
     uint64_t random;             /* whom to steal from first */
 
@@ -48,6 +55,10 @@ struct worker {
 
     /* Futex word: 1 is a wake-up not yet taken. Wakers store (release), the worker takes it (acquire). */
     alignas(64) _Atomic uint32_t token;
+    /* Its own thread's words to whoever borrows its place (park.h, 4): that it is awake and waits for the place; until
+     * when it sleeps, if it keeps time. */
+    _Atomic bool is_awaited;
+    _Atomic uint64_t sleeps_until_ns;
 
     struct run_queue queue;
     pthread_t thread;
@@ -62,10 +73,20 @@ void worker_init(struct worker *worker, struct runtime *runtime, unsigned index)
 void worker_fini(struct worker *worker);
 /* Thread function: runs turns until the runtime is closed. */
 void *worker_main(void *argument);
+/* Runs turns of this worker's own queue, at most so many; true when some are left. For whoever borrowed its place. */
+bool worker_run_some(struct worker *worker, uint32_t turns_max);
 /* Runs one turn if there is one to run here; for runtime_stop before any start. */
 bool worker_run_one(struct worker *worker);
-/* Puts an actor at the end of this worker's queue; may wake another one to share the work. */
-void worker_queue(struct worker *worker, struct actor *actor);
+/* Wakes a parked worker to share this one's queue. Its own thread. */
+void worker_call_for_help(struct worker *worker);
+
+/* Puts an actor at the end of this worker's queue; may wake another one to share the work. Its own thread. */
+static inline void worker_queue(struct worker *worker, struct actor *actor)
+{
+    if (run_queue_push(&worker->queue, actor) >= worker->help_from &&
+        atomic_load_explicit(&worker->cost_ns, memory_order_relaxed) >= CROSSING_NS)
+        worker_call_for_help(worker);
+}
 /* Whether a worker that is awake will soon take what was just queued on the global list, so that nobody need be
  * woken. Any thread, after queueing. */
 bool worker_attends_global(struct runtime *runtime);
@@ -86,8 +107,8 @@ void turn_discard(struct turn *turn, uint32_t index);
 
 /* relations.c */
 void turn_command(struct turn *turn, uint32_t index);
-/* Tells waiters that there is room, those that can be told; true when none is left. */
-bool turn_tell_waiters(struct turn *turn);
+/* Tells waiters, the oldest first and so many at the most, that there is room; true when none is left. */
+bool turn_tell_waiters(struct turn *turn, uint32_t max);
 /* A ROOM message arrived: the actor waits for that one no more. */
 void turn_forget_awaited(struct turn *turn, weir_actor from);
 

@@ -125,9 +125,11 @@ static void handle_timer(struct supervisor *supervisor, const struct message *me
     }
     struct child *child = child_at(tree, index);
     /* Tried again after this supervisor failed with it: settled long ago. */
-    if (child->timer.bits != message->word[1])
+    struct aside *aside = aside_of(tree, child);
+    if (!aside || aside->timer.bits != message->word[1])
         return;
-    child->timer.bits = 0;
+    aside->timer.bits = 0;
+    aside_tidy(tree, child);
     child_tell(tree, index, CHILD_EVENT_TIMER, WEIR_OK);
 }
 

@@ -39,27 +39,28 @@ static weir_actor supervisor_actor(const struct supervisor *supervisor)
 /* Tells whoever asked for the child, once, how its start went. A full control lane of theirs is their loss. */
 static void notify_started(struct step *step, enum weir_error error)
 {
-    if (msg_is_none(step->child->plan))
-        return;
-    struct plan *plan = plan_at(step->tree, step->child->plan);
-    if (actor_is_none(plan->notify))
+    struct aside *aside = aside_of(step->tree, step->child);
+    if (!aside || actor_is_none(aside->notify))
         return;
     struct message message = {
         .tag = SUPERVISOR_STARTED,
-        .word = {plan->notify_word, step->child->actor.bits, (uint64_t)error},
+        .word = {aside->notify_word, step->child->actor.bits, (uint64_t)error},
     };
     enum weir_error refused =
-        actor_control(step->tree->runtime, supervisor_actor(step->supervisor), plan->notify, &message);
+        actor_control(step->tree->runtime, supervisor_actor(step->supervisor), aside->notify, &message);
     (void)refused;
-    plan->notify = WEIR_ACTOR_NONE;
+    aside->notify = WEIR_ACTOR_NONE;
+    aside_tidy(step->tree, step->child);
 }
 
 static void timer_clear(struct supervision *tree, struct child *child)
 {
-    if (child->timer.bits == 0)
+    struct aside *aside = aside_of(tree, child);
+    if (!aside || aside->timer.bits == 0)
         return;
-    timer_cancel(tree->runtime, child->timer);
-    child->timer.bits = 0;
+    timer_cancel(tree->runtime, aside->timer);
+    aside->timer.bits = 0;
+    aside_tidy(tree, child);
 }
 
 /* Kept while its group is being restarted: it is spawned again with the others. */
@@ -67,8 +68,8 @@ static bool is_kept(const struct supervisor *supervisor, const struct child *chi
 {
     if (!supervisor || !(child->flags & CHILD_IS_DYNAMIC))
         return true;
-    return supervisor->phase == SUPERVISOR_REGROUPING && !msg_is_none(child->plan) &&
-           child->restart != RESTART_TEMPORARY;
+    return supervisor->phase == SUPERVISOR_REGROUPING && child->plan &&
+           child_restart_type(supervisor->tree, child) != RESTART_TEMPORARY;
 }
 
 /* It is down. Spawned again if that was the order; else forgotten or kept, and its supervisor told. */
@@ -98,7 +99,7 @@ void child_enter(struct supervision *tree, child_index index, enum child_state s
     struct supervisor *supervisor = supervisor_by_id(tree, child->supervisor);
     enum child_state from = (enum child_state)child->state;
     timer_clear(tree, child);
-    child->state = (uint8_t)state;
+    child->state = state;
     if (tree->on_transition) {
         struct supervision_transition transition = {
             .name = child_name(tree, index),
@@ -125,11 +126,18 @@ static void enter(struct step *step, enum child_state state)
     child_enter(step->tree, step->index, state, event_names[step->news->event]);
 }
 
-/* Arms the child's timer; false when it could not be. */
-static bool timer_arm(struct step *step, uint64_t delay_ns)
+/* Arms the child's timer, which is not armed; false when it could not be. */
+static bool timer_arm(struct supervision *tree, child_index index, uint64_t delay_ns)
 {
-    return timer_start(step->tree->runtime, supervisor_actor(step->supervisor), delay_ns, 0, step->index,
-                       &step->child->timer) == WEIR_OK;
+    struct child *child = child_at(tree, index);
+    struct aside *aside = aside_ensure(tree, child);
+    if (!aside)
+        return false;
+    weir_actor supervisor = supervisor_actor(supervisor_by_id(tree, child->supervisor));
+    if (timer_start(tree->runtime, supervisor, delay_ns, 0, index, &aside->timer) == WEIR_OK)
+        return true;
+    aside_tidy(tree, child);
+    return false;
 }
 
 /* ------------------------------------------------------------------------------------------- cells */
@@ -215,12 +223,12 @@ static void note_death(struct step *step, enum actor_event event)
 
 static enum weir_error child_launch(struct step *step)
 {
-    if (msg_is_none(step->child->plan))
+    if (!step->child->plan)
         return WEIR_FORBIDDEN;
     enum weir_error error = child_spawn(step->tree, step->index);
     if (error) {
         step->child->flags |= CHILD_SPAWN_REFUSED;
-        step->child->last_cause = (uint8_t)error;
+        step->child->last_cause = error;
         enter(step, CHILD_WAITING);
         supervisor_handle(step->supervisor, SUPERVISOR_EVENT_CHILD_MISSED, step->index, error);
     }
@@ -239,7 +247,7 @@ static enum weir_error child_fail(struct step *step)
 {
     note_death(step, ACTOR_EVENT_FAILED);
     enter(step, CHILD_WAITING);
-    if (step->child->restart == RESTART_TEMPORARY)
+    if (child_restart_type(step->tree, step->child) == RESTART_TEMPORARY)
         child_give_up(step->tree, step->index, step->news->cause);
     else
         supervisor_handle(step->supervisor, SUPERVISOR_EVENT_CHILD_LOST, step->index, step->news->cause);
@@ -253,7 +261,7 @@ static enum weir_error child_stumble(struct step *step)
     struct supervisor *supervisor = step->supervisor;
     if (!(step->child->flags & CHILD_IS_NEW) && supervisor->cursor != step->index)
         return child_fail(step);
-    if (msg_is_none(step->child->plan))
+    if (!step->child->plan)
         return child_fail(step);
     note_death(step, ACTOR_EVENT_FAILED);
     step->child->flags |= CHILD_FAILED_START;
@@ -273,9 +281,9 @@ static enum weir_error child_end(struct step *step)
 {
     struct child *child = step->child;
     enum weir_error cause = step->news->cause;
+    enum restart_type restart = child_restart_type(step->tree, child);
     actor_gone(step);
-    bool is_over = child->restart == RESTART_TEMPORARY || msg_is_none(child->plan) ||
-                   (child->restart == RESTART_TRANSIENT && is_in_order(cause));
+    bool is_over = restart == RESTART_TEMPORARY || !child->plan || (restart == RESTART_TRANSIENT && is_in_order(cause));
     if (!is_over || !is_in_order(cause))
         note_death(step, ACTOR_EVENT_EXITED);
     if (is_over) {
@@ -304,7 +312,8 @@ static enum weir_error child_kill(struct step *step)
 static enum weir_error child_shut(struct step *step)
 {
     struct child *child = step->child;
-    if (child->shutdown_ms == SHUTDOWN_BRUTAL) {
+    uint32_t shutdown_ms = child_shutdown_ms(step->tree, child);
+    if (shutdown_ms == SHUTDOWN_BRUTAL) {
         kill_child(step, WEIR_CLOSED);
         return WEIR_OK;
     }
@@ -316,14 +325,14 @@ static enum weir_error child_shut(struct step *step)
         return WEIR_OK;
     }
     enter(step, CHILD_STOPPING);
-    if (child->shutdown_ms != SHUTDOWN_INFINITE && !timer_arm(step, child->shutdown_ms * NS_PER_MS))
+    if (shutdown_ms != SHUTDOWN_INFINITE && !timer_arm(step->tree, step->index, shutdown_ms * NS_PER_MS))
         kill_child(step, WEIR_NO_MEMORY);
     return WEIR_OK;
 }
 
 static enum weir_error child_recycle(struct step *step)
 {
-    if (msg_is_none(step->child->plan))
+    if (!step->child->plan)
         return WEIR_FORBIDDEN;
     step->child->flags |= CHILD_SPAWNS_WHEN_DOWN;
     return child_shut(step);
@@ -348,9 +357,10 @@ static enum weir_error child_vanish(struct step *step)
     actor_gone(step);
     const struct supervisor *supervisor = step->supervisor;
     bool is_running = supervisor->phase == SUPERVISOR_RUNNING || supervisor->phase == SUPERVISOR_STARTING;
-    if (msg_is_none(child->plan) || !is_running)
+    const struct aside *aside = aside_of(step->tree, child);
+    if (!child->plan || !is_running)
         enter(step, CHILD_DOWN);
-    else if (child->timer.bits == 0)
+    else if (!aside || aside->timer.bits == 0)
         return child_launch(step);
     return WEIR_OK;
 }
@@ -364,7 +374,8 @@ static enum weir_error child_abandon(struct step *step)
 static enum weir_error child_finish(struct step *step)
 {
     struct child *child = step->child;
-    child->last_cause = (uint8_t)(is_in_order(step->news->cause) ? child->last_cause : step->news->cause);
+    if (!is_in_order(step->news->cause))
+        child->last_cause = step->news->cause;
     if (child->flags & CHILD_FAILED_START) {
         child->flags &= (uint8_t)~CHILD_FAILED_START;
         miss(step, (enum weir_error)child->last_cause);
@@ -406,9 +417,7 @@ void child_restart_later(struct supervision *tree, child_index index, uint64_t d
     REQUIRE(child->state == CHILD_WAITING);
     if (child->flags & CHILD_SPAWN_REFUSED && delay_ns < SUPERVISOR_SPAWN_RETRY_MS * NS_PER_MS)
         delay_ns = SUPERVISOR_SPAWN_RETRY_MS * NS_PER_MS;
-    struct supervisor *supervisor = supervisor_by_id(tree, child->supervisor);
-    if (delay_ns > 0 &&
-        timer_start(tree->runtime, supervisor_actor(supervisor), delay_ns, 0, index, &child->timer) == WEIR_OK)
+    if (delay_ns > 0 && timer_arm(tree, index, delay_ns))
         return;
     child_tell(tree, index, CHILD_EVENT_TIMER, WEIR_OK);
 }
@@ -445,15 +454,10 @@ void child_drop(struct supervision *tree, child_index index)
 enum weir_error child_adopt(struct supervisor *supervisor, weir_actor actor, child_index *out)
 {
     struct supervision *tree = supervisor->tree;
-    enum weir_error error = child_add(tree, supervisor, WEIR_MSG_NONE, out);
+    enum weir_error error = child_add(tree, supervisor, 0, out);
     if (error)
         return error;
-    struct child *child = child_at(tree, *out);
-    const struct supervisor_config *config = &supervisor->config;
-    child->flags = CHILD_IS_DYNAMIC | CHILD_IS_ADOPTED;
-    child->restart = (uint8_t)config->adopt.restart;
-    child->shutdown_ms =
-        config->adopt.shutdown_ms == SHUTDOWN_DEFAULT ? SUPERVISOR_SHUTDOWN_MS : config->adopt.shutdown_ms;
+    child_at(tree, *out)->flags = CHILD_IS_DYNAMIC | CHILD_IS_ADOPTED;
     supervisor->dynamic++;
     error = child_actor_set(tree, *out, actor);
     if (error) {

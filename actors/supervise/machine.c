@@ -69,9 +69,9 @@ void supervisor_report(struct supervisor *supervisor, enum log_level level, cons
 /* Restarting a group leaves out the temporary ones, as OTP does; the first start takes all. */
 static bool is_to_start(const struct supervisor *supervisor, const struct child *child)
 {
-    if (child->state != CHILD_DOWN || msg_is_none(child->plan))
+    if (child->state != CHILD_DOWN || !child->plan)
         return false;
-    return supervisor->phase == SUPERVISOR_STARTING || child->restart != RESTART_TEMPORARY;
+    return supervisor->phase == SUPERVISOR_STARTING || child_restart_type(supervisor->tree, child) != RESTART_TEMPORARY;
 }
 
 static void become_running(struct supervisor *supervisor, enum supervisor_event event)
@@ -272,7 +272,9 @@ static void phase_recover(struct occasion *occasion)
         return;
     }
     uint64_t delay_ns = past_backoff_ns(supervisor, child);
-    child->restarts++;
+    struct aside *aside = aside_ensure(tree, child);
+    if (aside) /* without memory it is not noted: the count is for people */
+        aside->restarts++;
     tree->totals.restarts++;
     supervisor_report(supervisor, LOG_WARNING, "supervisor.restart", occasion->child, occasion->cause, delay_ns);
     if (supervisor->config.strategy == SUPERVISOR_ONE_FOR_ONE)

@@ -24,17 +24,14 @@ static enum weir_error start_check(const struct supervisor *supervisor)
 /* The root has no supervisor: nobody restarts it, and nobody times its shutdown. */
 static enum weir_error root_add(struct supervision *tree, const struct child_spec *spec, child_index *out)
 {
-    weir_msg plan;
-    enum weir_error error = plan_create(tree, spec, &plan);
+    plan_index plan;
+    enum weir_error error = plan_ensure(tree, spec, &plan);
     if (error)
         return error;
     error = child_add(tree, NULL, plan, out);
-    if (error) {
-        plan_destroy(tree, plan);
-        return error;
-    }
-    child_at(tree, *out)->shutdown_ms = SHUTDOWN_INFINITE;
-    return WEIR_OK;
+    if (error)
+        plan_drop(tree, plan);
+    return error;
 }
 
 static enum weir_error spawn_or_remove(struct supervision *tree, child_index index, weir_actor *out)
@@ -63,6 +60,19 @@ enum weir_error supervisor_spawn(struct supervision *tree, weir_actor parent, co
     return error;
 }
 
+/* Somebody is to hear how the child's start went. */
+static enum weir_error notify_later(struct supervision *tree, struct child *child, weir_actor notify, uint64_t word)
+{
+    if (actor_is_none(notify))
+        return WEIR_OK;
+    struct aside *aside = aside_ensure(tree, child);
+    if (!aside)
+        return WEIR_NO_MEMORY;
+    aside->notify = notify;
+    aside->notify_word = word;
+    return WEIR_OK;
+}
+
 enum weir_error supervisor_child_start(struct supervision *tree, weir_actor supervisor, const struct child_spec *spec,
                                        weir_actor notify, uint64_t word, weir_actor *out)
 {
@@ -75,10 +85,11 @@ enum weir_error supervisor_child_start(struct supervision *tree, weir_actor supe
     if (!error)
         error = supervisor_add(parent, spec, parent->is_fresh ? 0 : CHILD_IS_DYNAMIC, &index);
     if (!error) {
-        struct plan *plan = plan_at(tree, child_at(tree, index)->plan);
-        plan->notify = notify;
-        plan->notify_word = word;
-        error = spawn_or_remove(tree, index, out);
+        error = notify_later(tree, child_at(tree, index), notify, word);
+        if (error)
+            child_remove(tree, index);
+        else
+            error = spawn_or_remove(tree, index, out);
     }
     tree_unlock(tree);
     return error;
@@ -183,7 +194,8 @@ static const char *const strategy_names[] = {
 static void row_fill(struct supervision *tree, child_index index, unsigned depth, struct supervision_row *row)
 {
     struct child *child = child_at(tree, index);
-    const struct plan *plan = msg_is_none(child->plan) ? NULL : plan_at(tree, child->plan);
+    const struct plan *plan = child->plan ? plan_at(tree, child->plan) : NULL;
+    const struct aside *aside = aside_of(tree, child);
     struct supervisor *above = supervisor_by_id(tree, child->supervisor);
     const struct supervisor *below = plan ? plan->supervisor : NULL;
     *row = (struct supervision_row){
@@ -194,11 +206,11 @@ static void row_fill(struct supervision *tree, child_index index, unsigned depth
         .phase = below ? supervisor_phase_name((enum supervisor_phase)below->phase) : "",
         .actor = child->actor,
         .supervisor = above ? above->actor : WEIR_ACTOR_NONE,
-        .restart = (enum restart_type)child->restart,
+        .restart = child_restart_type(tree, child),
         .depth = depth,
         .is_supervisor = below != NULL,
         .is_dynamic = child->flags & CHILD_IS_DYNAMIC,
-        .restarts = child->restarts,
+        .restarts = aside ? aside->restarts : 0,
         .children = below ? below->children : 0,
         .last_cause = (enum weir_error)child->last_cause,
     };

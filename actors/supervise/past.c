@@ -8,9 +8,10 @@
 
 static struct past *past_at(struct supervisor *supervisor, struct child *child)
 {
-    if (msg_is_none(child->past))
+    const struct aside *aside = aside_of(supervisor->tree, child);
+    if (!aside || msg_is_none(aside->past))
         return NULL;
-    struct past *past = arena_data(supervisor->tree->arena, child->past);
+    struct past *past = arena_data(supervisor->tree->arena, aside->past);
     past->window.times_ns = past->times_ns;
     return past;
 }
@@ -18,18 +19,24 @@ static struct past *past_at(struct supervisor *supervisor, struct child *child)
 /* NULL: no memory. */
 static struct past *past_ensure(struct supervisor *supervisor, struct child *child)
 {
-    if (!msg_is_none(child->past))
-        return past_at(supervisor, child);
+    struct past *past = past_at(supervisor, child);
+    if (past)
+        return past;
     const struct supervisor_config *config = &supervisor->config;
     uint32_t times = 0;
     if (config->is_intensity_per_child && config->intensity != SUPERVISOR_INTENSITY_UNLIMITED)
         times = config->intensity;
     size_t size = sizeof(struct past) + times * sizeof(uint64_t);
-    if (arena_alloc(supervisor->tree->arena, size, NULL, &child->past)) {
-        child->past = WEIR_MSG_NONE;
+    struct aside *aside = aside_ensure(supervisor->tree, child);
+    weir_msg block;
+    if (!aside)
+        return NULL;
+    if (arena_alloc(supervisor->tree->arena, size, NULL, &block)) {
+        aside_tidy(supervisor->tree, child);
         return NULL;
     }
-    struct past *past = arena_data(supervisor->tree->arena, child->past);
+    aside->past = block;
+    past = arena_data(supervisor->tree->arena, block);
     memset(past, 0, size);
     past->window.max = times;
     past->window.times_ns = past->times_ns;
@@ -38,7 +45,7 @@ static struct past *past_ensure(struct supervisor *supervisor, struct child *chi
 
 void past_note(struct supervisor *supervisor, struct child *child, const struct supervision_death *death)
 {
-    child->last_cause = (uint8_t)death->cause;
+    child->last_cause = death->cause;
     struct past *past = past_ensure(supervisor, child);
     if (!past)
         return;

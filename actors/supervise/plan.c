@@ -22,45 +22,134 @@ static enum weir_error spec_check(const struct child_spec *spec)
     return spec->args_size > ACTOR_ARGS_SIZE_MAX ? WEIR_TOO_BIG : WEIR_OK;
 }
 
-enum weir_error plan_create(struct supervision *tree, const struct child_spec *spec, weir_msg *out)
+static uint32_t plan_hash(const struct supervision *tree, uint32_t index)
+{
+    const struct plan_slot *slot = slots_at(tree->plans, index);
+    return slot->hash;
+}
+
+static uint32_t *plan_next(const struct supervision *tree, uint32_t index)
+{
+    struct plan_slot *slot = slots_at(tree->plans, index);
+    return &slot->hash_next;
+}
+
+static const struct index_kind plans_by_spec = {.load = 1, .hash = plan_hash, .next = plan_next};
+
+/* Every byte of a plan counts, so that none may be left to chance. As FNV-1a, but a word at a time, whose high bytes
+ * must reach the low bits. */
+static uint32_t bytes_hash(const void *bytes, size_t size)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t at = 0, part; at < size; at += part) {
+        uint64_t word = 0;
+        part = size - at < sizeof word ? size - at : sizeof word;
+        memcpy(&word, (const char *)bytes + at, part);
+        hash = (hash ^ word) * UINT64_C(0xbf58476d1ce4e5b9);
+        hash ^= hash >> 32;
+    }
+    return (uint32_t)hash;
+}
+
+static uint32_t shutdown_of(uint32_t asked_ms, bool is_supervisor)
+{
+    if (asked_ms != SHUTDOWN_DEFAULT)
+        return asked_ms;
+    return is_supervisor ? SHUTDOWN_INFINITE : SUPERVISOR_SHUTDOWN_MS;
+}
+
+static void plan_fill(struct plan *plan, const struct child_spec *spec, struct supervisor *supervisor)
+{
+    memset(plan, 0, sizeof *plan + spec->args_size);
+    plan->behaviour = supervisor ? &supervisor_behaviour : spec->behaviour;
+    plan->supervisor = supervisor;
+    plan->options.mailbox_max = spec->options.mailbox_max;
+    plan->options.attempts_max = spec->options.attempts_max;
+    plan->options.budget = spec->options.budget;
+    plan->shutdown_ms = shutdown_of(spec->shutdown_ms, supervisor != NULL);
+    plan->restart = (uint8_t)spec->restart;
+    plan->has_label = spec->options.label != NULL;
+    plan->args_size = spec->args_size;
+    memccpy(plan->name, spec_name(spec), '\0', sizeof plan->name - 1);
+    if (spec->options.label != NULL)
+        memccpy(plan->label, spec->options.label, '\0', sizeof plan->label - 1);
+    if (spec->args_size)
+        memcpy(plan->args, spec->args, spec->args_size);
+}
+
+/* A plan that says the same; 0: none. */
+static plan_index plan_find(struct supervision *tree, const struct plan *plan, uint32_t size, uint32_t hash)
+{
+    plan_index index = tree_index_first(tree, &tree->by_spec, hash);
+    while (index) {
+        const struct plan_slot *slot = slots_at(tree->plans, index);
+        if (slot->hash == hash && slot->size == size && memcmp(plan_at(tree, index), plan, size) == 0)
+            break;
+        index = slot->hash_next;
+    }
+    return index;
+}
+
+/* A place for a plan that nobody has yet, which goes in the table if it can be shared. */
+static enum weir_error plan_add(struct supervision *tree, const struct plan_slot *like, plan_index *out)
+{
+    enum weir_error error = slots_alloc(tree->plans, &tree->plans_cache, out);
+    if (error)
+        return error;
+    struct plan_slot *slot = slots_at(tree->plans, *out);
+    *slot = *like;
+    slot->children = 1;
+    if (!plan_at(tree, *out)->supervisor)
+        error = tree_index_add(tree, &tree->by_spec, &plans_by_spec, *out);
+    if (error)
+        slots_free(tree->plans, &tree->plans_cache, *out);
+    return error;
+}
+
+enum weir_error plan_ensure(struct supervision *tree, const struct child_spec *spec, plan_index *out)
 {
     enum weir_error error = spec_check(spec);
     if (error)
         return error;
     struct supervisor *supervisor = NULL;
-    if (spec->supervisor) {
-        error = supervisor_create(tree, spec->supervisor, &supervisor);
-        if (error)
-            return error;
-    }
-    error = arena_alloc(tree->arena, sizeof(struct plan) + spec->args_size, NULL, out);
-    if (error) {
-        supervisor_destroy(&supervisor);
+    if (spec->supervisor && (error = supervisor_create(tree, spec->supervisor, &supervisor)) != WEIR_OK)
         return error;
+    struct plan_slot like = {.size = (uint32_t)(sizeof(struct plan) + spec->args_size)};
+    error = arena_alloc(tree->arena, like.size, NULL, &like.block);
+    if (error)
+        goto destroy_supervisor;
+    struct plan *plan = arena_data(tree->arena, like.block);
+    plan_fill(plan, spec, supervisor);
+    like.hash = bytes_hash(plan, like.size);
+    *out = supervisor ? 0 : plan_find(tree, plan, like.size, like.hash);
+    if (*out) {
+        ((struct plan_slot *)slots_at(tree->plans, *out))->children++;
+        arena_drop(tree->arena, like.block);
+        return WEIR_OK;
     }
-    struct plan *plan = plan_at(tree, *out);
-    *plan = (struct plan){
-        .behaviour = supervisor ? &supervisor_behaviour : spec->behaviour,
-        .options = spec->options,
-        .supervisor = supervisor,
-        .args_size = spec->args_size,
-        .has_label = spec->options.label != NULL,
-    };
-    plan->options.label = NULL;
-    snprintf(plan->name, sizeof plan->name, "%s", spec_name(spec));
-    if (plan->has_label)
-        snprintf(plan->label, sizeof plan->label, "%s", spec->options.label);
-    if (spec->args_size)
-        memcpy(plan->args, spec->args, spec->args_size);
-    return WEIR_OK;
+    error = plan_add(tree, &like, out);
+    if (!error)
+        return WEIR_OK;
+    arena_drop(tree->arena, like.block);
+destroy_supervisor:
+    supervisor_destroy(&supervisor);
+    return error;
 }
 
-void plan_destroy(struct supervision *tree, weir_msg plan)
+void plan_drop(struct supervision *tree, plan_index plan)
 {
-    if (msg_is_none(plan))
+    if (!plan)
         return;
-    supervisor_destroy(&plan_at(tree, plan)->supervisor);
-    arena_drop(tree->arena, plan);
+    struct plan_slot *slot = slots_at(tree->plans, plan);
+    if (--slot->children > 0)
+        return;
+    struct plan *gone = plan_at(tree, plan);
+    if (gone->supervisor)
+        supervisor_destroy(&gone->supervisor);
+    else
+        tree_index_remove(tree, &tree->by_spec, &plans_by_spec, plan);
+    arena_drop(tree->arena, slot->block);
+    slots_free(tree->plans, &tree->plans_cache, plan);
 }
 
 /* What zeros in a configuration mean. */
@@ -75,6 +164,8 @@ static void config_complete(struct supervisor_config *config)
         quiet = quiet > config->period_ms ? quiet : config->period_ms;
         config->backoff_quiet_ms = quiet < UINT32_MAX ? (uint32_t)quiet : UINT32_MAX;
     }
+    if (config->adopt.shutdown_ms == SHUTDOWN_DEFAULT)
+        config->adopt.shutdown_ms = SUPERVISOR_SHUTDOWN_MS;
     config->name = NULL;
     config->children = NULL;
     config->child_count = 0;
@@ -200,30 +291,20 @@ void supervisor_destroy(struct supervisor **supervisor)
     *supervisor = NULL;
 }
 
-static uint32_t shutdown_of(uint32_t asked_ms, bool is_supervisor)
-{
-    if (asked_ms != SHUTDOWN_DEFAULT)
-        return asked_ms;
-    return is_supervisor ? SHUTDOWN_INFINITE : SUPERVISOR_SHUTDOWN_MS;
-}
-
 enum weir_error supervisor_add(struct supervisor *supervisor, const struct child_spec *spec, uint8_t flags,
                                child_index *out)
 {
     struct supervision *tree = supervisor->tree;
-    weir_msg plan;
-    enum weir_error error = plan_create(tree, spec, &plan);
+    plan_index plan;
+    enum weir_error error = plan_ensure(tree, spec, &plan);
     if (error)
         return error;
     error = child_add(tree, supervisor, plan, out);
     if (error) {
-        plan_destroy(tree, plan);
+        plan_drop(tree, plan);
         return error;
     }
-    struct child *child = child_at(tree, *out);
-    child->flags |= flags | CHILD_IS_NEW;
-    child->restart = (uint8_t)spec->restart;
-    child->shutdown_ms = shutdown_of(spec->shutdown_ms, spec->supervisor != NULL);
+    child_at(tree, *out)->flags |= flags | CHILD_IS_NEW;
     supervisor->dynamic += (flags & CHILD_IS_DYNAMIC) != 0;
     return WEIR_OK;
 }

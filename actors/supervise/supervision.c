@@ -25,6 +25,24 @@ static enum weir_error waiting_init(struct supervision *tree)
     return WEIR_OK;
 }
 
+/* Each child may have its own of everything. */
+static enum weir_error pools_create(struct supervision *tree, uint32_t children_max)
+{
+    enum weir_error error = slots_create(tree->arena, sizeof(struct child), children_max, &tree->pool);
+    if (!error)
+        error = slots_create(tree->arena, sizeof(struct aside), children_max, &tree->asides);
+    if (!error)
+        error = slots_create(tree->arena, sizeof(struct plan_slot), children_max, &tree->plans);
+    return error;
+}
+
+static void pools_destroy(struct supervision *tree)
+{
+    slots_destroy(&tree->pool);
+    slots_destroy(&tree->asides);
+    slots_destroy(&tree->plans);
+}
+
 enum weir_error supervision_create(const struct supervision_config *config, struct supervision **out)
 {
     REQUIRE(config->runtime != NULL);
@@ -41,13 +59,14 @@ enum weir_error supervision_create(const struct supervision_config *config, stru
     if (error)
         goto free_tree;
     uint32_t children_max = config->children_max ? config->children_max : SUPERVISION_CHILDREN_MAX;
-    error = slots_create(tree->arena, sizeof(struct child), children_max, &tree->pool);
+    error = pools_create(tree, children_max);
     if (error)
-        goto destroy_waiting;
+        goto destroy_pools;
     *out = tree;
     return WEIR_OK;
 
-destroy_waiting:
+destroy_pools:
+    pools_destroy(tree);
     pthread_mutex_destroy(&tree->lock);
     pthread_cond_destroy(&tree->changed);
 free_tree:
@@ -67,10 +86,15 @@ void supervision_destroy(struct supervision **supervision)
         child_drop(tree, tree->root);
         child_remove(tree, tree->root);
     }
-    INVARIANT(tree->totals.children == 0 && tree->totals.supervisors == 0 && tree->hashed == 0);
-    arena_drop(tree->arena, tree->buckets);
+    INVARIANT(tree->totals.children == 0 && tree->totals.supervisors == 0);
+    INVARIANT(tree->by_actor.count == 0 && tree->by_spec.count == 0);
+    arena_drop(tree->arena, tree->by_actor.block);
+    arena_drop(tree->arena, tree->by_spec.block);
     slots_cache_flush(tree->pool, &tree->cache);
-    slots_destroy(&tree->pool);
+    slots_cache_flush(tree->asides, &tree->asides_cache);
+    slots_cache_flush(tree->plans, &tree->plans_cache);
+    INVARIANT(slots_live(tree->pool) == 0 && slots_live(tree->asides) == 0 && slots_live(tree->plans) == 0);
+    pools_destroy(tree);
     free(tree->supervisors);
     pthread_mutex_destroy(&tree->lock);
     pthread_cond_destroy(&tree->changed);

@@ -48,7 +48,8 @@ enum restart_type {
 
 struct supervisor_config;
 
-/* A child. Everything in it is copied. */
+/* A child. Everything in it is copied, once for all children whose specs are the same, argument bytes included: a child
+ * costs 32 bytes beside its actor, and a spec of its own some 300 more. */
 struct child_spec {
     /* for people and supervision_find; NULL: the behaviour's name; cut at 63 bytes */
     const char *name;
@@ -129,13 +130,13 @@ WEIR_MUST_USE enum weir_error supervisor_child_start(struct supervision *tree, w
                                                      weir_actor *out);
 
 /* Begins to stop a child by its shutdown time; it is not restarted. A dynamic one is then forgotten, a configured
- * one stays known and can be restarted. Use actor_monitor to hear of the end. WEIR_STALE, WEIR_NOT_FOUND (nobody's
- * child). */
+ * one stays known and can be restarted. The root's end is everybody's, as by supervision_shutdown. Use actor_monitor to
+ * hear of the end. WEIR_STALE, WEIR_NOT_FOUND (of no supervisor). */
 WEIR_MUST_USE enum weir_error supervisor_child_stop(struct supervision *tree, weir_actor child);
 
 /* For `restart ACTOR`: a running child is stopped and spawned afresh, one that backs off is restarted now.
- * Does not count against the intensity. WEIR_STALE, WEIR_NOT_FOUND, WEIR_FORBIDDEN (running and adopted: it could
- * not be spawned), WEIR_BUSY (starting), WEIR_CLOSED (its supervisor is stopping). */
+ * Does not count against the intensity. WEIR_STALE, WEIR_NOT_FOUND, WEIR_FORBIDDEN (the root; running and adopted:
+ * it could not be spawned), WEIR_BUSY (starting), WEIR_CLOSED (its supervisor is stopping). */
 WEIR_MUST_USE enum weir_error supervisor_restart(struct supervision *tree, weir_actor child);
 /* The same by name, which also finds children that are down. */
 WEIR_MUST_USE enum weir_error supervisor_restart_named(struct supervision *tree, const char *name);

@@ -5,9 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Buckets to begin with; they double when there are as many children as buckets. */
-#define BUCKETS_MIN 64
-
 void tree_lock(struct supervision *tree)
 {
     int failed = pthread_mutex_lock(&tree->lock);
@@ -29,54 +26,30 @@ static uint32_t actor_hash(weir_actor actor)
     return (uint32_t)(bits ^ (bits >> 31));
 }
 
-static child_index *bucket_of(struct supervision *tree, weir_actor actor)
+static uint32_t child_hash(const struct supervision *tree, uint32_t index)
 {
-    child_index *buckets = arena_data(tree->arena, tree->buckets);
-    return &buckets[actor_hash(actor) & (tree->bucket_count - 1)];
+    const struct child *child = slots_at(tree->pool, index);
+    return actor_hash(child->actor);
 }
 
-/* Doubles the buckets. Without memory for it the chains grow instead, and it is tried again. */
-static enum weir_error buckets_grow(struct supervision *tree)
+static uint32_t *child_next(const struct supervision *tree, uint32_t index)
 {
-    uint32_t count = tree->bucket_count ? tree->bucket_count * 2 : BUCKETS_MIN;
-    weir_msg grown;
-    enum weir_error error = arena_alloc(tree->arena, count * sizeof(child_index), NULL, &grown);
-    if (error)
-        return tree->bucket_count ? WEIR_OK : error;
-    memset(arena_data(tree->arena, grown), 0, count * sizeof(child_index));
-    child_index *old = tree->bucket_count ? arena_data(tree->arena, tree->buckets) : NULL;
-    weir_msg old_block = tree->buckets;
-    uint32_t old_count = tree->bucket_count;
-    tree->buckets = grown;
-    tree->bucket_count = count;
-    for (uint32_t i = 0; i < old_count; i++) {
-        for (child_index index = old[i], next; index; index = next) {
-            struct child *child = child_at(tree, index);
-            child_index *bucket = bucket_of(tree, child->actor);
-            next = child->hash_next;
-            child->hash_next = *bucket;
-            *bucket = index;
-        }
-    }
-    arena_drop(tree->arena, old_block);
-    return WEIR_OK;
+    struct child *child = slots_at(tree->pool, index);
+    return &child->hash_next;
 }
+
+/* Up to two children a bucket: at a million that is 2 to 4 bytes each, and a look-up is rare beside a message. */
+static const struct index_kind children_by_actor = {.load = 2, .hash = child_hash, .next = child_next};
 
 enum weir_error child_actor_set(struct supervision *tree, child_index index, weir_actor actor)
 {
     struct child *child = child_at(tree, index);
     REQUIRE(actor_is_none(child->actor) && !actor_is_none(actor));
-    if (tree->hashed >= tree->bucket_count) {
-        enum weir_error error = buckets_grow(tree);
-        if (error)
-            return error;
-    }
-    child_index *bucket = bucket_of(tree, actor);
     child->actor = actor;
-    child->hash_next = *bucket;
-    *bucket = index;
-    tree->hashed++;
-    return WEIR_OK;
+    enum weir_error error = tree_index_add(tree, &tree->by_actor, &children_by_actor, index);
+    if (error)
+        child->actor = WEIR_ACTOR_NONE;
+    return error;
 }
 
 void child_actor_clear(struct supervision *tree, child_index index)
@@ -84,30 +57,65 @@ void child_actor_clear(struct supervision *tree, child_index index)
     struct child *child = child_at(tree, index);
     if (actor_is_none(child->actor))
         return;
-    child_index *at = bucket_of(tree, child->actor);
-    while (*at != index) {
-        INVARIANT(*at != 0);
-        at = &child_at(tree, *at)->hash_next;
-    }
-    *at = child->hash_next;
+    tree_index_remove(tree, &tree->by_actor, &children_by_actor, index);
     child->actor = WEIR_ACTOR_NONE;
-    tree->hashed--;
 }
 
 child_index child_find(struct supervision *tree, weir_actor actor)
 {
-    if (tree->bucket_count == 0 || actor_is_none(actor))
+    if (actor_is_none(actor))
         return 0;
-    child_index index = *bucket_of(tree, actor);
+    child_index index = tree_index_first(tree, &tree->by_actor, actor_hash(actor));
     while (index && !actor_is_same(child_at(tree, index)->actor, actor))
         index = child_at(tree, index)->hash_next;
     return index;
 }
 
+enum restart_type child_restart_type(struct supervision *tree, const struct child *child)
+{
+    if (child->plan)
+        return (enum restart_type)plan_at(tree, child->plan)->restart;
+    return supervisor_by_id(tree, child->supervisor)->config.adopt.restart;
+}
+
+uint32_t child_shutdown_ms(struct supervision *tree, const struct child *child)
+{
+    if (child->plan)
+        return plan_at(tree, child->plan)->shutdown_ms;
+    return supervisor_by_id(tree, child->supervisor)->config.adopt.shutdown_ms;
+}
+
+struct aside *aside_of(struct supervision *tree, const struct child *child)
+{
+    return child->aside ? slots_at(tree->asides, child->aside) : NULL;
+}
+
+struct aside *aside_ensure(struct supervision *tree, struct child *child)
+{
+    uint32_t slot;
+    if (child->aside)
+        return aside_of(tree, child);
+    if (slots_alloc(tree->asides, &tree->asides_cache, &slot))
+        return NULL;
+    child->aside = slot;
+    struct aside *aside = aside_of(tree, child);
+    *aside = (struct aside){0};
+    return aside;
+}
+
+void aside_tidy(struct supervision *tree, struct child *child)
+{
+    const struct aside *aside = aside_of(tree, child);
+    if (!aside || aside->restarts || aside->timer.bits || !msg_is_none(aside->past) || !actor_is_none(aside->notify))
+        return;
+    slots_free(tree->asides, &tree->asides_cache, child->aside);
+    child->aside = 0;
+}
+
 const char *child_name(struct supervision *tree, child_index index)
 {
     const struct child *child = child_at(tree, index);
-    return msg_is_none(child->plan) ? "" : plan_at(tree, child->plan)->name;
+    return child->plan ? plan_at(tree, child->plan)->name : "";
 }
 
 child_index child_find_named(struct supervision *tree, const char *name)
@@ -185,7 +193,7 @@ static void list_remove(struct supervision *tree, struct supervisor *supervisor,
     supervisor->children--;
 }
 
-enum weir_error child_add(struct supervision *tree, struct supervisor *supervisor, weir_msg plan, child_index *out)
+enum weir_error child_add(struct supervision *tree, struct supervisor *supervisor, plan_index plan, child_index *out)
 {
     child_index index;
     enum weir_error error = slots_alloc(tree->pool, &tree->cache, &index);
@@ -197,7 +205,7 @@ enum weir_error child_add(struct supervision *tree, struct supervisor *superviso
         list_append(tree, supervisor, index);
     else
         tree->root = index;
-    struct supervisor *below = msg_is_none(plan) ? NULL : plan_at(tree, plan)->supervisor;
+    struct supervisor *below = plan ? plan_at(tree, plan)->supervisor : NULL;
     if (below) {
         child->flags |= CHILD_IS_SUPERVISOR;
         below->self = index;
@@ -231,8 +239,11 @@ void child_remove(struct supervision *tree, child_index index)
     } else {
         tree->root = 0;
     }
-    plan_destroy(tree, child->plan);
-    arena_drop(tree->arena, child->past);
+    plan_drop(tree, child->plan);
+    if (child->aside) {
+        arena_drop(tree->arena, aside_of(tree, child)->past);
+        slots_free(tree->asides, &tree->asides_cache, child->aside);
+    }
     tree->totals.children--;
     slots_free(tree->pool, &tree->cache, index);
 }

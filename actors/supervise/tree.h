@@ -3,9 +3,9 @@
  * Everything here is guarded by the tree's one lock: supervisors' turns hold it while they handle a message, functions
  * called from other threads while they act or read. It is held for microseconds, never over a callback that may block.
  *
- * A child is one 64-byte record of a pool, so that a supervisor of a hundred thousand topics stays small. What only
- * some children have is in arena blocks beside it: the plan (how to spawn it again) and the past (once it has
- * failed). */
+ * A child is one 32-byte record of a pool, so that a million of them stay small beside their actors. What many have in
+ * common is kept once: the plan (how to spawn it again). What only some have is beside it: a timer, whoever is to hear
+ * of its start, and the past, once it has failed. */
 #ifndef ACTORS_SUPERVISE_TREE_H
 #define ACTORS_SUPERVISE_TREE_H
 
@@ -24,6 +24,8 @@ enum { NAME_SIZE = 64, DEATHS_KEPT = SUPERVISOR_DEATHS_KEPT };
 
 /* Names a record of the pool; 0 is none. */
 typedef uint32_t child_index;
+/* The same of the pool of plans. */
+typedef uint32_t plan_index;
 
 enum child_flag {
     CHILD_IS_SUPERVISOR = 1,
@@ -36,37 +38,52 @@ enum child_flag {
 };
 
 struct child {
-    uint32_t link; /* the pool's */
-    child_index hash_next;
+    child_index hash_next;  /* while it is free: the pool's */
     child_index prev, next; /* start order among its siblings */
+    plan_index plan;        /* 0: adopted */
     weir_actor actor;       /* none: nothing runs */
-    weir_timer timer;       /* of its shutdown or its backoff; none: not armed */
-    weir_msg plan;          /* struct plan; none: adopted */
-    weir_msg past;          /* struct past; none: it never failed */
+    uint32_t aside;         /* slot of struct aside; 0: none */
     uint16_t supervisor;    /* id in the tree; 0: it is the root */
-    uint8_t state;          /* enum child_state */
-    uint8_t restart;        /* enum restart_type */
+    uint8_t state : 3;      /* enum child_state */
+    uint8_t last_cause : 5; /* enum weir_error */
     uint8_t flags;          /* enum child_flag */
-    uint8_t last_cause;     /* enum weir_error */
-    uint16_t unused;
-    uint32_t restarts;
-    uint32_t shutdown_ms;
 };
 
-_Static_assert(sizeof(struct child) == 64, "a child is one slot of the pool");
+_Static_assert(sizeof(struct child) == 32, "two children are a cache line");
+_Static_assert(CHILD_STATE_COUNT <= 8 && WEIR_ERROR_COUNT <= 32, "they fit into their bits");
 
-/* How to spawn a child: the spec, copied. */
+/* What only some children have, most of those for a moment: it goes as soon as all of it is zero. */
+struct aside {
+    uint32_t link; /* the pool's */
+    uint32_t restarts;
+    weir_timer timer;  /* of its shutdown or its backoff; none: not armed */
+    weir_msg past;     /* struct past; none: it never failed */
+    weir_actor notify; /* told once of the start */
+    uint64_t notify_word;
+};
+
+/* How to spawn a child: the spec, copied. Children whose specs are the same in all bytes share one; a supervisor has
+ * one of its own. */
 struct plan {
     const struct behaviour *behaviour;
-    struct actor_options options;  /* label: NULL or points to label below; set at each use */
     struct supervisor *supervisor; /* of a child that is a supervisor; owned */
-    weir_actor notify;             /* told once of the start */
-    uint64_t notify_word;
+    struct actor_options options;  /* label: NULL or points to label below; set at each use */
+    uint32_t shutdown_ms;
+    uint8_t restart; /* enum restart_type */
+    bool has_label;
     char name[NAME_SIZE];
     char label[NAME_SIZE];
-    bool has_label;
     size_t args_size;
     _Alignas(16) unsigned char args[];
+};
+
+/* What a child's record names: the plan's block and how many children have it. */
+struct plan_slot {
+    plan_index hash_next; /* while it is free: the pool's */
+    uint32_t hash;
+    uint32_t children;
+    uint32_t size; /* of the block */
+    weir_msg block;
 };
 
 /* Sliding window over the times of the last `max` restarts. */
@@ -131,6 +148,13 @@ struct walker {
     unsigned depth;
 };
 
+/* A hash of records, chained through their hash_next (table.c). */
+struct index_table {
+    weir_msg block;   /* uint32_t[buckets] */
+    uint32_t buckets; /* a power of two; 0: nothing was ever added */
+    uint32_t count;
+};
+
 #define SUPERVISION_MAGIC UINT32_C(0x54726565)
 
 struct supervision {
@@ -144,11 +168,10 @@ struct supervision {
     void (*on_transition)(const struct supervision_transition *transition, void *context);
     void *transition_context;
     uint64_t seed;
-    struct slots *pool;
-    struct slots_cache cache;
-    weir_msg buckets;      /* child_index[bucket_count]: live actors, by handle */
-    uint32_t bucket_count; /* a power of two */
-    uint32_t hashed;
+    struct slots *pool, *asides, *plans;
+    struct slots_cache cache, asides_cache, plans_cache;
+    struct index_table by_actor;     /* children whose actor lives */
+    struct index_table by_spec;      /* plans that can be shared */
     struct supervisor **supervisors; /* by id; [0] unused */
     uint32_t supervisors_max;        /* entries allocated */
     uint16_t id_last;                /* highest id in use so far */
@@ -175,7 +198,7 @@ struct supervisor *supervisor_of_actor(struct supervision *tree, weir_actor acto
 struct supervisor *supervisor_of_child(struct supervision *tree, child_index index);
 
 /* A new record at the end of the supervisor's list (NULL: the root), state down. */
-WEIR_MUST_USE enum weir_error child_add(struct supervision *tree, struct supervisor *supervisor, weir_msg plan,
+WEIR_MUST_USE enum weir_error child_add(struct supervision *tree, struct supervisor *supervisor, plan_index plan,
                                         child_index *out);
 /* Forgets a record that is down, with its plan (and a supervisor's whole subtree) and past. */
 void child_remove(struct supervision *tree, child_index index);
@@ -185,14 +208,46 @@ void child_actor_clear(struct supervision *tree, child_index index);
 child_index child_find(struct supervision *tree, weir_actor actor);
 child_index child_find_named(struct supervision *tree, const char *name);
 const char *child_name(struct supervision *tree, child_index index);
+enum restart_type child_restart_type(struct supervision *tree, const struct child *child);
+uint32_t child_shutdown_ms(struct supervision *tree, const struct child *child);
+/* What is beside the record; NULL: nothing. */
+struct aside *aside_of(struct supervision *tree, const struct child *child);
+/* The same, made when there is none; NULL: no memory. */
+struct aside *aside_ensure(struct supervision *tree, struct child *child);
+/* Gives it back when nothing is in it. */
+void aside_tidy(struct supervision *tree, struct child *child);
 /* The next record of the tree after `index`, depth first; 0 at the end. *depth follows. */
 child_index tree_next(struct supervision *tree, child_index index, unsigned *depth);
 
+/* ---------------------------------------------------------------- table.c: the two hashes */
+
+/* What kind of record stands in a table. */
+struct index_kind {
+    uint32_t load; /* records a bucket, before the buckets double */
+    uint32_t (*hash)(const struct supervision *tree, uint32_t index);
+    uint32_t *(*next)(const struct supervision *tree, uint32_t index);
+};
+
+/* Without memory for more buckets the chains grow instead; WEIR_NO_MEMORY only for the first. */
+WEIR_MUST_USE enum weir_error tree_index_add(struct supervision *tree, struct index_table *table,
+                                             const struct index_kind *kind, uint32_t index);
+/* It is in the table. */
+void tree_index_remove(struct supervision *tree, struct index_table *table, const struct index_kind *kind,
+                       uint32_t index);
+/* The first record of that hash's chain, which has others, too; 0: none. */
+uint32_t tree_index_first(const struct supervision *tree, const struct index_table *table, uint32_t hash);
+
 /* ---------------------------------------------------------------- plan.c: copies of specs */
 
-WEIR_MUST_USE enum weir_error plan_create(struct supervision *tree, const struct child_spec *spec, weir_msg *out);
-void plan_destroy(struct supervision *tree, weir_msg plan);
-static inline struct plan *plan_at(struct supervision *tree, weir_msg plan) { return arena_data(tree->arena, plan); }
+/* The plan of that spec, new or shared, with one child more. */
+WEIR_MUST_USE enum weir_error plan_ensure(struct supervision *tree, const struct child_spec *spec, plan_index *out);
+/* One child less; it goes with the last. 0 is fine. */
+void plan_drop(struct supervision *tree, plan_index plan);
+static inline struct plan *plan_at(struct supervision *tree, plan_index plan)
+{
+    const struct plan_slot *slot = slots_at(tree->plans, plan);
+    return arena_data(tree->arena, slot->block);
+}
 
 /* The supervisor's own table with its configured children, not spawned. */
 WEIR_MUST_USE enum weir_error supervisor_create(struct supervision *tree, const struct supervisor_config *config,

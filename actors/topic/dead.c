@@ -8,7 +8,7 @@
 
 static bool is_batch(const struct message *message)
 {
-    return message->tag == TOPIC_PUBLISH || message->tag == TOPIC_RESUMED;
+    return message->tag == TOPIC_PUBLISH || message->tag == TOPIC_RESUMED || message->tag == TOPIC_EMITTED;
 }
 
 static void tell_publisher(struct turn *turn, const struct message *batch, uint32_t attempts)
@@ -27,7 +27,8 @@ bool topic_dead_letter(struct turn *turn, struct message *message, enum weir_err
         log_warning("message.dead", "tag=%u cause=%s attempts=%u", message->tag, weir_error_code(cause), attempts);
         return true;
     }
-    struct record_slice slice = batch_first(turn_arena(turn), message);
+    const struct record_slice *slices = batch_slices(turn_arena(turn), message);
+    struct record_slice slice = batch_first(slices, message);
     struct message bury = {.tag = TOPIC_BURY,
                            .hold = {message->hold[0]},
                            .word = {TOPIC_WORD(slice.key_offset, slice.key_size),
@@ -41,7 +42,7 @@ bool topic_dead_letter(struct turn *turn, struct message *message, enum weir_err
     if (error)
         log_error("topic.dead_lost", "cause=%s attempts=%u", weir_error_code(error), attempts);
     tell_publisher(turn, message, attempts);
-    batch_advance(message);
+    batch_advance(slices, message);
     return message->detail == 0;
 }
 
@@ -93,7 +94,8 @@ enum weir_error topic_bury(struct turn *turn, struct topic *topic, struct messag
     struct message dead = {.tag = DIRECTORY_DEAD};
     size_t value_size = 0;
     topic->dead++;
-    topic->failures = 0;
+    /* The record in trouble is gone; where it was the last one, no other will tell subscribers that all is well. */
+    topic_note_success(topic);
     enum weir_error error = WEIR_FORBIDDEN; /* what fails in a topic of dead letters is not buried again */
     if (topic->shared->name[0] != '$')
         error = dead_block(topic, message, &dead.hold[0], &value_size);

@@ -7,14 +7,6 @@
 /* One envelope's pairs at the most, so that a feed with much credit does not hold a whole ring in one mailbox. */
 #define RUN_SIZE_MAX ((size_t)65536)
 
-enum step {
-    STEP_SENT,
-    STEP_CAUGHT_UP, /* nothing to send before the next record */
-    STEP_NO_CREDIT,
-    STEP_NO_ROOM,
-    STEP_OVER, /* the feed has ended */
-};
-
 static enum step step_of(enum weir_error error)
 {
     switch (error) {
@@ -25,16 +17,15 @@ static enum step step_of(enum weir_error error)
     }
 }
 
-static enum step step_send(struct turn *turn, const struct feed *feed, enum topic_tag tag, uint64_t word0,
-                           uint64_t word1, uint64_t word2)
+enum step step_send(struct turn *turn, const struct feed *feed, enum topic_tag tag, uint64_t word0, uint64_t word1,
+                    uint64_t word2)
 {
     struct message message = {.tag = tag, .detail = feed->feed, .word = {word0, word1, word2}};
     return step_of(turn_send(turn, feed->subscriber, &message));
 }
 
-/* Sends a slice of a block that the caller has a reference to; the envelope gets one of its own. */
-static enum step step_send_slice(struct turn *turn, const struct feed *feed, enum topic_tag tag, struct slice slice,
-                                 uint32_t count, uint64_t seq)
+enum step step_send_slice(struct turn *turn, const struct feed *feed, enum topic_tag tag, struct slice slice,
+                          uint32_t count, uint64_t seq)
 {
     struct message message = {.tag = tag,
                               .detail = feed->feed,
@@ -48,21 +39,35 @@ static enum step step_send_slice(struct turn *turn, const struct feed *feed, enu
     return step_of(error);
 }
 
-static void feed_end_with(struct topic *topic, struct feed *feed, enum weir_error error)
+void feed_end_with(struct topic *topic, struct feed *feed, enum weir_error error)
 {
     join_leave(topic, feed);
     feed->phase = FEED_ENDED;
     feed->end_error = error;
 }
 
+/* What its subscriber knows whole, so that a snapshot need only tell what has changed since. In the midst of a delta it
+ * is still what that was based on; in the midst of a whole snapshot it is nothing. */
+static void feed_note_base(struct feed *feed, enum topic_cause cause)
+{
+    bool is_whole = feed->phase == FEED_LIVE || feed->phase == FEED_BEGIN || feed->is_delta;
+    if (cause != CAUSE_OVERFLOW || feed->has_gap || !is_whole)
+        feed->base_seq = 0;
+    else if (feed->phase == FEED_LIVE)
+        feed->base_seq = (feed->stage.live.conflated_from ? feed->stage.live.conflated_from : feed->cursor.seq) - 1;
+}
+
 void feed_restart(struct topic *topic, uint32_t slot, enum topic_cause cause)
 {
     struct feed *feed = &topic->feeds.table[slot];
     join_leave(topic, feed);
+    feed_note_base(feed, cause);
     feed->phase = FEED_BEGIN;
     feed->cause = cause;
-    feed->gap_from = 0;
+    if (!feed->has_cursor)
+        feed_stage_clear(feed);
     feed->is_resumed = false;
+    feed->is_released = feed->is_outrun = feed->is_conflating = false;
     if (cause == CAUSE_OVERFLOW) {
         feed->resyncs++;
         topic->resyncs++;
@@ -88,29 +93,32 @@ void feeds_notify(struct topic *topic, bool is_stale)
 static enum weir_error feed_place(struct turn *turn, struct topic *topic, struct feed *feed)
 {
     bool has_cursor = feed->has_cursor;
-    feed->has_cursor = false;
-    feed->is_resumed = false;
-    if (has_cursor && (feed->cursor_epoch != topic->epoch || feed->cursor_seq > topic->ring.seq_last)) {
+    uint64_t epoch = has_cursor ? feed->stage.asked.epoch : 0, seq = has_cursor ? feed->stage.asked.seq : 0;
+    if (has_cursor)
+        feed_stage_clear(feed);
+    feed->has_cursor = feed->is_resumed = feed->is_delta = false;
+    if (has_cursor && (epoch != topic->epoch || seq > topic->ring.seq_last)) {
         feed->cause = CAUSE_EPOCH; /* of another history, or ahead of this one: not of this one */
-    } else if (has_cursor && ring_find(&topic->ring, feed->cursor_seq + 1, &feed->cursor) == WEIR_OK) {
+    } else if (has_cursor && ring_find(&topic->ring, seq + 1, &feed->cursor) == WEIR_OK) {
         feed->is_resumed = true;
-        feed->end_seq = feed->cursor_seq;
+        feed->end_seq = seq;
         return WEIR_OK;
     } else if (has_cursor) {
         feed->cause = CAUSE_TRIMMED;
+        /* With policy drop there may be holes before the cursor. */
+        feed->base_seq = feed->policy == POLICY_DROP ? 0 : seq;
     }
-    if (feed->wants_snapshot) {
-        if (topic->fold.ops->expire)
-            topic->fold.ops->expire(&topic->fold, (uint32_t)(turn_now_ns(turn) / NS_PER_MS));
-        return join_take(topic, feed);
-    }
+    if (feed->wants_snapshot)
+        return join_place(turn, topic, feed);
     feed->cursor = ring_end(&topic->ring);
     feed->end_seq = topic->ring.seq_last;
-    if (has_cursor && feed->cause == CAUSE_TRIMMED) {
-        /* It goes on where it stood, with what is gone told as a gap. */
-        feed->end_seq = feed->cursor_seq;
-        feed->gap_from = feed->cursor_seq + 1;
-        feed->gap_to = topic->ring.seq_last;
+    /* It goes on where it stood, with what is gone told as a gap: all that is by now, if there was no room for BEGIN.
+     */
+    if (has_cursor && feed->cause == CAUSE_TRIMMED)
+        feed->stage.live.gap_from = seq + 1;
+    if (feed->stage.live.gap_from != 0) {
+        feed->end_seq = feed->stage.live.gap_from - 1;
+        feed->stage.live.gap_to = topic->ring.seq_last;
     }
     return WEIR_OK;
 }
@@ -125,8 +133,9 @@ static enum weir_error begin_block(struct topic *topic, const struct feed *feed,
     struct topic_begin *begin = arena_data(topic->arena, *out);
     *begin = (struct topic_begin){.sub = feed->sub,
                                   .slot = (uint32_t)(feed - topic->feeds.table),
-                                  .kind = topic->rule.kind,
+                                  .kind = topic->fold.rule.kind,
                                   .resumed = feed->is_resumed,
+                                  .delta = feed->is_delta,
                                   .cause = feed->is_resumed ? CAUSE_NONE : feed->cause,
                                   .topic = self,
                                   .epoch = topic->epoch,
@@ -149,18 +158,23 @@ static enum step step_begin(struct turn *turn, struct topic *topic, struct feed 
     bool is_placed = feed->join >= 0 || (feed->is_resumed && ring_has(&topic->ring, &feed->cursor));
     enum weir_error error = is_placed ? WEIR_OK : feed_place(turn, topic, feed);
     weir_msg block;
+    if (error == WEIR_AGAIN)
+        return STEP_ASKED;
     if (!error)
         error = begin_block(topic, feed, turn_self(turn), &block);
     if (error) {
         feed_end_with(topic, feed, WEIR_BUSY);
         return STEP_SENT;
     }
+    if (feed_filter(feed) != NULL)
+        feed->extra->filter->page.is_placed = feed->extra->filter->is_page_done = false;
     struct message message = {.tag = TOPIC_BEGIN, .detail = feed->feed, .hold = {block}};
     error = turn_send(turn, feed->subscriber, &message);
     if (error) {
         arena_drop(topic->arena, block);
         return step_of(error);
     }
+    feed->has_begun = true;
     feed->phase = feed->join >= 0 ? FEED_ENTRIES : FEED_END;
     return STEP_SENT;
 }
@@ -169,105 +183,157 @@ static enum weir_error entries_next(struct topic *topic, struct feed *feed, stru
 {
     struct join *join = topic->joins[feed->join];
     size_t size_max = (uint64_t)feed->credit < RUN_SIZE_MAX ? (size_t)feed->credit : RUN_SIZE_MAX;
-    if (feed->key_size == 0)
-        return topic->fold.ops->read(&topic->fold, &join->snapshot, &feed->entries, size_max, out);
-    if (feed->entries.done++ > 0)
-        return WEIR_AGAIN;
-    struct view key = view_of(arena_data(topic->arena, feed->key), feed->key_size);
-    return topic->fold.ops->find(&topic->fold, &join->snapshot, key, out);
+    if (feed_filter(feed) != NULL)
+        return filter_entries(topic, feed, size_max, out);
+    return topic->fold.ops->read(&topic->fold, &join->snapshot, &feed->stage.entries, size_max, out);
+}
+
+static bool is_page(const struct feed *feed)
+{
+    return feed_filter(feed) != NULL && feed->extra->filter->part.page_entries_max > 0;
+}
+
+/* A page comes as one run; its place in the snapshot is in the filter. */
+static enum step step_page(struct turn *turn, struct topic *topic, struct feed *feed)
+{
+    enum weir_error error = filter_page(topic, feed);
+    if (error == WEIR_AGAIN)
+        return STEP_SENT;
+    const struct fold_page *page = &feed->extra->filter->page;
+    if (error) {
+        feed_end_with(topic, feed, WEIR_BUSY);
+        return STEP_SENT;
+    }
+    struct slice pairs = {page->block, 0, page->size};
+    enum step step = page->count == 0 ? STEP_SENT : step_send_slice(turn, feed, TOPIC_ENTRIES, pairs, page->count, 0);
+    if (step != STEP_SENT)
+        return step;
+    join_leave(topic, feed);
+    feed->phase = FEED_END;
+    return STEP_SENT;
 }
 
 static enum step step_entries(struct turn *turn, struct topic *topic, struct feed *feed)
 {
     if (feed->credit <= 0)
         return STEP_NO_CREDIT;
-    struct fold_cursor before = feed->entries;
+    struct fold_cursor before = feed->stage.entries;
     struct fold_run run;
-    if (entries_next(topic, feed, &run)) {
+    enum weir_error error = entries_next(topic, feed, &run);
+    if (error == WEIR_STALE) { /* what was deleted since is forgotten by now: all of it, then */
+        feed_restart(topic, (uint32_t)(feed - topic->feeds.table), feed->cause);
+        feed->base_seq = 0;
+        return STEP_SENT;
+    }
+    if (error) {
         join_leave(topic, feed);
         feed->phase = FEED_END;
         return STEP_SENT;
     }
+    if (run.count == 0)
+        return STEP_SENT; /* the fold looked far and found nothing yet: others first, when the sends are used up */
     enum step step = step_send_slice(turn, feed, TOPIC_ENTRIES, run.pairs, run.count, 0);
     if (step == STEP_SENT)
         feed->credit -= run.pairs.size;
     else
-        feed->entries = before;
+        feed->stage.entries = before;
     return step;
 }
 
 static enum step step_end(struct turn *turn, struct topic *topic, struct feed *feed)
 {
-    enum step step = step_send(turn, feed, TOPIC_END, topic->epoch, feed->end_seq, 0);
+    bool has_more = feed_filter(feed) != NULL && feed->extra->filter->page.has_more;
+    uint64_t flags = (feed->is_delta ? END_IS_DELTA : 0) | (has_more ? END_HAS_MORE : 0);
+    enum step step = step_send(turn, feed, TOPIC_END, topic->epoch, feed->end_seq, flags);
     if (step != STEP_SENT)
         return step;
+    if (feed_filter(feed) != NULL) {
+        feed->extra->filter->told_seq = feed->end_seq;
+        feed->extra->filter->ahead = (struct ring_cursor){.seq = 0}; /* of another epoch, perhaps */
+    }
     feed->phase = FEED_LIVE;
-    feed->is_stalled = false;
+    feed->is_stalled = feed->is_released = false;
+    feed->is_outrun = !ring_has(&topic->ring, &feed->cursor);
     if (!feed->wants_updates)
         feed_end_with(topic, feed, WEIR_OK);
-    else if (ring_has(&topic->ring, &feed->cursor))
+    else if (!feed->is_outrun)
         feed->lag_allowed = ring_lag(&topic->ring, &feed->cursor);
     return step;
 }
 
-/* What it missed is gone or too much: start over, or, without snapshots, say what is missing and go on. */
-static void feed_overflow(struct topic *topic, struct feed *feed)
-{
-    if (feed->wants_snapshot) {
-        feed_restart(topic, (uint32_t)(feed - topic->feeds.table), CAUSE_OVERFLOW);
-        return;
-    }
-    feed->gap_from = feed->cursor.seq;
-    feed->gap_to = topic->ring.seq_last;
-    feed->cursor = ring_end(&topic->ring);
-    feed->cause = CAUSE_OVERFLOW;
-    feed->resyncs++;
-    topic->resyncs++;
-}
-
-static bool feed_is_overtaken(struct topic *topic, struct feed *feed)
-{
-    if (!ring_has(&topic->ring, &feed->cursor))
-        return true;
-    if (!feed->is_stalled || feed->policy == POLICY_BLOCK)
-        return false;
-    feed->is_stalled = false;
-    uint64_t lag = ring_lag(&topic->ring, &feed->cursor);
-    uint64_t allowed = feed->lag_allowed > feed->outbox_max ? feed->lag_allowed : feed->outbox_max;
-    return lag > allowed;
-}
-
 static enum step step_gap(struct turn *turn, struct feed *feed)
 {
-    enum step step = step_send(turn, feed, TOPIC_GAP, feed->gap_from, feed->gap_to, feed->cause);
+    enum step step = step_send(turn, feed, TOPIC_GAP, feed->stage.live.gap_from, feed->stage.live.gap_to, feed->cause);
     if (step == STEP_SENT)
-        feed->gap_from = 0;
+        feed->stage.live.gap_from = 0;
+    return step;
+}
+
+/* Who left out the newest updates is told how far the topic is, but only now and then. */
+static enum step step_progress(struct turn *turn, struct topic *topic, struct feed *feed)
+{
+    struct feed_filter *filter = feed_filter(feed);
+    uint64_t seq = feed->cursor.seq - 1;
+    if (filter == NULL || filter->told_seq >= seq)
+        return STEP_CAUGHT_UP;
+    if (filter->is_progress_due) {
+        enum step step = step_send(turn, feed, TOPIC_IDLE, seq, 0, 0);
+        if (step != STEP_SENT)
+            return step;
+        filter->told_seq = seq;
+        filter->is_progress_due = false;
+    }
+    topic->has_untold = topic->has_untold || filter->told_seq < seq;
+    return STEP_CAUGHT_UP;
+}
+
+static enum step step_caught_up(struct turn *turn, struct topic *topic, struct feed *feed)
+{
+    if (feed->stage.live.conflated_from)
+        return step_conflated(turn, feed);
+    feed->is_conflating = false;
+    feed->overtakings = 0;
+    return step_progress(turn, topic, feed);
+}
+
+static enum step step_updates(struct turn *turn, struct topic *topic, struct feed *feed, size_t size_max)
+{
+    struct ring_cursor before = feed->cursor;
+    struct ring_run run;
+    if (!ring_next(&topic->ring, &feed->cursor, size_max, &run))
+        return STEP_CAUGHT_UP;
+    if (feed_filter(feed) != NULL)
+        filter_cut(topic, feed, before, &run);
+    enum step step = step_send_slice(turn, feed, TOPIC_UPDATES, run.pairs, run.count, run.seq);
+    if (step != STEP_SENT) {
+        feed->cursor = before;
+        return step;
+    }
+    feed->credit -= run.pairs.size;
+    filter_told(feed);
     return step;
 }
 
 static enum step step_live(struct turn *turn, struct topic *topic, struct feed *feed)
 {
-    if (feed->gap_from)
+    if (feed->stage.live.gap_from)
         return step_gap(turn, feed);
+    if (feed_filter(feed) != NULL && ring_has(&topic->ring, &feed->cursor) && !filter_skip(topic, feed))
+        return STEP_SENT;
     if (feed->cursor.seq > topic->ring.seq_last)
-        return STEP_CAUGHT_UP;
+        return step_caught_up(turn, topic, feed);
     if (feed->credit <= 0)
         return STEP_NO_CREDIT;
     if (feed_is_overtaken(topic, feed)) {
         feed_overflow(topic, feed);
         return STEP_SENT;
     }
-    struct ring_cursor before = feed->cursor;
-    struct ring_run run;
+    if (feed_is_early(topic, feed, turn_now_ns(turn)))
+        return STEP_EARLY;
     size_t size_max = (uint64_t)feed->credit < RUN_SIZE_MAX ? (size_t)feed->credit : RUN_SIZE_MAX;
-    if (!ring_next(&topic->ring, &feed->cursor, size_max, &run))
-        return STEP_CAUGHT_UP;
-    enum step step = step_send_slice(turn, feed, TOPIC_UPDATES, run.pairs, run.count, run.seq);
-    if (step == STEP_SENT)
-        feed->credit -= run.pairs.size;
-    else
-        feed->cursor = before;
-    return step;
+    if (feed_conflates(topic, feed))
+        return step_conflate(turn, topic, feed, size_max);
+    return step_updates(turn, topic, feed, size_max);
 }
 
 static enum step step_notice(struct turn *turn, const struct topic *topic, struct feed *feed)
@@ -291,15 +357,17 @@ static enum step feed_step(struct turn *turn, struct topic *topic, struct feed *
 {
     if (feed->owes_reset && feed->phase != FEED_ENDED)
         return step_reset(turn, topic, feed);
-    if ((feed->owes_stale || feed->owes_live) && feed->phase != FEED_ENDED)
+    /* Its subscriber knows a feed by its first BEGIN, and declines what comes of it before. */
+    if ((feed->owes_stale || feed->owes_live) && feed->has_begun && feed->phase != FEED_ENDED)
         return step_notice(turn, topic, feed);
     switch (feed->phase) {
     case FEED_BEGIN: return step_begin(turn, topic, feed);
-    case FEED_ENTRIES: return step_entries(turn, topic, feed);
+    case FEED_ENTRIES: return is_page(feed) ? step_page(turn, topic, feed) : step_entries(turn, topic, feed);
     case FEED_END: return step_end(turn, topic, feed);
     case FEED_LIVE: return step_live(turn, topic, feed);
     case FEED_ENDED: {
-        enum step step = step_send(turn, feed, TOPIC_ENDED, feed->end_error, 0, 0);
+        enum step step = step_send(turn, feed, TOPIC_ENDED, feed->end_error, feed->sub,
+                                   feed->end_error == WEIR_CLOSED ? feed->cause : CAUSE_NONE);
         return step == STEP_SENT ? STEP_OVER : step;
     }
     case FEED_FREE: break;
@@ -315,7 +383,7 @@ static void feed_settle_lag(struct topic *topic, struct feed *feed)
     uint64_t lag = ring_lag(&topic->ring, &feed->cursor);
     feed->weight = topic->ring.weight - lag;
     if (lag < feed->lag_allowed)
-        feed->lag_allowed = lag <= feed->outbox_max ? 0 : lag;
+        feed->lag_allowed = lag <= feed_outbox_max(feed) ? 0 : lag;
 }
 
 /* The directory forgets the feed. */
@@ -330,8 +398,10 @@ static void feed_serve(struct turn *turn, struct topic *topic, uint32_t slot, ui
     struct feed *feed = &topic->feeds.table[slot];
     enum step step = STEP_SENT;
     for (int i = 0; i < FEED_SENDS_MAX && step == STEP_SENT && *sends_left > 0; i++) {
+        topic->looks = 0;
         step = feed_step(turn, topic, feed);
-        --*sends_left;
+        uint32_t cost = 1 + topic->looks / CONFLATE_LOOKS_SEND;
+        *sends_left -= cost < *sends_left ? cost : *sends_left;
     }
     if (step == STEP_NO_ROOM && turn_await_room(turn, feed->subscriber))
         step = STEP_OVER;
@@ -340,10 +410,9 @@ static void feed_serve(struct turn *turn, struct topic *topic, uint32_t slot, ui
         feeds_remove(topic, slot);
         return;
     }
-    static const enum feed_list lists[] = {[STEP_SENT] = LIST_READY,
-                                           [STEP_CAUGHT_UP] = LIST_IDLE,
-                                           [STEP_NO_CREDIT] = LIST_WAITING,
-                                           [STEP_NO_ROOM] = LIST_PARKED};
+    static const enum feed_list lists[] = {
+        [STEP_SENT] = LIST_READY,     [STEP_CAUGHT_UP] = LIST_IDLE, [STEP_NO_CREDIT] = LIST_WAITING,
+        [STEP_NO_ROOM] = LIST_PARKED, [STEP_EARLY] = LIST_PACED,    [STEP_ASKED] = LIST_ASKING};
     feed_settle_lag(topic, feed);
     feed->is_stalled = step == STEP_NO_CREDIT || step == STEP_NO_ROOM;
     feeds_list(&topic->feeds, slot, lists[step]);
@@ -361,8 +430,10 @@ void topic_serve(struct turn *turn, struct topic *topic)
     topic->served_weight = topic->ring.weight;
     while (feeds->lists[LIST_READY].first != FEED_NONE && sends_left > 0)
         feed_serve(turn, topic, feeds->lists[LIST_READY].first, &sends_left);
+    feeds_watch(topic);
+    topic_shared_figures(topic);
     pthread_mutex_unlock(&topic->shared->lock);
-    if (feeds->blockers != FEED_NONE)
+    if (feeds->watched != FEED_NONE)
         topic_limits_update(turn, topic);
     if (feeds->lists[LIST_READY].first == FEED_NONE || topic->is_serve_sent)
         return;
@@ -372,26 +443,23 @@ void topic_serve(struct turn *turn, struct topic *topic)
 
 enum weir_error feed_open(struct turn *turn, struct topic *topic, const struct topic_subscribe *subscribe)
 {
-    struct message ended = {.tag = TOPIC_ENDED, .detail = subscribe->feed};
-    bool is_refused = subscribe->policy != POLICY_RESYNC && subscribe->policy != POLICY_BLOCK;
-    if (subscribe->key_size && (topic->fold.ops->find == NULL || subscribe->updates || !subscribe->snapshot))
-        is_refused = true;
+    struct message ended = {.tag = TOPIC_ENDED, .detail = subscribe->feed, .word = {0, subscribe->sub}};
+    bool is_refused = (unsigned)subscribe->policy >= POLICY_UNKNOWN;
     uint32_t slot;
-    weir_msg key = WEIR_MSG_NONE;
+    struct feed_extra *extra = NULL;
     enum weir_error error = is_refused ? WEIR_BAD_REQUEST : topic->is_closing ? WEIR_CLOSED : WEIR_OK;
-    if (!error && subscribe->key_size)
-        error = arena_alloc(topic->arena, subscribe->key_size, topic->feeds_budget, &key);
+    if (!error)
+        error = feed_extra_open(topic, subscribe, &extra);
     if (!error)
         error = feeds_add(topic, subscribe->feed, &slot);
     if (error) {
-        arena_drop(topic->arena, key);
+        if (extra != NULL)
+            arena_drop(topic->arena, extra->block);
         ended.word[0] = error == WEIR_NO_MEMORY ? WEIR_BUSY : error;
         /* On the control lane: there is no feed that could wait for room. */
         feed_tell_ended(turn, topic, subscribe->feed, subscribe->link);
         return turn_control(turn, subscribe->subscriber, &ended);
     }
-    if (subscribe->key_size)
-        memcpy(arena_data(topic->arena, key), subscribe->key, subscribe->key_size);
     struct feed *feed = &topic->feeds.table[slot];
     feed->link = subscribe->link;
     feed->subscriber = subscribe->subscriber;
@@ -401,14 +469,14 @@ enum weir_error feed_open(struct turn *turn, struct topic *topic, const struct t
     feed->wants_snapshot = subscribe->snapshot;
     feed->wants_updates = subscribe->updates;
     feed->has_cursor = subscribe->has_cursor;
-    feed->cursor_epoch = subscribe->epoch;
-    feed->cursor_seq = subscribe->seq;
+    if (subscribe->has_cursor) {
+        feed->stage.asked.epoch = subscribe->epoch;
+        feed->stage.asked.seq = subscribe->seq;
+    }
     feed->credit = subscribe->credit;
-    feed->outbox_max = subscribe->outbox_max ? subscribe->outbox_max : UINT64_MAX;
-    feed->key = key;
-    feed->key_size = subscribe->key_size;
-    if (feed->policy == POLICY_BLOCK)
-        feeds_block(&topic->feeds, slot);
+    feed->extra = extra;
+    if (feed->policy == POLICY_BLOCK || feed->policy == POLICY_DISCONNECT)
+        feeds_watch_add(&topic->feeds, slot);
     topic->has_joiners = true;
     feeds_list(&topic->feeds, slot, LIST_READY);
     return WEIR_OK;

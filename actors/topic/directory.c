@@ -65,7 +65,7 @@ static void directory_order_create(struct turn *turn, struct directory *director
     if (order != NULL && order->name_size <= arena_size(directory->arena, message->hold[0]) - sizeof *order) {
         struct view name = view_of(order->name, order->name_size);
         error = name_check(name, NULL);
-        if (!error && name_is_reserved(name))
+        if (!error && name_is_reserved(name) && !actor_is_same(message->from, directory->patron))
             error = WEIR_FORBIDDEN;
         if (!error && directory_topic_find(directory, name) != INDEX_NONE)
             error = WEIR_EXISTS;
@@ -111,11 +111,38 @@ static void directory_event(struct turn *turn, struct directory *directory, cons
 {
     if (message->word[0] != ACTOR_EVENT_EXITED)
         return;
+    if (actor_is_same(directory->patron, message->from)) {
+        directory->patron = WEIR_ACTOR_NONE;
+        directory_await_over(turn, directory);
+    }
     uint32_t index = directory_topic_find_actor(directory, message->from);
     if (index != INDEX_NONE)
-        directory_topic_gone(directory, index);
+        directory_topic_gone(turn, directory, index);
     else
         directory_close(turn, directory, message->from, true);
+}
+
+static void directory_patron(struct directory *directory, weir_actor patron)
+{
+    if (actor_monitor(directory->runtime, directory->actor, patron) == WEIR_OK)
+        directory->patron = patron;
+}
+
+/* Topics that are made later find it in the registry. */
+static void directory_plugin(struct turn *turn, struct directory *directory, const struct message *message)
+{
+    struct view name =
+        view_of(arena_data(directory->arena, message->hold[0]), arena_size(directory->arena, message->hold[0]));
+    struct message here = {.tag = TOPIC_PLUGIN_HERE, .word = {message->from.bits}};
+    for (uint32_t i = 0; i < directory->topics.used; i++) {
+        const struct topic_entry *entry = directory_topic_at(directory, i);
+        if (entry == NULL || !topic_kind_is_plugin(entry->shared->kind) ||
+            !view_is_same(view_text(topic_kind_plugin(entry->shared->kind)), name))
+            continue;
+        if (turn_control(turn, entry->actor, &here) == WEIR_FULL)
+            log_error("topic.no_plugin", "topic=%.*s plugin=%.*s cause=full", (int)entry->shared->name_size,
+                      entry->shared->name, (int)name.size, (const char *)name.data);
+    }
 }
 
 static enum weir_error directory_message(struct turn *turn, void *state, struct message *message)
@@ -128,9 +155,17 @@ static enum weir_error directory_message(struct turn *turn, void *state, struct 
     case DIRECTORY_CREATE: directory_order_create(turn, directory, message); break;
     case DIRECTORY_CLOSE: directory_close(turn, directory, message->from, false); break;
     case DIRECTORY_DEAD: directory_dead(turn, directory, message); break;
+    case DIRECTORY_PATRON: directory_patron(directory, message->from); break;
+    case DIRECTORY_PLUGIN: directory_plugin(turn, directory, message); break;
+    case DIRECTORY_FRESH: directory_await_over(turn, directory); break;
     case DIRECTORY_STEP: directory_jobs_step(turn, directory); break;
     case DIRECTORY_PRESSURE: directory_trim_begin(turn, directory); break;
     case DIRECTORY_TRIM: directory_trim_step(turn, directory); break;
+    case DIRECTORY_ADMIT: directory_admit(turn, directory, message); break;
+    case MESSAGE_TIMER:
+        directory->has_admit_timer = false;
+        directory_admit_step(turn, directory);
+        break;
     case DIRECTORY_FEED_ENDED: directory_feed_ended(directory, message); break;
     case MESSAGE_EVENT: directory_event(turn, directory, message); break;
     default: break;
@@ -199,12 +234,16 @@ static enum weir_error tables_create(struct directory *directory, const struct d
     directory->name_buckets = buckets_create(config->topics_max, &directory->bucket_count);
     directory->actor_buckets = buckets_create(config->topics_max, &directory->bucket_count);
     directory->subscriber_buckets = buckets_create(config->subscriptions_max, &directory->subscriber_bucket_count);
+    directory->number_buckets = calloc(directory->subscriber_bucket_count, sizeof *directory->number_buckets);
     directory->link_chunks = calloc(chunks ? chunks : 1, sizeof *directory->link_chunks);
     directory->link_chunk_max = (uint32_t)chunks;
-    if (!directory->name_buckets || !directory->actor_buckets || !directory->subscriber_buckets ||
-        !directory->link_chunks)
+    directory->heads = calloc(config->topics_max ? config->topics_max : 1, sizeof *directory->heads);
+    if (!directory->heads || !directory->name_buckets || !directory->actor_buckets || !directory->subscriber_buckets ||
+        !directory->number_buckets || !directory->link_chunks)
         return WEIR_NO_MEMORY;
-    enum weir_error error = index_table_init(&directory->topics, config->topics_max);
+    enum weir_error error = patterns_create(&directory->patterns);
+    if (!error)
+        error = index_table_init(&directory->topics, config->topics_max);
     if (!error)
         error = index_table_init(&directory->subs, config->subscriptions_max);
     if (!error)
@@ -252,18 +291,28 @@ enum weir_error directory_create(struct runtime *runtime, weir_actor supervisor,
                                     .trim_next = INDEX_NONE,
                                     .job_first = INDEX_NONE,
                                     .job_last = INDEX_NONE,
+                                    .admit_first = INDEX_NONE,
+                                    .admit_last = INDEX_NONE,
+                                    .await_first = INDEX_NONE,
+                                    .await_last = INDEX_NONE,
                                     .link_free = INDEX_NONE,
                                     .feeds_max = config->feeds_max,
                                     .state_bytes_max = config->state_bytes_max,
                                     .merged_bytes_max = config->merged_bytes_max,
+                                    .block_max_ms = config->block_max_ms,
                                     .retain_count_max_dead = config->retain_count_max_dead};
     pthread_rwlock_init(&directory->names, NULL);
+    admission_init(&directory->admission, config->join_bytes_per_s, config->join_burst_bytes);
     if (directory->seed == 0 && getrandom(&directory->seed, sizeof directory->seed, 0) < 0)
         error = WEIR_IO;
     if (!error)
         error = budget_create(budget, "topics", config->state_bytes_max, &directory->state_budget);
     if (!error)
         error = budget_create(budget, "subscriptions", 0, &directory->feeds_budget);
+    if (!error) {
+        budget_leave_set(directory->state_budget, STATE_LEAVES_PART);
+        budget_leave_set(directory->feeds_budget, SUBSCRIPTIONS_LEAVE_PART);
+    }
     if (!error)
         error = tables_create(directory, config);
     if (!error)
@@ -309,9 +358,12 @@ void directory_destroy(struct directory **pointer)
     index_table_fini(&directory->topics);
     index_table_fini(&directory->subs);
     index_table_fini(&directory->subscribers);
+    patterns_destroy(&directory->patterns);
+    free(directory->heads);
     free(directory->name_buckets);
     free(directory->actor_buckets);
     free(directory->subscriber_buckets);
+    free(directory->number_buckets);
     free(directory->link_chunks);
     free(directory->rules);
     budget_destroy(&directory->state_budget);

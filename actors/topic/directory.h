@@ -19,10 +19,13 @@ struct directory_config {
     bool auto_create;
     size_t topics_max;
     size_t state_bytes_max;       /* of all topics together: a budget with each topic's below it */
-    size_t merged_bytes_max;      /* the map of a topic of kind merge, which must fit what carries it; 0: no bound */
+    size_t merged_bytes_max;      /* a member of a topic of kind merge, which must fit what carries it; 0: no bound */
     size_t subscriptions_max;     /* in all */
     size_t feeds_max;             /* topics under all subscriptions, in all */
     size_t retain_count_max_dead; /* $dead/TOPIC logs */
+    uint64_t join_bytes_per_s;    /* snapshots begun, of all topics; 0: no bound */
+    uint64_t join_burst_bytes;    /* so much at once before that */
+    uint32_t block_max_ms;        /* a subscription of policy block holds a topic back at most so long; 0: no bound */
     uint64_t seed;                /* of the hashes; 0: random. For simulations */
 };
 
@@ -50,11 +53,19 @@ enum directory_tag {
     DIRECTORY_DEAD,        /* a quarantined record on its way to $dead/TOPIC; internal */
     DIRECTORY_CREATE,      /* hold[0]: struct directory_create. -> DIRECTORY_TOPIC (WEIR_EXISTS) */
     DIRECTORY_CLOSE,       /* from: forget all subscriptions of the sender */
+    DIRECTORY_PATRON,      /* from: keeps the topics below $sys/ up to date, and alone may create them */
+    DIRECTORY_PLUGIN,      /* from: a plugin that is registered now; hold[0]: its name's bytes. Topics of kind
+                              plugin:NAME are told: TOPIC_PLUGIN_HERE */
+    DIRECTORY_FRESH,       /* from the patron: they are; subscriptions that waited for it go on */
     /* control, from the directory */
     DIRECTORY_TOPIC,      /* word[0]: echoed; word[1]: the topic's weir_actor bits; word[2]: enum weir_error */
     DIRECTORY_SUBSCRIBED, /* detail: sub. word[0]: topics that match now; word[2]: enum weir_error (WEIR_OK: it stands)
                            */
     DIRECTORY_UNSUBSCRIBED, /* detail: sub. word[2]: enum weir_error */
+    DIRECTORY_TOPIC_GONE,   /* detail: sub, of a subscription without updates: a topic that was to give it a snapshot
+                               is gone, perhaps before it read the order, and nothing more comes from it */
+    DIRECTORY_WANTED,       /* to the patron: hold[0]: a struct directory_subscribe, to read, that waits for what its
+                               pattern matches to be brought up to date. -> DIRECTORY_FRESH */
 };
 
 struct directory_subscribe {
@@ -63,9 +74,11 @@ struct directory_subscribe {
     bool snapshot, updates;
     uint32_t credit; /* for each feed at first */
     size_t outbox_max;
-    uint32_t key_size; /* a GET of one key; the encoded key follows the pattern */
+    uint32_t interval_ms;   /* policy conflate: between batches at least */
+    uint32_t block_ms;      /* policy block: at most so long, then a resync; 0: as long as the broker allows */
+    struct topic_part part; /* its keys follow the pattern; a page is for subscriptions without updates */
     uint32_t pattern_size;
-    uint32_t cursors_size; /* encoded [topic, epoch, seq]..., see cursors_next; behind pattern and key */
+    uint32_t cursors_size; /* encoded [topic, epoch, seq]..., see cursors_next; behind pattern and keys */
     uint32_t cursor_count;
     uint8_t bytes[];
 };
@@ -87,7 +100,8 @@ void directory_feeds_each(struct directory *directory, struct view pattern,
 struct directory_status {
     size_t topics, topics_max, subscriptions, feeds;
     size_t state_bytes, state_bytes_max;
-    uint64_t published, refused, dead;
+    uint64_t published, refused, dead, duplicates;
+    uint32_t joins_waiting; /* feeds whose snapshots are not admitted yet */
 };
 void directory_status(struct directory *directory, struct directory_status *out);
 

@@ -8,7 +8,7 @@ static const struct directory_subscribe *sub_request(const struct directory *dir
 
 static struct view request_cursors(const struct directory_subscribe *request)
 {
-    return view_of(request->bytes + request->pattern_size + request->key_size, request->cursors_size);
+    return view_of(request->bytes + request->pattern_size + topic_part_size(&request->part), request->cursors_size);
 }
 
 enum weir_error sub_cursors_index(struct directory *directory, struct sub *sub)

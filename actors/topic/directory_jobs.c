@@ -4,6 +4,9 @@
 #include "actors/topic/directory_state.h"
 #include "clients/wire/name.h"
 
+/* Names passed over by their heads alone that take as long as looking at one topic. */
+#define HEADS_A_STEP 32
+
 void directory_subscribed(struct turn *turn, struct directory *directory, weir_actor to, uint32_t sub, uint64_t topics,
                           enum weir_error error)
 {
@@ -29,6 +32,44 @@ void directory_job_add(struct turn *turn, struct directory *directory, uint32_t 
     directory_jobs_continue(turn, directory);
 }
 
+bool directory_await_patron(struct turn *turn, struct directory *directory, uint32_t sub_index)
+{
+    static const char prefix[] = "$sys/";
+    struct sub *sub = directory_sub_at(directory, sub_index);
+    struct message message = {.tag = DIRECTORY_WANTED, .hold = {sub->request}};
+    if (actor_is_none(directory->patron) ||
+        !view_begins_with(view_of(sub->pattern, sub->pattern_size), view_text(prefix)))
+        return false;
+    if (arena_hold(directory->arena, sub->request))
+        return false;
+    if (turn_control(turn, directory->patron, &message)) {
+        arena_drop(directory->arena, sub->request);
+        return false;
+    }
+    sub->job = JOB_AWAIT;
+    sub->job_next = INDEX_NONE;
+    if (directory->await_first == INDEX_NONE)
+        directory->await_first = sub_index;
+    else
+        directory_sub_at(directory, directory->await_last)->job_next = sub_index;
+    directory->await_last = sub_index;
+    return true;
+}
+
+/* One that ended meanwhile has become a job to undo it, which is in the same list. */
+void directory_await_over(struct turn *turn, struct directory *directory)
+{
+    for (uint32_t index = directory->await_first; index != INDEX_NONE;) {
+        struct sub *sub = directory_sub_at(directory, index);
+        uint32_t next = sub->job_next;
+        enum sub_job job = sub->job == JOB_AWAIT ? JOB_VISIT : sub->job;
+        sub->job = JOB_NONE;
+        directory_job_add(turn, directory, index, job);
+        index = next;
+    }
+    directory->await_first = directory->await_last = INDEX_NONE;
+}
+
 void directory_jobs_continue(struct turn *turn, struct directory *directory)
 {
     struct message message = {.tag = DIRECTORY_STEP};
@@ -45,8 +86,13 @@ static uint32_t visit_next(const struct directory *directory, struct sub *sub, u
         sub->visited = INDEX_NONE;
         return index;
     }
+    struct name_head head = name_head_of(directory, pattern);
     while (*steps_left > 0 && sub->visited < directory->topics.used) {
         uint32_t index = sub->visited++;
+        if (!name_head_may_match(head, directory->heads[index])) {
+            *steps_left -= index % HEADS_A_STEP == 0;
+            continue;
+        }
         --*steps_left;
         const struct topic_entry *entry = directory_topic_at(directory, index);
         if (entry != NULL && pattern_matches(pattern, topic_entry_name(entry)))
@@ -124,6 +170,19 @@ static void undo_finish(struct turn *turn, struct directory *directory, uint32_t
     directory_sub_free(directory, sub_index);
 }
 
+/* The job at hand goes on after the others have had their steps, so that a short one need not wait for a long one. */
+static void job_rotate(struct directory *directory)
+{
+    uint32_t index = directory->job_first;
+    struct sub *sub = directory_sub_at(directory, index);
+    if (sub->job_next == INDEX_NONE)
+        return;
+    directory->job_first = sub->job_next;
+    directory_sub_at(directory, directory->job_last)->job_next = index;
+    directory->job_last = index;
+    sub->job_next = INDEX_NONE;
+}
+
 void directory_jobs_step(struct turn *turn, struct directory *directory)
 {
     uint32_t steps_left = DIRECTORY_STEP_MAX;
@@ -136,8 +195,10 @@ void directory_jobs_step(struct turn *turn, struct directory *directory)
         bool is_visit = sub->job == JOB_VISIT;
         bool is_done = is_visit ? job_visit(turn, directory, index, &steps_left, &error)
                                 : job_undo(turn, directory, sub, &steps_left);
-        if (!is_done)
+        if (!is_done) {
+            job_rotate(directory);
             break;
+        }
         directory->job_first = sub->job_next;
         sub->job = JOB_NONE;
         if (is_visit)

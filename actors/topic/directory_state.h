@@ -3,6 +3,8 @@
  *   directory.c         made and unmade; its messages
  *   directory_topics.c  topics by name and by actor, their creation by rule
  *   directory_subs.c    subscribers, their subscriptions and feeds
+ *   directory_patterns.c  subscriptions by pattern, for topics that appear
+ *   directory_admission.c  snapshots admitted, subscribers in turn
  *   directory_jobs.c    work over many topics, a bounded step at a time
  *   directory_status.c  what other threads may ask
  *
@@ -24,6 +26,7 @@
 enum directory_internal_tag {
     DIRECTORY_STEP = 0x280, /* to itself: jobs are waiting */
     DIRECTORY_TRIM,         /* to itself: more rings are to be halved */
+    DIRECTORY_ADMIT,        /* control, from a topic: detail feed, word[0] link, word[1] bytes of its snapshot, about */
     DIRECTORY_FEED_ENDED,   /* control, from a topic: detail feed, word[0] link. The feed ended by itself. */
 };
 
@@ -42,9 +45,12 @@ struct feed_link {
     uint32_t feed; /* 0: free */
     uint32_t topic, sub;
     uint32_t topic_next, topic_prev, sub_next, sub_prev;
+    uint32_t wait_kib;                         /* of the snapshot it waits for; 0: it does not wait */
+    uint32_t wait_owner, wait_next, wait_prev; /* the subscriber in whose queue it is */
 };
 
-enum sub_job { JOB_NONE, JOB_VISIT, JOB_UNDO };
+/* JOB_AWAIT: not a job yet; it becomes one when the patron has brought its topics up to date. */
+enum sub_job { JOB_NONE, JOB_VISIT, JOB_UNDO, JOB_AWAIT };
 
 /* A subscription, in an arena block of its own, the pattern behind it. */
 struct sub {
@@ -53,28 +59,40 @@ struct sub {
     weir_msg cursor_index; /* offsets of the request's cursors, by the hash of their topics */
     uint32_t cursor_index_count;
     uint32_t subscriber, next, prev; /* the subscriber's subscriptions */
-    uint32_t sub;
-    uint32_t links, link_count; /* its feeds */
-    uint32_t link_made;         /* feeds made while topics were visited */
-    uint32_t visited;           /* topics below this index have been looked at */
+    uint32_t sub, number_next;       /* the subscriber's number for it; in its bucket */
+    uint32_t links, link_count;      /* its feeds */
+    uint32_t link_made;              /* feeds made while topics were visited */
+    uint32_t visited;                /* topics below this index have been looked at */
     uint32_t job_next;
-    enum sub_job job;
-    enum weir_error end_error; /* for DIRECTORY_UNSUBSCRIBED */
-    weir_actor told;           /* who is told of its end */
-    bool snapshot, updates;
-    enum overflow_policy policy;
-    uint32_t credit;
+    enum sub_job job : 8;
+    enum weir_error end_error : 8; /* for DIRECTORY_UNSUBSCRIBED */
+    enum overflow_policy policy : 8;
+    bool snapshot : 1, updates : 1;
+    bool is_listed : 1;                /* under its pattern */
+    weir_actor told;                   /* who is told of its end */
+    struct pattern_node *pattern_node; /* of a pattern with wildcards */
+    uint32_t pattern_next, pattern_prev;
+    uint32_t credit, interval_ms, block_ms;
     size_t outbox_max;
+    struct topic_part part;
     uint16_t pattern_size;
-    uint8_t pattern[];
+    uint8_t pattern[]; /* and the part's keys */
 };
 
 /* Who has subscribed, until that actor ends. In an arena block of its own. */
 struct subscriber {
     weir_msg block;
     weir_actor actor;
-    uint32_t subs; /* first subscription */
-    uint32_t next; /* in its bucket, or free */
+    uint32_t subs;                  /* first subscription */
+    uint32_t next;                  /* in its bucket, or free */
+    uint32_t wait_first, wait_last; /* feeds that wait for admission */
+    uint32_t turn_next, turn_prev;  /* among subscribers with such */
+};
+
+/* Hashes of the first two segments of a name, 0 for one that it has not: enough to pass over most topics that a pattern
+ * does not match, without looking at them. */
+struct name_head {
+    uint32_t first, second;
 };
 
 /* A table of pointers by index, of fixed capacity, with a free list. */
@@ -100,24 +118,36 @@ struct directory {
     struct topic_rule fallback;
     bool auto_create;
     struct index_table topics; /* struct topic_entry */
+    struct name_head *heads;   /* of the topics, by index */
     uint32_t *name_buckets, *actor_buckets;
     uint32_t bucket_count;
-    uint64_t published_gone, refused_gone, dead_gone; /* of topics that have ended */
+    uint64_t published_gone, refused_gone, dead_gone, duplicates_gone; /* of topics that have ended */
     size_t topic_count;
     /* Written in the turns, read by status: counters, relaxed. */
     _Atomic size_t sub_count, link_count;
 
     size_t retain_count_max_dead, feeds_max, state_bytes_max;
     size_t merged_bytes_max;
+    uint32_t block_max_ms;
     struct index_table subs, subscribers;
     uint32_t *subscriber_buckets;
     uint32_t subscriber_bucket_count;
+    uint32_t *number_buckets; /* 1 + index of the first of the subscriptions whose subscriber and number hash there, so
+                                 that pages of an empty table are never touched; as many as of subscribers */
+    struct patterns *patterns;
     weir_msg *link_chunks;
     uint32_t link_chunk_count, link_chunk_max, link_free;
     uint32_t feed_last;
     uint64_t epoch_last;
     uint32_t trim_next; /* the next topic whose ring is looked at; INDEX_NONE: memory is not short */
+    uint32_t trim_told; /* how often topics said that it is, since they were last looked at */
+    size_t trim_size;   /* of the largest rings that are left alone */
     uint32_t job_first, job_last;
+    struct admission admission;       /* of snapshots; topics take of it, too */
+    uint32_t admit_first, admit_last; /* subscribers with feeds that wait, in turn */
+    bool has_admit_timer;
+    weir_actor patron;
+    uint32_t await_first, await_last; /* subscriptions that wait for it, in the order of their coming */
     bool is_step_sent;
 };
 
@@ -138,7 +168,7 @@ struct view topic_entry_name(const struct topic_entry *entry);
 WEIR_MUST_USE enum weir_error directory_topic_create(struct turn *turn, struct directory *directory, struct view name,
                                                      const enum topic_kind *kind, uint32_t *index_out);
 /* The topic's actor has ended. */
-void directory_topic_gone(struct directory *directory, uint32_t index);
+void directory_topic_gone(struct turn *turn, struct directory *directory, uint32_t index);
 /* directory_trim.c: halves the rings of all topics, a bounded number in each turn. */
 void directory_trim_begin(struct turn *turn, struct directory *directory);
 void directory_trim_step(struct turn *turn, struct directory *directory);
@@ -161,16 +191,49 @@ WEIR_MUST_USE enum weir_error directory_link(struct turn *turn, struct directory
 void directory_unlink(struct directory *directory, uint32_t link_index);
 /* The feed has ended by itself; its subscription too, if it wanted no more than that. */
 void directory_link_over(struct directory *directory, uint32_t link_index);
-/* Attaches all subscriptions that match to a topic not yet in the tables of names. */
-void directory_subs_attach(struct turn *turn, struct directory *directory, uint32_t topic_index);
 /* Takes a subscription away, step by step, telling its subscriber at the end. */
 void directory_sub_end(struct turn *turn, struct directory *directory, uint32_t index, enum weir_error error);
 void directory_sub_free(struct directory *directory, uint32_t index);
 void directory_feed_ended(struct directory *directory, const struct message *message);
 
+/* directory_patterns.c */
+WEIR_MUST_USE enum weir_error patterns_create(struct patterns **out);
+/* When no subscription is left. */
+void patterns_destroy(struct patterns **pointer);
+/* Lists a subscription under its pattern. WEIR_NO_MEMORY. */
+WEIR_MUST_USE enum weir_error patterns_add(struct directory *directory, uint32_t sub_index);
+/* One that was never listed is fine. */
+void patterns_remove(struct directory *directory, uint32_t sub_index);
+/* The head of a name; of a pattern, with 0 from the first wildcard on. */
+struct name_head name_head_of(const struct directory *directory, struct view name);
+/* Whether a name with this head may match a pattern with that one. */
+static inline bool name_head_may_match(struct name_head pattern, struct name_head name)
+{
+    return (pattern.first == 0 || pattern.first == name.first) &&
+           (pattern.second == 0 || pattern.second == name.second);
+}
+/* Attaches all subscriptions that match to a topic not yet in the tables of names. */
+void patterns_attach(struct turn *turn, struct directory *directory, uint32_t topic_index);
+
+/* The link that a topic's message about a feed names; INDEX_NONE: undone meanwhile. */
+uint32_t directory_link_find(const struct directory *directory, const struct message *message);
+
+/* directory_admission.c */
+/* DIRECTORY_ADMIT: a feed waits from now on, unless its snapshot can begin at once. */
+void directory_admit(struct turn *turn, struct directory *directory, const struct message *message);
+/* Admits as many as there is enough for, a bounded number; starts a timer when some are left. */
+void directory_admit_step(struct turn *turn, struct directory *directory);
+/* A feed, or all of a subscriber's, no longer waits. */
+void directory_wait_end(struct directory *directory, uint32_t link_index);
+void directory_waits_end(struct directory *directory, const struct subscriber *owner);
+
 /* directory_jobs.c */
 void directory_job_add(struct turn *turn, struct directory *directory, uint32_t sub_index, enum sub_job job);
 void directory_jobs_step(struct turn *turn, struct directory *directory);
+/* Lets a new subscription to the patron's topics wait for it. False: there is nothing to wait for. */
+WEIR_MUST_USE bool directory_await_patron(struct turn *turn, struct directory *directory, uint32_t sub_index);
+/* Those that waited go on. */
+void directory_await_over(struct turn *turn, struct directory *directory);
 /* Sends DIRECTORY_STEP when jobs are left. */
 void directory_jobs_continue(struct turn *turn, struct directory *directory);
 void directory_subscribed(struct turn *turn, struct directory *directory, weir_actor to, uint32_t sub, uint64_t topics,

@@ -79,7 +79,10 @@ void directory_status(struct directory *directory, struct directory_status *out)
                                      .state_bytes_max = directory->state_bytes_max,
                                      .published = directory->published_gone,
                                      .refused = directory->refused_gone,
-                                     .dead = directory->dead_gone};
+                                     .duplicates = directory->duplicates_gone,
+                                     .dead = directory->dead_gone,
+                                     .joins_waiting =
+                                         atomic_load_explicit(&directory->admission.waiting, memory_order_relaxed)};
     for (uint32_t i = 0; i < directory->topics.used; i++) {
         const struct topic_entry *entry = directory_topic_at(directory, i);
         if (entry == NULL)
@@ -87,6 +90,7 @@ void directory_status(struct directory *directory, struct directory_status *out)
         pthread_mutex_lock(&entry->shared->lock);
         out->published += entry->shared->published;
         out->refused += entry->shared->refused;
+        out->duplicates += entry->shared->duplicates;
         out->dead += entry->shared->dead;
         pthread_mutex_unlock(&entry->shared->lock);
     }

@@ -54,7 +54,12 @@ static enum weir_error subscriber_ensure(struct directory *directory, weir_actor
         return WEIR_FULL;
     }
     uint32_t *bucket = subscriber_bucket(directory, actor);
-    *subscriber = (struct subscriber){.block = block, .actor = actor, .subs = INDEX_NONE, .next = *bucket};
+    *subscriber = (struct subscriber){.block = block,
+                                      .actor = actor,
+                                      .subs = INDEX_NONE,
+                                      .next = *bucket,
+                                      .wait_first = INDEX_NONE,
+                                      .wait_last = INDEX_NONE};
     *bucket = index;
     *index_out = index;
     return actor_monitor(directory->runtime, directory->actor, actor);
@@ -67,6 +72,7 @@ static void subscriber_free(struct directory *directory, uint32_t index)
     while (*bucket != index)
         bucket = &subscriber_at(directory, *bucket)->next;
     *bucket = subscriber->next;
+    directory_waits_end(directory, subscriber);
     index_table_remove(&directory->subscribers, index);
     arena_drop(directory->arena, subscriber->block);
 }
@@ -129,6 +135,7 @@ void directory_unlink(struct directory *directory, uint32_t index)
     struct sub *sub = directory_sub_at(directory, link->sub);
     struct topic_entry *entry = directory_topic_at(directory, link->topic);
     REQUIRE(link->feed != 0);
+    directory_wait_end(directory, index);
     if (link->topic_prev == INDEX_NONE)
         entry->links = link->topic_next;
     else
@@ -161,11 +168,9 @@ void directory_link_over(struct directory *directory, uint32_t link_index)
 static enum weir_error subscribe_block(const struct directory *directory, const struct sub *sub, struct view topic,
                                        uint32_t link_index, weir_msg *out)
 {
-    const struct directory_subscribe *request =
-        msg_is_none(sub->request) ? NULL : arena_data(directory->arena, sub->request);
-    uint32_t key_size = request ? request->key_size : 0;
+    uint32_t keys_size = topic_part_size(&sub->part);
     enum weir_error error =
-        arena_alloc(directory->arena, sizeof(struct topic_subscribe) + key_size, directory->feeds_budget, out);
+        arena_alloc(directory->arena, sizeof(struct topic_subscribe) + keys_size, directory->feeds_budget, out);
     if (error)
         return error;
     struct topic_subscribe *order = arena_data(directory->arena, *out);
@@ -178,9 +183,10 @@ static enum weir_error subscribe_block(const struct directory *directory, const 
                                       .updates = sub->updates,
                                       .credit = sub->credit,
                                       .outbox_max = sub->outbox_max,
-                                      .key_size = (uint16_t)key_size};
-    if (key_size)
-        memcpy(order->key, request->bytes + request->pattern_size, key_size);
+                                      .interval_ms = sub->interval_ms,
+                                      .block_ms = sub->block_ms,
+                                      .part = sub->part};
+    memcpy(order->keys, sub->pattern + sub->pattern_size, keys_size);
     struct cursor cursor;
     if (sub_cursor_find(directory, sub, topic, &cursor) == WEIR_OK) {
         order->has_cursor = true;
@@ -213,24 +219,41 @@ enum weir_error directory_link(struct turn *turn, struct directory *directory, u
     return error == WEIR_FULL ? WEIR_BUSY : error;
 }
 
-void directory_feed_ended(struct directory *directory, const struct message *message)
+uint32_t directory_link_find(const struct directory *directory, const struct message *message)
 {
     uint64_t index = message->word[0];
     if (index >= (uint64_t)directory->link_chunk_count * LINK_CHUNK)
-        return;
-    const struct feed_link *link = directory_link_at(directory, (uint32_t)index);
-    if (link->feed == 0 || link->feed != message->detail)
-        return; /* undone from this side meanwhile */
-    directory_link_over(directory, (uint32_t)index);
+        return INDEX_NONE;
+    uint32_t feed = directory_link_at(directory, (uint32_t)index)->feed;
+    return feed != 0 && feed == message->detail ? (uint32_t)index : INDEX_NONE;
+}
+
+void directory_feed_ended(struct directory *directory, const struct message *message)
+{
+    uint32_t index = directory_link_find(directory, message);
+    if (index != INDEX_NONE) /* or undone from this side meanwhile */
+        directory_link_over(directory, index);
+}
+
+static uint32_t *number_bucket(const struct directory *directory, uint32_t subscriber, uint32_t number)
+{
+    const uint32_t words[] = {subscriber, number};
+    uint32_t hash = directory_hash(directory, view_of(words, sizeof words));
+    return &directory->number_buckets[hash & (directory->subscriber_bucket_count - 1)];
 }
 
 static uint32_t sub_find(const struct directory *directory, weir_actor actor, uint32_t number)
 {
     uint32_t subscriber = subscriber_find(directory, actor);
-    uint32_t index = subscriber == INDEX_NONE ? INDEX_NONE : subscriber_at(directory, subscriber)->subs;
-    while (index != INDEX_NONE && directory_sub_at(directory, index)->sub != number)
-        index = directory_sub_at(directory, index)->next;
-    return index;
+    if (subscriber == INDEX_NONE)
+        return INDEX_NONE;
+    for (uint32_t at = *number_bucket(directory, subscriber, number); at != 0;) {
+        const struct sub *sub = directory_sub_at(directory, at - 1);
+        if (sub->subscriber == subscriber && sub->sub == number)
+            return at - 1;
+        at = sub->number_next;
+    }
+    return INDEX_NONE;
 }
 
 /* Takes it off its subscriber's list, so that its number is free for another one. */
@@ -239,6 +262,10 @@ static void sub_unlist(struct directory *directory, uint32_t index)
     struct sub *sub = directory_sub_at(directory, index);
     if (sub->subscriber == INDEX_NONE)
         return;
+    uint32_t *link = number_bucket(directory, sub->subscriber, sub->sub);
+    while (*link != index + 1)
+        link = &directory_sub_at(directory, *link - 1)->number_next;
+    *link = sub->number_next;
     if (sub->prev == INDEX_NONE)
         subscriber_at(directory, sub->subscriber)->subs = sub->next;
     else
@@ -253,6 +280,7 @@ void directory_sub_free(struct directory *directory, uint32_t index)
     struct sub *sub = directory_sub_at(directory, index);
     INVARIANT(sub->links == INDEX_NONE);
     sub_unlist(directory, index);
+    patterns_remove(directory, index);
     index_table_remove(&directory->subs, index);
     directory->sub_count--;
     arena_drop(directory->arena, sub->request);
@@ -269,6 +297,13 @@ void directory_sub_end(struct turn *turn, struct directory *directory, uint32_t 
     directory_job_add(turn, directory, index, JOB_UNDO);
 }
 
+/* The shorter of two bounds, of which 0 is none. */
+static uint32_t block_ms_allowed(const struct directory *directory, uint32_t wanted_ms)
+{
+    uint32_t max_ms = directory->block_max_ms;
+    return wanted_ms == 0 || (max_ms != 0 && max_ms < wanted_ms) ? max_ms : wanted_ms;
+}
+
 static enum weir_error sub_add(struct directory *directory, weir_actor actor, const struct directory_subscribe *request,
                                uint32_t *index_out)
 {
@@ -277,7 +312,8 @@ static enum weir_error sub_add(struct directory *directory, weir_actor actor, co
     if (error)
         return error;
     weir_msg block;
-    error = arena_alloc(directory->arena, sizeof(struct sub) + request->pattern_size, directory->feeds_budget, &block);
+    size_t bytes_size = request->pattern_size + topic_part_size(&request->part);
+    error = arena_alloc(directory->arena, sizeof(struct sub) + bytes_size, directory->feeds_budget, &block);
     if (error)
         return error;
     struct sub *sub = arena_data(directory->arena, block);
@@ -287,11 +323,13 @@ static enum weir_error sub_add(struct directory *directory, weir_actor actor, co
         return WEIR_FULL;
     }
     struct subscriber *owner = subscriber_at(directory, subscriber);
+    uint32_t *bucket = number_bucket(directory, subscriber, request->sub);
     *sub = (struct sub){.block = block,
                         .subscriber = subscriber,
                         .next = owner->subs,
                         .prev = INDEX_NONE,
                         .sub = request->sub,
+                        .number_next = *bucket,
                         .links = INDEX_NONE,
                         .job_next = INDEX_NONE,
                         .snapshot = request->snapshot,
@@ -299,8 +337,12 @@ static enum weir_error sub_add(struct directory *directory, weir_actor actor, co
                         .policy = request->policy,
                         .credit = request->credit,
                         .outbox_max = request->outbox_max,
+                        .interval_ms = request->interval_ms,
+                        .block_ms = block_ms_allowed(directory, request->block_ms),
+                        .part = request->part,
                         .pattern_size = (uint16_t)request->pattern_size};
-    memcpy(sub->pattern, request->bytes, request->pattern_size);
+    memcpy(sub->pattern, request->bytes, bytes_size);
+    *bucket = index + 1;
     if (owner->subs != INDEX_NONE)
         directory_sub_at(directory, owner->subs)->prev = index;
     owner->subs = index;
@@ -314,15 +356,19 @@ static enum weir_error request_check(const struct directory *directory, const st
 {
     if (request == NULL || arena_size(directory->arena, block) < sizeof *request)
         return WEIR_BAD_REQUEST;
-    uint64_t size = (uint64_t)request->pattern_size + request->key_size + request->cursors_size;
+    const struct topic_part *part = &request->part;
+    uint64_t size = (uint64_t)request->pattern_size + topic_part_size(part) + request->cursors_size;
     if (size > arena_size(directory->arena, block) - sizeof *request)
         return WEIR_BAD_REQUEST;
     if (pattern_check(view_of(request->bytes, request->pattern_size), NULL))
         return WEIR_BAD_TOPIC;
-    /* The other policies are not served yet. A key is asked for once, not followed. */
-    if (request->policy != POLICY_RESYNC && request->policy != POLICY_BLOCK)
+    if ((unsigned)request->policy >= POLICY_UNKNOWN)
         return WEIR_BAD_REQUEST;
-    if (request->key_size > KEY_SIZE_MAX + 5 || (request->key_size && (request->updates || !request->snapshot)))
+    if (part->key_size > KEY_SIZE_MAX + 5 || part->after_size > KEY_SIZE_MAX + 5 ||
+        (part->key_size == 0 && part->match))
+        return WEIR_BAD_REQUEST;
+    /* A page is asked for once, not followed. */
+    if (part->page_entries_max && (request->updates || !request->snapshot))
         return WEIR_BAD_REQUEST;
     return sub_find(directory, from, request->sub) == INDEX_NONE ? WEIR_OK : WEIR_EXISTS;
 }
@@ -353,7 +399,9 @@ void directory_subscribe(struct turn *turn, struct directory *directory, struct 
     }
     struct sub *sub = directory_sub_at(directory, index);
     sub->request = message_take(message, 0);
-    error = sub_cursors_index(directory, sub);
+    error = patterns_add(directory, index);
+    if (!error)
+        error = sub_cursors_index(directory, sub);
     /* The topic is made before the visit begins, which then attaches to it like to any other. */
     sub->job = JOB_VISIT;
     if (!error)
@@ -364,7 +412,8 @@ void directory_subscribe(struct turn *turn, struct directory *directory, struct 
         directory_subscribed(turn, directory, message->from, number, 0, error == WEIR_NO_MEMORY ? WEIR_BUSY : error);
         return;
     }
-    directory_job_add(turn, directory, index, JOB_VISIT);
+    if (!directory_await_patron(turn, directory, index))
+        directory_job_add(turn, directory, index, JOB_VISIT);
 }
 
 void directory_unsubscribe(struct turn *turn, struct directory *directory, const struct message *message)
@@ -390,22 +439,4 @@ void directory_close(struct turn *turn, struct directory *directory, weir_actor 
     }
     if (is_gone)
         subscriber_free(directory, index);
-}
-
-/* A subscription that is visiting topics comes by itself to those it has not looked at yet. */
-void directory_subs_attach(struct turn *turn, struct directory *directory, uint32_t topic_index)
-{
-    struct view name = topic_entry_name(directory_topic_at(directory, topic_index));
-    for (uint32_t i = 0; i < directory->subs.used; i++) {
-        const struct sub *sub = directory_sub_at(directory, i);
-        if (sub == NULL || !sub->updates || sub->job == JOB_UNDO)
-            continue;
-        if ((sub->job == JOB_VISIT && sub->visited <= topic_index) ||
-            !pattern_matches(view_of(sub->pattern, sub->pattern_size), name))
-            continue;
-        enum weir_error error = directory_link(turn, directory, i, topic_index);
-        /* What it cannot follow any more it must not seem to follow. */
-        if (error)
-            directory_sub_end(turn, directory, i, error == WEIR_NO_MEMORY ? WEIR_BUSY : error);
-    }
 }

@@ -179,19 +179,16 @@ static enum weir_error entry_spawn(struct directory *directory, struct topic_ent
                               .budget = entry->budget,
                               .feeds_budget = directory->feeds_budget,
                               .all_budget = directory->state_budget,
+                              .admission = &directory->admission,
                               .rule = *rule,
                               .epoch = directory->epoch_last,
                               .seed = directory->seed ^ directory->epoch_last};
     struct actor_options options = {
         .mailbox_max = rule->mailbox_max, .supervisor = directory->supervisor, .budget = entry->budget, .label = label};
-    enum weir_error error = arena_hold(directory->arena, entry->shared_block);
+    enum weir_error error =
+        actor_spawn(directory->runtime, &topic_behaviour, &args, sizeof args, &options, &entry->actor);
     if (error)
         return error;
-    error = actor_spawn(directory->runtime, &topic_behaviour, &args, sizeof args, &options, &entry->actor);
-    if (error) {
-        arena_drop(directory->arena, entry->shared_block);
-        return error;
-    }
     pthread_mutex_lock(&entry->shared->lock);
     entry->shared->actor = entry->actor;
     pthread_mutex_unlock(&entry->shared->lock);
@@ -233,11 +230,12 @@ enum weir_error directory_topic_create(struct turn *turn, struct directory *dire
     }
     pthread_rwlock_wrlock(&directory->names);
     uint32_t index = index_table_add(&directory->topics, entry);
+    directory->heads[index] = name_head_of(directory, name);
     pthread_rwlock_unlock(&directory->names);
     /* Should that fail, the topic's end would go unnoticed; it cannot, as both are alive and the runtime keeps room. */
     error = actor_monitor(directory->runtime, directory->actor, entry->actor);
     INVARIANT(error == WEIR_OK || error == WEIR_NO_MEMORY || error == WEIR_FULL || error == WEIR_STALE);
-    directory_subs_attach(turn, directory, index);
+    patterns_attach(turn, directory, index);
     entry_publish(directory, index);
     *index_out = index;
     return WEIR_OK;
@@ -252,12 +250,24 @@ void directory_topic_free(struct directory *directory, uint32_t index)
     entry_free(directory, entry);
 }
 
-void directory_topic_gone(struct directory *directory, uint32_t index)
+/* An order that the topic left unread was dropped with its mailbox, and only the directory knows of it. */
+static void directory_tell_gone(struct turn *turn, const struct directory *directory, const struct sub *sub)
+{
+    struct message message = {.tag = DIRECTORY_TOPIC_GONE, .detail = sub->sub};
+    weir_actor subscriber = directory_subscriber(directory, sub);
+    if (!sub->updates && !actor_is_none(subscriber))
+        (void)!turn_control(turn, subscriber, &message); /* as with DIRECTORY_SUBSCRIBED */
+}
+
+void directory_topic_gone(struct turn *turn, struct directory *directory, uint32_t index)
 {
     struct topic_entry *entry = directory_topic_at(directory, index);
     uint32_t *name = name_bucket(directory, topic_entry_name(entry)), *actor = actor_bucket(directory, entry->actor);
-    while (entry->links != INDEX_NONE)
+    while (entry->links != INDEX_NONE) {
+        directory_tell_gone(turn, directory,
+                            directory_sub_at(directory, directory_link_at(directory, entry->links)->sub));
         directory_link_over(directory, entry->links);
+    }
     pthread_rwlock_wrlock(&directory->names);
     while (*name != index)
         name = &directory_topic_at(directory, *name)->name_next;
@@ -268,6 +278,7 @@ void directory_topic_gone(struct directory *directory, uint32_t index)
     directory->topic_count--;
     directory->published_gone += entry->shared->published;
     directory->refused_gone += entry->shared->refused;
+    directory->duplicates_gone += entry->shared->duplicates;
     directory->dead_gone += entry->shared->dead;
     pthread_rwlock_unlock(&directory->names);
     directory_topic_free(directory, index);

@@ -2,11 +2,11 @@
 #include "actors/base/assert.h"
 #include "actors/topic/state.h"
 
-#define FEEDS_MIN 4u
+#define GROWTH_HALF_MAX 4096u /* from here on a table grows by a quarter, so that less of it is empty */
 
 void feeds_init(struct feeds *feeds)
 {
-    *feeds = (struct feeds){.free = FEED_NONE, .blockers = FEED_NONE};
+    *feeds = (struct feeds){.free = FEED_NONE, .watched = FEED_NONE};
     for (int i = 0; i < LIST_COUNT; i++)
         feeds->lists[i].first = feeds->lists[i].last = FEED_NONE;
 }
@@ -14,28 +14,26 @@ void feeds_init(struct feeds *feeds)
 void feeds_fini(struct topic *topic)
 {
     arena_drop(topic->arena, topic->feeds.block);
-    arena_drop(topic->arena, topic->feeds.bucket_block);
     feeds_init(&topic->feeds);
 }
 
 static uint32_t *feeds_bucket(const struct feeds *feeds, uint32_t number)
 {
-    return &feeds->buckets[number & (feeds->capacity - 1)];
+    return &feeds->buckets[number & (feeds->bucket_count - 1)];
 }
 
 static enum weir_error feeds_grow(struct topic *topic)
 {
     struct feeds *feeds = &topic->feeds;
-    uint32_t capacity = feeds->capacity ? feeds->capacity * 2 : FEEDS_MIN;
-    weir_msg block, bucket_block;
-    enum weir_error error = arena_alloc(topic->arena, capacity * sizeof(struct feed), topic->feeds_budget, &block);
+    uint32_t capacity = feeds->capacity + 1 + feeds->capacity / (feeds->capacity < GROWTH_HALF_MAX ? 2 : 4);
+    uint32_t bucket_count = 1;
+    while (bucket_count < capacity / 2)
+        bucket_count *= 2;
+    weir_msg block;
+    size_t size = capacity * sizeof(struct feed) + bucket_count * sizeof(uint32_t);
+    enum weir_error error = arena_alloc(topic->arena, size, topic->feeds_budget, &block);
     if (error)
         return error;
-    error = arena_alloc(topic->arena, capacity * sizeof(uint32_t), topic->feeds_budget, &bucket_block);
-    if (error) {
-        arena_drop(topic->arena, block);
-        return error;
-    }
     struct feed *table = arena_data(topic->arena, block);
     if (feeds->capacity)
         memcpy(table, feeds->table, feeds->capacity * sizeof *table);
@@ -44,13 +42,12 @@ static enum weir_error feeds_grow(struct topic *topic)
         feeds->free = i;
     }
     arena_drop(topic->arena, feeds->block);
-    arena_drop(topic->arena, feeds->bucket_block);
     feeds->table = table;
-    feeds->buckets = arena_data(topic->arena, bucket_block);
+    feeds->buckets = (uint32_t *)(void *)(table + capacity);
     feeds->block = block;
-    feeds->bucket_block = bucket_block;
     feeds->capacity = capacity;
-    for (uint32_t i = 0; i < capacity; i++)
+    feeds->bucket_count = bucket_count;
+    for (uint32_t i = 0; i < bucket_count; i++)
         feeds->buckets[i] = FEED_NONE;
     for (uint32_t i = 0; i < capacity; i++) {
         if (table[i].phase == FEED_FREE)
@@ -73,13 +70,8 @@ enum weir_error feeds_add(struct topic *topic, uint32_t number, uint32_t *slot_o
     uint32_t slot = feeds->free;
     uint32_t *bucket = feeds_bucket(feeds, number);
     feeds->free = feeds->table[slot].next;
-    feeds->table[slot] = (struct feed){.feed = number,
-                                       .phase = FEED_BEGIN,
-                                       .list = LIST_NONE,
-                                       .join = -1,
-                                       .chain = *bucket,
-                                       .block_next = FEED_NONE,
-                                       .block_prev = FEED_NONE};
+    feeds->table[slot] =
+        (struct feed){.feed = number, .phase = FEED_BEGIN, .list = LIST_NONE, .join = -1, .chain = *bucket};
     *bucket = slot;
     feeds->count++;
     *slot_out = slot;
@@ -107,7 +99,6 @@ static void feeds_unlist(struct feeds *feeds, uint32_t slot)
         feeds->lists[feed->list].last = feed->prev;
     else
         feeds->table[feed->next].prev = feed->prev;
-    feeds->lists[feed->list].count--;
     feed->list = LIST_NONE;
 }
 
@@ -125,7 +116,6 @@ void feeds_list(struct feeds *feeds, uint32_t slot, enum feed_list list)
     else
         feeds->table[feed->prev].next = slot;
     feeds->lists[list].last = slot;
-    feeds->lists[list].count++;
 }
 
 void feeds_wake(struct feeds *feeds, enum feed_list list)
@@ -134,26 +124,26 @@ void feeds_wake(struct feeds *feeds, enum feed_list list)
         feeds_list(feeds, slot, LIST_READY);
 }
 
-void feeds_block(struct feeds *feeds, uint32_t slot)
+void feeds_watch_add(struct feeds *feeds, uint32_t slot)
 {
     struct feed *feed = &feeds->table[slot];
-    feed->block_next = feeds->blockers;
-    if (feeds->blockers != FEED_NONE)
-        feeds->table[feeds->blockers].block_prev = slot;
-    feeds->blockers = slot;
+    feed->extra->watch_next = feeds->watched;
+    if (feeds->watched != FEED_NONE)
+        feeds->table[feeds->watched].extra->watch_prev = slot;
+    feeds->watched = slot;
 }
 
-static void feeds_unblock(struct feeds *feeds, uint32_t slot)
+static void feeds_watch_end(struct feeds *feeds, uint32_t slot)
 {
     const struct feed *feed = &feeds->table[slot];
-    if (feed->policy != POLICY_BLOCK)
+    if (feed->policy != POLICY_BLOCK && feed->policy != POLICY_DISCONNECT)
         return;
-    if (feed->block_prev == FEED_NONE)
-        feeds->blockers = feed->block_next;
+    if (feed->extra->watch_prev == FEED_NONE)
+        feeds->watched = feed->extra->watch_next;
     else
-        feeds->table[feed->block_prev].block_next = feed->block_next;
-    if (feed->block_next != FEED_NONE)
-        feeds->table[feed->block_next].block_prev = feed->block_prev;
+        feeds->table[feed->extra->watch_prev].extra->watch_next = feed->extra->watch_next;
+    if (feed->extra->watch_next != FEED_NONE)
+        feeds->table[feed->extra->watch_next].extra->watch_prev = feed->extra->watch_prev;
 }
 
 void feeds_remove(struct topic *topic, uint32_t slot)
@@ -162,14 +152,15 @@ void feeds_remove(struct topic *topic, uint32_t slot)
     struct feed *feed = &feeds->table[slot];
     REQUIRE(feed->phase != FEED_FREE);
     join_leave(topic, feed);
-    arena_drop(topic->arena, feed->key);
     feeds_unlist(feeds, slot);
-    feeds_unblock(feeds, slot);
+    feeds_watch_end(feeds, slot);
+    feed_extra_close(topic, feed);
     uint32_t *link = feeds_bucket(feeds, feed->feed);
     while (*link != slot)
         link = &feeds->table[*link].chain;
     *link = feed->chain;
     *feed = (struct feed){.phase = FEED_FREE, .list = LIST_NONE, .next = feeds->free};
     feeds->free = slot;
-    feeds->count--;
+    if (--feeds->count == 0)
+        feeds_fini(topic);
 }

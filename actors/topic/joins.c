@@ -1,16 +1,16 @@
 /* Snapshots under way. Who joins at one seq reads one snapshot; at most TOPIC_SNAPSHOTS_MAX different ones are held,
- * since each may keep its own copy of every page that changed. Beyond that a joiner gets the newest one whose updates
- * are still in the ring: older, but just as whole. Where there is none either, the oldest one is given up, and its
- * readers start over when they can take something. */
+ * since each may keep its own copy of every page that changed. Beyond that a joiner gets the newest one that can still
+ * be followed up, by the ring's updates or by a delta: older, but just as whole. Where there is none either, the oldest
+ * one is given up, and its readers start over when they can take something. */
 #include "actors/base/assert.h"
-#include "actors/topic/state.h"
+#include "actors/base/clock.h"
+#include "actors/topic/directory_state.h"
 
 static void join_end(struct topic *topic, unsigned index)
 {
     topic->fold.ops->release(&topic->fold, &topic->joins[index]->snapshot);
-    arena_drop(topic->arena, topic->join_blocks[index]);
+    arena_drop(topic->arena, topic->joins[index]->block);
     topic->joins[index] = NULL;
-    topic->join_blocks[index] = WEIR_MSG_NONE;
 }
 
 void join_leave(struct topic *topic, struct feed *feed)
@@ -22,15 +22,24 @@ void join_leave(struct topic *topic, struct feed *feed)
     INVARIANT(topic->joins[index] != NULL && topic->joins[index]->refs > 0);
     if (--topic->joins[index]->refs == 0)
         join_end(topic, index);
+    feed_stage_clear(feed);
 }
 
-/* The newest one that can still be followed up; -1: none. */
-static int join_newest(const struct topic *topic)
+static bool join_can_be_followed(const struct topic *topic, const struct join *join)
+{
+    const struct fold *fold = &topic->fold;
+    return ring_has(&topic->ring, &join->cursor) ||
+           (join->seq > 0 && fold->ops->knows_since != NULL && fold->ops->knows_since(fold, join->seq));
+}
+
+/* The newest one that can still be followed up, and is not older than what the feed's subscriber knows; -1: none. */
+static int join_newest(const struct topic *topic, const struct feed *feed)
 {
     int best = -1;
     for (int i = 0; i < TOPIC_SNAPSHOTS_MAX; i++) {
         const struct join *join = topic->joins[i];
-        if (join == NULL || join->epoch != topic->epoch || !ring_has(&topic->ring, &join->cursor))
+        if (join == NULL || join->epoch != topic->epoch || join->seq < feed->base_seq ||
+            !join_can_be_followed(topic, join))
             continue;
         if (best < 0 || join->number > topic->joins[best]->number)
             best = i;
@@ -66,19 +75,19 @@ static enum weir_error join_capture(struct topic *topic, int index)
     if (error)
         return error;
     struct join *join = arena_data(topic->arena, block);
-    *join = (struct join){.cursor = ring_end(&topic->ring),
+    *join = (struct join){.block = block,
+                          .cursor = ring_end(&topic->ring),
                           .epoch = topic->epoch,
                           .seq = topic->ring.seq_last,
                           .number = ++topic->joins_made};
     topic->fold.ops->capture(&topic->fold, &join->snapshot);
     topic->joins[index] = join;
-    topic->join_blocks[index] = block;
     return WEIR_OK;
 }
 
-enum weir_error join_take(struct topic *topic, struct feed *feed)
+static enum weir_error join_take(struct topic *topic, struct feed *feed)
 {
-    int index = join_newest(topic);
+    int index = join_newest(topic, feed);
     if (index < 0 || topic->joins[index]->seq != topic->ring.seq_last) {
         int free_index = join_free_index(topic);
         if (free_index < 0 && index < 0) {
@@ -93,8 +102,54 @@ enum weir_error join_take(struct topic *topic, struct feed *feed)
     }
     feed->join = (int8_t)index;
     topic->joins[index]->refs++;
-    feed->entries = (struct fold_cursor){.done = 0};
+    feed->stage.entries = (struct fold_cursor){.done = 0};
     feed->cursor = topic->joins[index]->cursor;
     feed->end_seq = topic->joins[index]->seq;
+    return WEIR_OK;
+}
+
+/* What a snapshot will have to send, about. */
+static uint64_t snapshot_size(const struct topic *topic, const struct feed *feed)
+{
+    uint64_t bytes = topic->fold.bytes, entries = topic->fold.entries;
+    uint64_t changed = topic->ring.seq_last - feed->base_seq;
+    bool is_small = feed->base_seq > 0 && topic->fold.ops->knows_since != NULL && changed < entries;
+    return is_small ? bytes / entries * changed : bytes;
+}
+
+/* WEIR_AGAIN: the directory was asked, and tells when it may begin. */
+static enum weir_error join_admit(struct turn *turn, struct topic *topic, struct feed *feed)
+{
+    struct admission *admission = topic->admission;
+    const struct topic_part *part = feed_filter(feed) != NULL ? &feed_filter(feed)->part : NULL;
+    bool is_small = part != NULL && (part->match == KEY_IS || part->page_entries_max > 0);
+    if (feed->is_admitted || is_small)
+        return WEIR_OK;
+    uint64_t size = snapshot_size(topic, feed);
+    if (atomic_load_explicit(&admission->waiting, memory_order_relaxed) == 0 &&
+        admission_take(admission, turn_now_ns(turn), size))
+        return WEIR_OK;
+    struct message ask = {.tag = DIRECTORY_ADMIT, .detail = feed->feed, .word = {feed->link, size}};
+    /* Where it cannot be asked now, the snapshot comes too early rather than never. */
+    return turn_control(turn, topic->directory, &ask) == WEIR_OK ? WEIR_AGAIN : WEIR_OK;
+}
+
+enum weir_error join_place(struct turn *turn, struct topic *topic, struct feed *feed)
+{
+    const struct fold *fold = &topic->fold;
+    if (fold->ops->expire)
+        fold->ops->expire(&topic->fold, (uint32_t)(turn_now_ns(turn) / NS_PER_MS));
+    enum weir_error error = join_admit(turn, topic, feed);
+    if (!error)
+        error = join_take(topic, feed);
+    if (error)
+        return error;
+    feed->is_admitted = false;
+    feed->is_delta = feed->base_seq > 0 && feed->end_seq >= feed->base_seq && fold->ops->knows_since != NULL &&
+                     fold->ops->knows_since(fold, feed->base_seq);
+    if (feed->is_delta)
+        feed->stage.entries.since = feed->base_seq;
+    else
+        feed->has_gap = false;
     return WEIR_OK;
 }

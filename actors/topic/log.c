@@ -253,7 +253,8 @@ static enum weir_error log_read(struct fold *fold, const struct fold_snapshot *s
     uint32_t end = log_pair_end(fold, page, count - 1);
     uint32_t start = page_mark_at(data, page->capacity, page->first + at.pair)->offset;
     uint32_t taken = page_pairs_within(data, page->capacity, page->first + at.pair, page->first + count, end, size_max);
-    *out = (struct fold_run){{page->block, start, log_pair_end(fold, page, at.pair + taken - 1) - start}, taken};
+    *out = (struct fold_run){.pairs = {page->block, start, log_pair_end(fold, page, at.pair + taken - 1) - start},
+                             .count = taken};
     cursor->done += taken;
     at.pair += taken;
     if (at.pair == page->count) {
@@ -261,7 +262,7 @@ static enum weir_error log_read(struct fold *fold, const struct fold_snapshot *s
         if (++at.page == segment->count)
             at = (struct log_place){.segment = at.segment + 1};
     }
-    *cursor = (struct fold_cursor){{at.segment, at.page, at.pair}, cursor->done};
+    *cursor = (struct fold_cursor){.position = {at.segment, at.page, at.pair}, .done = cursor->done};
     return WEIR_OK;
 }
 

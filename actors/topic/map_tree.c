@@ -14,11 +14,22 @@ static uint64_t hash_mix(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-static uint64_t hash_word(const uint8_t *data, size_t size)
+static uint64_t hash_word(const uint8_t *data)
 {
-    uint64_t word = 0;
-    memcpy(&word, data, size);
+    uint64_t word;
+    memcpy(&word, data, sizeof word);
     return word;
+}
+
+/* The 1 to 7 bytes at the end, of which some may count twice: the size went into the hash before. */
+static uint64_t hash_rest(const uint8_t *data, size_t size)
+{
+    uint32_t first, last;
+    if (size < sizeof first)
+        return (uint64_t)data[0] | (uint64_t)data[size / 2] << 8 | (uint64_t)data[size - 1] << 16;
+    memcpy(&first, data, sizeof first);
+    memcpy(&last, data + size - sizeof last, sizeof last);
+    return (uint64_t)first << 32 | last;
 }
 
 /* Multiply and fold, eight bytes at a time, as wyhash does; the seed keeps outsiders from choosing keys that collide.
@@ -29,65 +40,10 @@ uint64_t map_hash(struct view text, uint64_t seed)
     uint64_t hash = seed ^ hash_mix(text.size ^ other, odd);
     size_t at = 0;
     for (; at + 8 <= text.size; at += 8)
-        hash = hash_mix(hash ^ hash_word(text.data + at, 8), odd ^ seed);
+        hash = hash_mix(hash ^ hash_word(text.data + at), odd ^ seed);
     if (at < text.size)
-        hash = hash_mix(hash ^ hash_word(text.data + at, text.size - at), odd ^ seed);
+        hash = hash_mix(hash ^ hash_rest(text.data + at, text.size - at), odd ^ seed);
     return hash_mix(hash ^ other, odd);
-}
-
-/* The `bits` bits of the hash behind the first `skip`. */
-static uint32_t hash_bits(uint64_t hash, unsigned skip, unsigned bits)
-{
-    return bits == 0 ? 0 : (uint32_t)((hash << skip) >> (64 - bits));
-}
-
-/* Nodes stand in their directory as often as the bits they leave out allow, one entry behind the other. */
-static uint32_t segment_span(const struct map_root *root, const struct map_segment *segment)
-{
-    return 1u << (root->bits - segment->depth);
-}
-
-static uint32_t leaf_span(const struct map_segment *segment, const struct leaf *leaf)
-{
-    return 1u << (segment->depth + segment->bits - leaf->depth);
-}
-
-static void leaf_release(struct arena *arena, weir_msg block)
-{
-    struct leaf *leaf = map_leaf_at(arena, block);
-    if (--leaf->shares > 0)
-        return;
-    for (uint32_t i = 0; i < leaf->large_count; i++)
-        arena_drop(arena, leaf->large[i].block);
-    arena_drop(arena, block);
-}
-
-static void segment_release(struct arena *arena, weir_msg block)
-{
-    struct map_segment *segment = map_segment_at(arena, block);
-    if (--segment->shares > 0)
-        return;
-    for (uint32_t i = 0; i < 1u << segment->bits;) {
-        weir_msg leaf = segment->leaves[i];
-        i += leaf_span(segment, map_leaf_at(arena, leaf));
-        leaf_release(arena, leaf);
-    }
-    arena_drop(arena, block);
-}
-
-void map_root_release(struct arena *arena, weir_msg block)
-{
-    if (msg_is_none(block))
-        return;
-    struct map_root *root = map_root_at(arena, block);
-    if (--root->shares > 0)
-        return;
-    for (uint32_t i = 0; i < 1u << root->bits;) {
-        weir_msg segment = root->segments[i];
-        i += segment_span(root, map_segment_at(arena, segment));
-        segment_release(arena, segment);
-    }
-    arena_drop(arena, block);
 }
 
 weir_msg map_leaf_find(struct arena *arena, weir_msg block, uint64_t hash)
@@ -95,6 +51,29 @@ weir_msg map_leaf_find(struct arena *arena, weir_msg block, uint64_t hash)
     const struct map_root *root = map_root_at(arena, block);
     const struct map_segment *segment = map_segment_at(arena, root->segments[hash_bits(hash, 0, root->bits)]);
     return segment->leaves[hash_bits(hash, segment->depth, segment->bits)];
+}
+
+void map_prepare(const struct fold *fold, const struct view *keys, uint32_t count)
+{
+    uint64_t hashes[FOLD_PREPARE_MAX];
+    weir_msg blocks[FOLD_PREPARE_MAX];
+    if (msg_is_none(fold->as.map.root))
+        return;
+    const struct map_root *root = map_root_at(fold->arena, fold->as.map.root);
+    for (uint32_t i = 0; i < count; i++) {
+        hashes[i] = map_hash(leaf_key_text(keys[i]), fold->seed);
+        blocks[i] = root->segments[hash_bits(hashes[i], 0, root->bits)];
+        arena_prefetch(fold->arena, blocks[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct map_segment *segment = map_segment_at(fold->arena, blocks[i]);
+        blocks[i] = segment->leaves[hash_bits(hashes[i], segment->depth, segment->bits)];
+        arena_prefetch(fold->arena, blocks[i]);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        leaf_prefetch_slots(map_leaf_at(fold->arena, blocks[i]));
+    for (uint32_t i = 0; i < count; i++)
+        leaf_prefetch_pair(map_leaf_at(fold->arena, blocks[i]), (uint16_t)hashes[i]);
 }
 
 static enum weir_error root_alloc(struct fold *fold, uint8_t bits, weir_msg *out)
@@ -144,10 +123,22 @@ static enum weir_error map_tree_create(struct fold *fold)
     return WEIR_OK;
 }
 
+/* Counts a new root that lists each segment of an old one. Neighbours are told apart by their handles alone, so that
+ * the segments, which are all over memory, are fetched at the same time and not one for the sake of the next. */
+static void root_share(struct fold *fold, const struct map_root *root)
+{
+    for (uint32_t i = 0; i < 1u << root->bits; i++) {
+        if (i > 0 && root->segments[i].bits == root->segments[i - 1].bits)
+            continue;
+        map_segment_at(fold->arena, root->segments[i])->shares++;
+        fold->as.map.copied++;
+    }
+}
+
 /* Puts a root of our own with `bits` in the place of the present one, every segment listed as before. */
 static enum weir_error root_renew(struct fold *fold, uint8_t bits)
 {
-    const struct map_root *old = map_root_at(fold->arena, fold->as.map.root);
+    struct map_root *old = map_root_at(fold->arena, fold->as.map.root);
     weir_msg block;
     enum weir_error error = root_alloc(fold, bits, &block);
     if (error)
@@ -155,12 +146,12 @@ static enum weir_error root_renew(struct fold *fold, uint8_t bits)
     struct map_root *root = map_root_at(fold->arena, block);
     for (uint32_t i = 0; i < 1u << bits; i++)
         root->segments[i] = old->segments[i >> (bits - old->bits)];
-    for (uint32_t i = 0; i < 1u << bits;) {
-        struct map_segment *segment = map_segment_at(fold->arena, root->segments[i]);
-        segment->shares++;
-        i += segment_span(root, segment);
+    if (old->shares > 1) {
+        root_share(fold, root);
+        old->shares--;
+    } else {
+        arena_drop(fold->arena, fold->as.map.root); /* its shares are the new one's */
     }
-    map_root_release(fold->arena, fold->as.map.root);
     fold->as.map.root = block;
     return WEIR_OK;
 }
@@ -169,7 +160,7 @@ static enum weir_error root_renew(struct fold *fold, uint8_t bits)
 static void root_list(struct fold *fold, uint64_t hash, weir_msg block)
 {
     struct map_root *root = map_root_at(fold->arena, fold->as.map.root);
-    uint32_t span = segment_span(root, map_segment_at(fold->arena, block));
+    uint32_t span = map_segment_span(root, map_segment_at(fold->arena, block));
     uint32_t first = hash_bits(hash, 0, root->bits) & ~(span - 1);
     for (uint32_t i = 0; i < span; i++)
         root->segments[first + i] = block;
@@ -177,22 +168,24 @@ static void root_list(struct fold *fold, uint64_t hash, weir_msg block)
 
 static void segment_list(struct fold *fold, struct map_segment *segment, uint64_t hash, weir_msg block)
 {
-    uint32_t span = leaf_span(segment, map_leaf_at(fold->arena, block));
+    uint32_t span = map_leaf_span(segment, map_leaf_at(fold->arena, block));
     uint32_t first = hash_bits(hash, segment->depth, segment->bits) & ~(span - 1);
     for (uint32_t i = 0; i < span; i++)
         segment->leaves[first + i] = block;
 }
 
-/* Copies entries first.. of old, `count` of them widened to the new segment's, and counts the leaves' new share. */
+/* Copies entries first.. of old, `count` of them widened to the new segment's, and counts the leaves' new share, as
+ * root_share does. */
 static void segment_fill(struct fold *fold, struct map_segment *segment, const struct map_segment *old, uint32_t first,
                          unsigned widen)
 {
     for (uint32_t i = 0; i < 1u << segment->bits; i++)
         segment->leaves[i] = old->leaves[first + (i >> widen)];
-    for (uint32_t i = 0; i < 1u << segment->bits;) {
-        struct leaf *leaf = map_leaf_at(fold->arena, segment->leaves[i]);
-        leaf->shares++;
-        i += leaf_span(segment, leaf);
+    for (uint32_t i = 0; i < 1u << segment->bits; i++) {
+        if (i > 0 && segment->leaves[i].bits == segment->leaves[i - 1].bits)
+            continue;
+        map_leaf_at(fold->arena, segment->leaves[i])->shares++;
+        fold->as.map.copied++;
     }
 }
 
@@ -204,9 +197,10 @@ static enum weir_error segment_renew(struct fold *fold, uint64_t hash, weir_msg 
     enum weir_error error = segment_alloc(fold, old->depth, bits, &block);
     if (error)
         return error;
+    map_segment_at(fold->arena, block)->seq_newest = old->seq_newest;
     segment_fill(fold, map_segment_at(fold->arena, block), old, 0, (unsigned)(bits - old->bits));
     root_list(fold, hash, block);
-    segment_release(fold->arena, old_block);
+    map_segment_release(fold->arena, old_block);
     return WEIR_OK;
 }
 
@@ -226,10 +220,11 @@ static enum weir_error segment_split(struct fold *fold, uint64_t hash, weir_msg 
     }
     uint64_t bit = UINT64_C(1) << (63 - old->depth);
     for (uint32_t i = 0; i < 2; i++) {
+        map_segment_at(fold->arena, halves[i])->seq_newest = old->seq_newest;
         segment_fill(fold, map_segment_at(fold->arena, halves[i]), old, i << bits, 0);
         root_list(fold, i ? hash | bit : hash & ~bit, halves[i]);
     }
-    segment_release(fold->arena, old_block);
+    map_segment_release(fold->arena, old_block);
     return WEIR_OK;
 }
 
@@ -255,18 +250,6 @@ static enum weir_error segment_own(struct fold *fold, uint64_t hash, struct map_
     return WEIR_OK;
 }
 
-static void leaf_copy(struct fold *fold, struct leaf *to, struct leaf *from)
-{
-    for (uint32_t i = 0; i < from->large_count; i++) {
-        (void)arena_hold(fold->arena, from->large[i].block); /* cannot be stale: from has a reference */
-        leaf_add_large(to, &from->large[i]);
-    }
-    for (uint32_t i = 0; i < from->count; i++) {
-        const uint8_t *pair = (const uint8_t *)from + leaf_pair_offset(from, i);
-        leaf_add(to, leaf_tag(from, i), pair, leaf_pair_size(from, i));
-    }
-}
-
 /* Puts a leaf of our own with room for `size` bytes in the place of the one that hash leads to. */
 static enum weir_error leaf_renew(struct fold *fold, struct map_segment *segment, uint64_t hash, weir_msg old_block,
                                   size_t size)
@@ -276,9 +259,10 @@ static enum weir_error leaf_renew(struct fold *fold, struct map_segment *segment
     enum weir_error error = leaf_alloc(fold, size, old->depth, &block);
     if (error)
         return error;
-    leaf_copy(fold, map_leaf_at(fold->arena, block), old);
+    leaf_fill(fold->arena, map_leaf_at(fold->arena, block), old);
+    fold->as.map.copied += MAP_SWEEP_FREE_STEPS;
     segment_list(fold, segment, hash, block);
-    leaf_release(fold->arena, old_block);
+    map_leaf_release(fold->arena, old_block);
     return WEIR_OK;
 }
 
@@ -291,6 +275,7 @@ enum weir_error map_leaf_own(struct fold *fold, uint64_t hash, struct leaf **out
     error = segment_own(fold, hash, &segment);
     if (error)
         return error;
+    segment->seq_newest = fold->as.map.seq;
     uint32_t index = hash_bits(hash, segment->depth, segment->bits);
     weir_msg block = segment->leaves[index];
     struct leaf *leaf = map_leaf_at(fold->arena, block);
@@ -306,9 +291,9 @@ enum weir_error map_leaf_own(struct fold *fold, uint64_t hash, struct leaf **out
 }
 
 /* The hash bit at `depth` of a small pair's or a large one's key. */
-static bool pair_is_upper(const struct fold *fold, const uint8_t *pair, uint8_t depth)
+static bool pair_is_upper(const struct fold *fold, const uint8_t *pair, uint32_t size, uint8_t depth)
 {
-    uint64_t hash = map_hash(leaf_pair_key_text(pair), fold->seed);
+    uint64_t hash = map_hash(leaf_pair_key_text(pair, size), fold->seed);
     return hash >> (63 - depth) & 1;
 }
 
@@ -317,12 +302,45 @@ static void leaf_distribute(struct fold *fold, struct leaf *from, struct leaf *h
     for (uint32_t i = 0; i < from->large_count; i++) {
         const struct leaf_large *large = &from->large[i];
         (void)arena_hold(fold->arena, large->block); /* cannot be stale: from has a reference */
-        leaf_add_large(halves[pair_is_upper(fold, arena_data(fold->arena, large->block), from->depth)], large);
+        leaf_add_large(halves[pair_is_upper(fold, arena_data(fold->arena, large->block), large->size, from->depth)],
+                       large);
     }
     for (uint32_t i = 0; i < from->count; i++) {
         const uint8_t *pair = (const uint8_t *)from + leaf_pair_offset(from, i);
-        leaf_add(halves[pair_is_upper(fold, pair, from->depth)], leaf_tag(from, i), pair, leaf_pair_size(from, i));
+        uint32_t size = leaf_pair_size(from, i);
+        leaf_add(halves[pair_is_upper(fold, pair, size, from->depth)], leaf_tag(from, i), leaf_seq(from, i), pair,
+                 size);
     }
+}
+
+/* What the lower and the upper half of a leaf's pairs take in leaves of their own. */
+static void leaf_halves_measure(const struct fold *fold, struct leaf *leaf, size_t sizes[2])
+{
+    sizes[0] = sizes[1] = sizeof *leaf;
+    for (uint32_t i = 0; i < leaf->large_count; i++)
+        sizes[pair_is_upper(fold, arena_data(fold->arena, leaf->large[i].block), leaf->large[i].size, leaf->depth)] +=
+            sizeof(struct leaf_large);
+    for (uint32_t i = 0; i < leaf->count; i++) {
+        const uint8_t *pair = (const uint8_t *)leaf + leaf_pair_offset(leaf, i);
+        uint32_t size = leaf_pair_size(leaf, i);
+        sizes[pair_is_upper(fold, pair, size, leaf->depth)] += leaf_need(size);
+    }
+}
+
+/* How large the leaf at a place may become before it splits: one of four sizes by chance. Hashes fill all leaves alike,
+ * so with one size for all they would grow from one size class of the arena to the next at the same time, and leave
+ * every slab of the former half empty; so some grow into what others leave. */
+static size_t leaf_size_max(const struct fold *fold, uint64_t hash, uint8_t depth)
+{
+    uint64_t chance = hash_mix(hash_bits(hash, 0, depth) + fold->seed, UINT64_C(0x9e3779b97f4a7c15) + depth);
+    return MAP_LEAF_SIZE_MAX / 8 * (5 + (chance & 3));
+}
+
+/* Room for a few more pairs: what a leaf has too much is paid by every key, what it has too little by copying. */
+static size_t leaf_size_for(size_t bytes)
+{
+    size_t size = bytes + bytes / 16;
+    return size < MAP_LEAF_SIZE_MIN ? MAP_LEAF_SIZE_MIN : size;
 }
 
 /* Puts two leaves in the place of the one that hash leads to. The segment is our own and has a bit to tell them apart.
@@ -332,8 +350,10 @@ static enum weir_error leaf_split(struct fold *fold, struct map_segment *segment
     struct leaf *old = map_leaf_at(fold->arena, old_block);
     weir_msg blocks[2] = {WEIR_MSG_NONE, WEIR_MSG_NONE};
     struct leaf *halves[2];
+    size_t sizes[2];
+    leaf_halves_measure(fold, old, sizes);
     for (uint32_t i = 0; i < 2; i++) {
-        enum weir_error error = leaf_alloc(fold, old->capacity, (uint8_t)(old->depth + 1), &blocks[i]);
+        enum weir_error error = leaf_alloc(fold, leaf_size_for(sizes[i]), (uint8_t)(old->depth + 1), &blocks[i]);
         if (error) {
             arena_drop(fold->arena, blocks[0]);
             return error;
@@ -344,7 +364,7 @@ static enum weir_error leaf_split(struct fold *fold, struct map_segment *segment
     uint64_t bit = UINT64_C(1) << (63 - old->depth);
     segment_list(fold, segment, hash & ~bit, blocks[0]);
     segment_list(fold, segment, hash | bit, blocks[1]);
-    leaf_release(fold->arena, old_block);
+    map_leaf_release(fold->arena, old_block);
     return WEIR_OK;
 }
 
@@ -366,7 +386,7 @@ static enum weir_error segment_widen(struct fold *fold, uint64_t hash)
     return segment_split(fold, hash, block);
 }
 
-enum weir_error map_leaf_widen(struct fold *fold, uint64_t hash)
+enum weir_error map_leaf_widen(struct fold *fold, uint64_t hash, size_t need)
 {
     struct map_segment *segment;
     enum weir_error error = segment_own(fold, hash, &segment);
@@ -374,8 +394,11 @@ enum weir_error map_leaf_widen(struct fold *fold, uint64_t hash)
         return error;
     weir_msg block = segment->leaves[hash_bits(hash, segment->depth, segment->bits)];
     struct leaf *leaf = map_leaf_at(fold->arena, block);
-    if (leaf->capacity < MAP_LEAF_SIZE_MAX)
-        return leaf_renew(fold, segment, hash, block, (size_t)leaf->capacity * 2);
+    size_t size_max = leaf_size_max(fold, hash, leaf->depth);
+    if (leaf->capacity < size_max) {
+        size_t size = leaf_size_for(leaf->capacity - leaf_room(leaf) + need);
+        return leaf_renew(fold, segment, hash, block, size < size_max ? size : size_max);
+    }
     while (leaf->depth == segment->depth + segment->bits) {
         error = segment_widen(fold, hash);
         if (!error)
@@ -384,4 +407,54 @@ enum weir_error map_leaf_widen(struct fold *fold, uint64_t hash)
             return error;
     }
     return leaf_split(fold, segment, hash, block);
+}
+
+/* Adds all pairs of another leaf. */
+static void leaf_join(struct fold *fold, struct leaf *to, struct leaf *from)
+{
+    for (uint32_t i = 0; i < from->large_count; i++) {
+        (void)arena_hold(fold->arena, from->large[i].block); /* cannot be stale: from has a reference */
+        leaf_add_large(to, &from->large[i]);
+    }
+    for (uint32_t i = 0; i < from->count; i++) {
+        const uint8_t *pair = (const uint8_t *)from + leaf_pair_offset(from, i);
+        leaf_add(to, leaf_tag(from, i), leaf_seq(from, i), pair, leaf_pair_size(from, i));
+    }
+}
+
+/* Puts one leaf with the pairs of both in the place of two neighbours. The segment is our own. */
+static void leaf_unite(struct fold *fold, struct map_segment *segment, uint64_t hash, weir_msg one, weir_msg other,
+                       size_t bytes)
+{
+    struct leaf *leaf = map_leaf_at(fold->arena, one);
+    weir_msg block;
+    if (leaf_alloc(fold, leaf_size_for(bytes), (uint8_t)(leaf->depth - 1), &block))
+        return; /* memory is short: it stays as it is */
+    leaf_fill(fold->arena, map_leaf_at(fold->arena, block), leaf);
+    leaf_join(fold, map_leaf_at(fold->arena, block), map_leaf_at(fold->arena, other));
+    segment_list(fold, segment, hash, block);
+    map_leaf_release(fold->arena, one);
+    map_leaf_release(fold->arena, other);
+}
+
+void map_leaf_narrow(struct fold *fold, uint64_t hash)
+{
+    const struct map_root *root = map_root_at(fold->arena, fold->as.map.root);
+    struct map_segment *segment = map_segment_at(fold->arena, root->segments[hash_bits(hash, 0, root->bits)]);
+    uint32_t index = hash_bits(hash, segment->depth, segment->bits);
+    struct leaf *leaf = map_leaf_at(fold->arena, segment->leaves[index]);
+    size_t bytes = leaf->capacity - leaf_room(leaf);
+    if (leaf->depth > segment->depth) {
+        weir_msg other_block =
+            segment->leaves[(index & ~(map_leaf_span(segment, leaf) - 1)) ^ map_leaf_span(segment, leaf)];
+        const struct leaf *other = map_leaf_at(fold->arena, other_block);
+        size_t both = bytes + other->capacity - leaf_room(other) - sizeof *leaf;
+        if (other->depth == leaf->depth && both <= MAP_LEAF_SIZE_MAX / 2) {
+            leaf_unite(fold, segment, hash, segment->leaves[index], other_block, both);
+            return;
+        }
+    }
+    /* Half of it at once, or it would be copied again and again. */
+    if (bytes <= leaf->capacity / 2 && leaf->capacity > MAP_LEAF_SIZE_MIN)
+        (void)!leaf_renew(fold, segment, hash, segment->leaves[index], leaf_size_for(bytes));
 }

@@ -6,6 +6,11 @@
 #define ACTORS_TOPIC_PAGE_H
 
 #include "actors/memory/arena.h"
+#include "clients/wire/view.h"
+
+#define MSGPACK_NIL 0xc0
+/* An encoded value that is nil: in a map it deletes its key. */
+static inline bool value_is_nil(struct view value) { return value.size == 1 && value.data[0] == MSGPACK_NIL; }
 
 struct page_mark {
     uint32_t offset;  /* of the pair */
@@ -32,6 +37,7 @@ struct cell {
     uint32_t index;    /* of its mark */
     uint32_t capacity; /* of the page */
     uint32_t time_ms;
+    uint64_t seq;  /* that the record will have */
     bool is_alone; /* the page is for this record only */
 };
 

@@ -8,75 +8,121 @@
 #include "actors/base/log.h"
 #include "actors/topic/state.h"
 
-#define STASH_MIN 16u
-
 /* Neighbouring records of a batch with the same outcome, told to the publisher in one message. */
 struct outcome {
     enum weir_error error;
     uint32_t count;
-    uint64_t number, seq;
+    uint64_t number, seq; /* seq: of the first; what word[2] of a conflict says */
+    uint64_t number_last;
+    uint32_t first; /* its slice */
+    bool is_spread; /* their numbers are not neighbours: the slices say which they are */
 };
 
-static void outcome_flush(struct turn *turn, const struct topic *topic, const struct message *batch,
-                          struct outcome *outcome)
+void topic_answer_send(struct turn *turn, struct topic *topic)
 {
-    enum ack_level level = TOPIC_ACK_LEVEL(batch->word[2]);
-    struct message reply = {.detail = outcome->count, .word = {outcome->number}};
-    bool is_wanted = outcome->count > 0 && !actor_is_none(batch->from);
-    outcome->count = 0;
-    if (outcome->error) {
-        reply.tag = TOPIC_NACK;
-        reply.word[1] = outcome->error;
-        reply.word[2] = 1;
-    } else {
-        /* Accepted was answered by whoever sent the batch, when the mailbox took it. */
-        is_wanted = is_wanted && level == ACK_FOLDED;
-        reply.tag = TOPIC_ACK;
-        reply.word[1] = topic->epoch;
-        reply.word[2] = outcome->seq;
-    }
-    enum weir_error error = is_wanted ? turn_control(turn, batch->from, &reply) : WEIR_OK;
+    struct topic_answer *answer = &topic->answer;
+    if (answer->tag == 0)
+        return;
+    struct message message = {.tag = answer->tag,
+                              .detail = answer->count,
+                              .hold = {WEIR_MSG_NONE, answer->slices},
+                              .word = {answer->word[0], answer->word[1], answer->word[2]}};
+    enum weir_error error = turn_control(turn, answer->to, &message);
+    if (error)
+        arena_drop(topic->arena, answer->slices);
+    answer->tag = 0;
+    answer->slices = WEIR_MSG_NONE;
     /* The publisher has 64,000 unread messages: it is not reading, and its connection will time out. */
     if (error && error != WEIR_STALE)
         log_warning("topic.ack_lost", "topic=%.*s cause=%s", (int)topic->shared->name_size, topic->shared->name,
                     weir_error_code(error));
 }
 
-static void outcome_add(struct turn *turn, const struct topic *topic, const struct message *batch,
-                        struct outcome *outcome, enum weir_error error)
+/* Answers leave in order, so the one before goes now. */
+static void outcome_flush(struct turn *turn, struct topic *topic, const struct message *batch, struct outcome *outcome)
 {
-    if (outcome->count > 0 && outcome->error != error)
-        outcome_flush(turn, topic, batch, outcome);
-    if (outcome->count++ == 0) {
-        outcome->error = error;
-        outcome->number = TOPIC_NUMBER(batch->word[2]);
-        outcome->seq = topic->ring.seq_last;
+    uint32_t count = outcome->count;
+    bool is_wanted = count > 0 && !actor_is_none(batch->from);
+    outcome->count = 0;
+    /* Accepted was answered by whoever sent the batch, when the mailbox took it. */
+    if (!is_wanted || (!outcome->error && TOPIC_ACK_LEVEL(batch->word[2]) != ACK_FOLDED))
+        return;
+    topic_answer_send(turn, topic);
+    topic->answer = (struct topic_answer){
+        TOPIC_ACK, count, batch->from, WEIR_MSG_NONE, {outcome->number, topic->epoch, outcome->seq}};
+    if (outcome->is_spread) {
+        enum weir_error error = arena_hold(topic->arena, batch->hold[1]);
+        ENSURE(error == WEIR_OK);
+        topic->answer.slices = batch->hold[1];
+        topic->answer.count = TOPIC_SPREAD(outcome->first, count);
+    }
+    if (outcome->error) {
+        topic->answer.tag = TOPIC_NACK;
+        topic->answer.word[1] = outcome->error;
+        topic->answer.word[2] = outcome->error == WEIR_CONFLICT ? outcome->seq : 1;
     }
 }
 
-struct record_slice batch_first(struct arena *arena, const struct message *batch)
+static void outcome_add(struct turn *turn, struct topic *topic, const struct message *batch, struct outcome *outcome,
+                        enum weir_error error, uint64_t seq)
+{
+    /* Acks of records known before need not be neighbours; nor do those of conflicts say the same seq. */
+    uint64_t seq_next = error ? outcome->seq : outcome->seq + outcome->count, number = TOPIC_NUMBER(batch->word[2]);
+    bool is_next = number == outcome->number_last + 1;
+    if (outcome->count > 0 && (outcome->error != error || seq != seq_next || (error && !is_next)))
+        outcome_flush(turn, topic, batch, outcome);
+    if (outcome->count++ == 0) {
+        outcome->error = error;
+        outcome->number = number;
+        outcome->seq = seq;
+        outcome->first = (uint32_t)batch->word[0];
+        outcome->is_spread = false;
+    } else {
+        outcome->is_spread = outcome->is_spread || !is_next;
+    }
+    outcome->number_last = number;
+}
+
+const struct record_slice *batch_slices(struct arena *arena, const struct message *batch)
 {
     if (msg_is_none(batch->hold[1]))
-        return (struct record_slice){TOPIC_HIGH(batch->word[0]), TOPIC_LOW(batch->word[0]), TOPIC_HIGH(batch->word[1]),
-                                     TOPIC_LOW(batch->word[1])};
-    const struct record_slice *slices = arena_data(arena, batch->hold[1]);
-    REQUIRE((batch->word[0] + 1) * sizeof *slices <= arena_size(arena, batch->hold[1]));
-    return slices[batch->word[0]];
+        return NULL;
+    const uint8_t *data = arena_data(arena, batch->hold[1]);
+    size_t head = batch->word[1] == TOPIC_WITH_OPTIONS ? sizeof(struct publish_options) : 0;
+    REQUIRE(head + (batch->word[0] + batch->detail) * sizeof(struct record_slice) <= arena_size(arena, batch->hold[1]));
+    return (const struct record_slice *)(const void *)(data + head);
 }
 
-void batch_advance(struct message *batch)
+struct record_slice batch_first(const struct record_slice *slices, const struct message *batch)
 {
-    batch->detail--;
-    batch->word[2] = TOPIC_NUMBER_WORD(TOPIC_NUMBER(batch->word[2]) + 1, TOPIC_ACK_LEVEL(batch->word[2]));
-    if (!msg_is_none(batch->hold[1]))
-        batch->word[0]++;
+    if (slices != NULL)
+        return slices[batch->word[0]];
+    return (struct record_slice){TOPIC_HIGH(batch->word[0]), TOPIC_LOW(batch->word[0]), TOPIC_HIGH(batch->word[1]),
+                                 TOPIC_LOW(batch->word[1]), 0};
 }
 
-static enum weir_error topic_fold(struct topic *topic, const uint8_t *data, struct record_slice slice, uint32_t now_ms)
+const struct publish_options *batch_options(struct arena *arena, const struct message *batch)
+{
+    if (msg_is_none(batch->hold[1]) || batch->word[1] != TOPIC_WITH_OPTIONS)
+        return NULL;
+    return arena_data(arena, batch->hold[1]);
+}
+
+void batch_advance(const struct record_slice *slices, struct message *batch)
+{
+    uint32_t step = 1;
+    batch->detail--;
+    if (slices != NULL) {
+        batch->word[0]++;
+        if (batch->detail > 0)
+            step = record_step(&slices[batch->word[0]]);
+    }
+    batch->word[2] = TOPIC_NUMBER_WORD(TOPIC_NUMBER(batch->word[2]) + step, TOPIC_ACK_LEVEL(batch->word[2]));
+}
+
+enum weir_error topic_fold(struct topic *topic, struct view key, struct view value, uint32_t now_ms)
 {
     struct cell cell;
-    struct view key = view_of(data + slice.key_offset, slice.key_size);
-    struct view value = view_of(data + slice.value_offset, slice.value_size);
     enum weir_error error = ring_reserve(&topic->ring, key, value, now_ms, &cell);
     if (error)
         return error;
@@ -88,9 +134,10 @@ static enum weir_error topic_fold(struct topic *topic, const uint8_t *data, stru
     return error;
 }
 
-static bool is_refusal(enum weir_error error)
+bool topic_is_refusal(enum weir_error error)
 {
-    return error == WEIR_BAD_REQUEST || error == WEIR_TOO_BIG || error == WEIR_NO_MEMORY;
+    return error == WEIR_BAD_REQUEST || error == WEIR_TOO_BIG || error == WEIR_NO_MEMORY || error == WEIR_CONFLICT ||
+           error == WEIR_OUTDATED || error == WEIR_FULL;
 }
 
 /* How far records may go before this feed's cursor must move: its outbox, and half the ring, so that what it has not
@@ -98,7 +145,7 @@ static bool is_refusal(enum weir_error error)
 static void feed_allowance(const struct topic *topic, const struct feed *feed, uint64_t *seq, uint64_t *weight)
 {
     uint64_t half = topic->ring.bytes_max / 2;
-    uint64_t allowed = feed->outbox_max < half ? feed->outbox_max : half;
+    uint64_t allowed = feed_outbox_max(feed) < half ? feed_outbox_max(feed) : half;
     if (feed->lag_allowed > allowed)
         allowed = feed->lag_allowed < half ? feed->lag_allowed : half;
     *seq = feed->cursor.seq + topic->ring.count_max - 1;
@@ -109,15 +156,21 @@ void topic_limits_update(struct turn *turn, struct topic *topic)
 {
     struct feeds *feeds = &topic->feeds;
     uint32_t blocked = FEED_NONE;
-    topic->block_seq = topic->block_weight = topic->ring.keep_page = UINT64_MAX;
-    for (uint32_t slot = feeds->blockers; slot != FEED_NONE; slot = feeds->table[slot].block_next) {
-        const struct feed *feed = &feeds->table[slot];
+    topic->block_seq = topic->block_weight = topic->ring.keep_page = topic->block_due_ns = UINT64_MAX;
+    for (uint32_t slot = feeds->watched; slot != FEED_NONE; slot = feeds->table[slot].extra->watch_next) {
+        struct feed *feed = &feeds->table[slot];
         bool is_placed = feed->phase == FEED_ENTRIES || feed->phase == FEED_END || feed->phase == FEED_LIVE;
-        if (!is_placed || !feed->wants_updates || !ring_has(&topic->ring, &feed->cursor))
+        if (feed->policy != POLICY_BLOCK || feed->is_released || !is_placed || !feed->wants_updates ||
+            !ring_has(&topic->ring, &feed->cursor))
             continue;
         uint64_t seq, weight;
         feed_allowance(topic, feed, &seq, &weight);
-        if (feed->cursor.seq <= topic->ring.seq_last && (seq <= topic->ring.seq_last || weight <= topic->ring.weight))
+        bool is_blocking =
+            feed->cursor.seq <= topic->ring.seq_last && (seq <= topic->ring.seq_last || weight <= topic->ring.weight);
+        feed_block_note(topic, feed, is_blocking, turn_now_ns(turn));
+        if (feed->is_released)
+            continue;
+        if (is_blocking)
             blocked = slot;
         topic->block_seq = seq < topic->block_seq ? seq : topic->block_seq;
         topic->block_weight = weight < topic->block_weight ? weight : topic->block_weight;
@@ -135,8 +188,7 @@ static bool is_at_limit(const struct topic *topic)
     return topic->ring.seq_last >= topic->block_seq || topic->ring.weight >= topic->block_weight;
 }
 
-/* Whether the next record must wait. Feeds that could take something are served first. */
-static bool topic_is_blocked(struct turn *turn, struct topic *topic)
+bool topic_is_blocked(struct turn *turn, struct topic *topic)
 {
     if (!is_at_limit(topic))
         return false;
@@ -145,57 +197,19 @@ static bool topic_is_blocked(struct turn *turn, struct topic *topic)
     return topic->blocked_slot != FEED_NONE;
 }
 
-static enum weir_error stash_grow(struct topic *topic)
+void topic_mute_update(struct turn *turn, struct topic *topic)
 {
-    uint32_t capacity = topic->stash_capacity ? topic->stash_capacity * 2 : STASH_MIN;
-    weir_msg block;
-    enum weir_error error = arena_alloc(topic->arena, capacity * sizeof(struct message), topic->feeds_budget, &block);
-    if (error)
-        return error;
-    struct message *stash = arena_data(topic->arena, block);
-    for (uint32_t i = 0; i < topic->stash_count; i++)
-        stash[i] = topic->stash[(topic->stash_first + i) & (topic->stash_capacity - 1)];
-    arena_drop(topic->arena, topic->stash_block);
-    topic->stash_block = block;
-    topic->stash = stash;
-    topic->stash_capacity = capacity;
-    topic->stash_first = 0;
-    return WEIR_OK;
-}
-
-/* Moves the batch into the stash; at its front when it came from there. The mailbox is muted meanwhile, so the stash
- * holds no more than the mailbox may. */
-static enum weir_error stash_push(struct turn *turn, struct topic *topic, struct message *batch, bool is_front)
-{
-    if (topic->stash_count == topic->stash_capacity) {
-        enum weir_error error = stash_grow(topic);
-        if (error)
-            return error;
-    }
-    uint32_t mask = topic->stash_capacity - 1;
-    if (is_front)
-        topic->stash_first = (topic->stash_first - 1) & mask;
-    topic->stash[is_front ? topic->stash_first : (topic->stash_first + topic->stash_count) & mask] = *batch;
-    batch->hold[0] = batch->hold[1] = WEIR_MSG_NONE;
-    topic->stash_count++;
-    if (!topic->is_muted) {
-        topic->is_muted = true;
-        turn_mute(turn, true);
-    }
-    return WEIR_OK;
-}
-
-static void stash_pop(struct topic *topic, struct message *out)
-{
-    *out = topic->stash[topic->stash_first];
-    topic->stash_first = (topic->stash_first + 1) & (topic->stash_capacity - 1);
-    topic->stash_count--;
+    bool is_muted = topic->stash.count > 0 || forward_waiting(topic) > 0 || topic->is_closing;
+    if (is_muted == topic->is_muted)
+        return;
+    topic->is_muted = is_muted;
+    turn_mute(turn, is_muted);
 }
 
 static void stash_resume_send(struct turn *turn, struct topic *topic)
 {
     struct message message = {.tag = TOPIC_RESUME};
-    if (topic->stash_count > 0 && !topic->is_resume_sent)
+    if (topic->stash.count > 0 && !topic->is_resume_sent)
         topic->is_resume_sent = turn_control(turn, turn_self(turn), &message) == WEIR_OK;
 }
 
@@ -204,27 +218,32 @@ void topic_unblock(struct turn *turn, struct topic *topic)
     topic_limits_update(turn, topic);
     if (topic->blocked_slot == FEED_NONE)
         stash_resume_send(turn, topic);
-    if (topic->stash_count == 0 && topic->is_muted && !topic->is_closing) {
-        topic->is_muted = false;
-        turn_mute(turn, false);
-    }
+    topic_mute_update(turn, topic);
 }
 
-static void batch_refuse(struct turn *turn, struct topic *topic, struct message *batch, enum weir_error error)
+void topic_batch_refuse(struct turn *turn, struct topic *topic, struct message *batch, enum weir_error error)
 {
-    struct outcome outcome = {error, batch->detail, TOPIC_NUMBER(batch->word[2]), 0};
+    const struct record_slice *slices = batch_slices(topic->arena, batch);
+    struct outcome outcome = {.count = 0};
     topic->refused += batch->detail;
+    while (batch->detail > 0) {
+        outcome_add(turn, topic, batch, &outcome, error, 0);
+        batch_advance(slices, batch);
+    }
     outcome_flush(turn, topic, batch, &outcome);
 }
 
 void topic_stash_refuse(struct turn *turn, struct topic *topic, enum weir_error error)
 {
+    struct stash *stashes[] = {&topic->stash, topic->forward != NULL ? &topic->forward->waiting : NULL};
     struct message batch;
-    while (topic->stash_count > 0) {
-        stash_pop(topic, &batch);
-        batch_refuse(turn, topic, &batch, error);
-        for (int i = 0; i < MESSAGE_HOLDS; i++)
-            arena_drop(topic->arena, batch.hold[i]);
+    for (size_t i = 0; i < COUNT_OF(stashes); i++) {
+        while (stashes[i] != NULL && stashes[i]->count > 0) {
+            stash_pop(topic, stashes[i], &batch);
+            topic_batch_refuse(turn, topic, &batch, error);
+            for (int hold = 0; hold < MESSAGE_HOLDS; hold++)
+                arena_drop(topic->arena, batch.hold[hold]);
+        }
     }
 }
 
@@ -244,15 +263,29 @@ static void topic_note_failure(struct turn *turn, struct topic *topic, enum weir
     topic_shared_publish(turn, topic);
 }
 
-static void topic_note_success(struct topic *topic)
+void topic_note_success(struct topic *topic)
 {
     topic->failures = 0;
-    if (!topic->is_stale_told)
+    if (!topic->is_stale_told || (topic->forward != NULL && topic->forward->is_stale))
         return;
     topic->is_stale_told = false;
     pthread_mutex_lock(&topic->shared->lock);
     feeds_notify(topic, false);
     pthread_mutex_unlock(&topic->shared->lock);
+}
+
+void topic_note_plugin(struct turn *turn, struct topic *topic, bool is_stale)
+{
+    if (topic->forward == NULL)
+        return;
+    topic->forward->is_stale = is_stale;
+    if (topic->is_stale_told == is_stale)
+        return;
+    topic->is_stale_told = is_stale;
+    pthread_mutex_lock(&topic->shared->lock);
+    feeds_notify(topic, is_stale);
+    pthread_mutex_unlock(&topic->shared->lock);
+    topic_serve(turn, topic);
 }
 
 /* Serves feeds amid a long turn, so that those who have credit are not overtaken by the ring for want of a turn end. */
@@ -264,26 +297,61 @@ static void serve_amid(struct turn *turn, struct topic *topic)
         topic_serve(turn, topic);
 }
 
+/* Lets the fold fetch what the next records of the batch will look at. */
+static void batch_prepare(struct topic *topic, const uint8_t *data, const struct record_slice *slices,
+                          const struct message *batch)
+{
+    struct view keys[FOLD_PREPARE_MAX];
+    uint32_t count = batch->detail < FOLD_PREPARE_MAX ? batch->detail : FOLD_PREPARE_MAX;
+    if (topic->fold.ops->prepare == NULL || count == 1)
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct record_slice *slice = &slices[batch->word[0] + i];
+        keys[i] = view_of(data + slice->key_offset, slice->key_size);
+    }
+    topic->fold.ops->prepare(&topic->fold, keys, count);
+}
+
+/* Folds the batch's first record as its options, or the topic's marks, want it. */
+static enum weir_error batch_offer(struct turn *turn, struct topic *topic, const struct message *batch,
+                                   struct offer *offer, struct view key, struct view value)
+{
+    offer->key = key;
+    offer->value = value;
+    offer->number = offer->options ? offer->options->number + batch->word[0] : 0;
+    return topic_offer(turn, topic, offer);
+}
+
 /* Folds what is left of the batch. WEIR_BUSY: it must wait. Anything else: the fold failed at the first record left. */
 static enum weir_error batch_fold(struct turn *turn, struct topic *topic, struct message *batch,
                                   struct outcome *outcome)
 {
     const uint8_t *data = arena_data(topic->arena, batch->hold[0]);
+    const struct record_slice *slices = batch_slices(topic->arena, batch);
     uint32_t now_ms = (uint32_t)(turn_now_ns(turn) / NS_PER_MS);
-    while (batch->detail > 0) {
+    struct offer offer = {.options = batch_options(topic->arena, batch), .from = batch->from};
+    bool is_plain = !topic_wants_offers(topic, offer.options);
+    for (uint32_t i = 0; batch->detail > 0; i++) {
         if (topic_is_blocked(turn, topic))
             return WEIR_BUSY;
-        enum weir_error error = topic_fold(topic, data, batch_first(topic->arena, batch), now_ms);
-        if (error && !is_refusal(error))
+        if (i % FOLD_PREPARE_MAX == 0)
+            batch_prepare(topic, data, slices, batch);
+        struct record_slice slice = batch_first(slices, batch);
+        struct view key = view_of(data + slice.key_offset, slice.key_size);
+        struct view value = view_of(data + slice.value_offset, slice.value_size);
+        enum weir_error error =
+            is_plain ? topic_fold(topic, key, value, now_ms) : batch_offer(turn, topic, batch, &offer, key, value);
+        uint64_t seq = is_plain ? topic->ring.seq_last : offer.seq;
+        if (error && !topic_is_refusal(error))
             return error;
         if (error)
             topic->refused++;
         else
-            topic->published++;
+            *(offer.is_duplicate ? &topic->duplicates : &topic->published) += 1;
         if (error == WEIR_NO_MEMORY)
             topic->pressure_page = UINT64_MAX; /* no page of any ring: the turn ends with a look at memory */
-        outcome_add(turn, topic, batch, outcome, error == WEIR_NO_MEMORY ? WEIR_BUSY : error);
-        batch_advance(batch);
+        outcome_add(turn, topic, batch, outcome, error, seq);
+        batch_advance(slices, batch);
         topic->turn_records++;
         serve_amid(turn, topic);
     }
@@ -300,38 +368,47 @@ static enum weir_error batch_publish(struct turn *turn, struct topic *topic, str
     outcome_flush(turn, topic, batch, &outcome);
     if (topic->turn_records >= TOPIC_TURN_RECORDS)
         turn_yield(turn);
-    if (error == WEIR_BUSY && stash_push(turn, topic, batch, is_stashed))
-        batch_refuse(turn, topic, batch, WEIR_BUSY);
+    if (error == WEIR_BUSY && stash_push(topic, &topic->stash, batch, is_stashed))
+        topic_batch_refuse(turn, topic, batch, WEIR_NO_MEMORY);
     else if (error && error != WEIR_BUSY)
         topic_note_failure(turn, topic, error);
-    else if (!error)
+    /* A turn that fails has no end to tell it at. */
+    if (error && error != WEIR_BUSY)
+        topic_answer_send(turn, topic);
+    if (!error)
         topic_note_success(topic);
+    topic_mute_update(turn, topic);
     return error == WEIR_BUSY ? WEIR_OK : error;
 }
 
 enum weir_error topic_publish(struct turn *turn, struct topic *topic, struct message *message)
 {
     if (topic->is_closing || TOPIC_ACK_LEVEL(message->word[2]) == ACK_DURABLE) {
-        batch_refuse(turn, topic, message, topic->is_closing ? WEIR_CLOSED : WEIR_BAD_REQUEST);
+        topic_batch_refuse(turn, topic, message, topic->is_closing ? WEIR_CLOSED : WEIR_BAD_REQUEST);
         return WEIR_OK;
     }
-    if (topic->stash_count == 0)
+    if (topic_kind_is_plugin(topic->fold.rule.kind) && message->tag == TOPIC_PUBLISH) {
+        forward_publish(turn, topic, message);
+        return WEIR_OK;
+    }
+    if (topic->stash.count == 0)
         return batch_publish(turn, topic, message, false);
-    if (stash_push(turn, topic, message, false))
-        batch_refuse(turn, topic, message, WEIR_BUSY);
+    if (stash_push(topic, &topic->stash, message, false))
+        topic_batch_refuse(turn, topic, message, WEIR_NO_MEMORY);
+    topic_mute_update(turn, topic);
     return WEIR_OK;
 }
 
 enum weir_error topic_resume(struct turn *turn, struct topic *topic, struct message *message)
 {
     topic->is_resume_sent = false;
-    if (topic->stash_count == 0)
+    if (topic->stash.count == 0)
         return WEIR_OK;
     topic_limits_update(turn, topic);
     if (topic->blocked_slot != FEED_NONE)
         return WEIR_OK;
     /* It is the message in hand now: should it fail, it is this one that is tried again. */
-    stash_pop(topic, message);
+    stash_pop(topic, &topic->stash, message);
     message->tag = TOPIC_RESUMED;
     return topic_publish_resumed(turn, topic, message);
 }

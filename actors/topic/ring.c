@@ -4,8 +4,7 @@
 #include "actors/base/assert.h"
 #include "actors/topic/topic_limits.h"
 
-#define MSGPACK_NIL 0xc0
-#define RING_TABLE_MIN 8u
+#define RING_TABLE_MIN 2u
 
 static struct ring_page *ring_page(const struct ring *ring, uint64_t number)
 {
@@ -17,6 +16,13 @@ static struct ring_page *ring_tail(const struct ring *ring)
     return ring->tail == ring->head ? NULL : ring_page(ring, ring->tail - 1);
 }
 
+static uint8_t *ring_page_data(const struct ring *ring, uint64_t number)
+{
+    if (number + 1 == ring->tail && ring->last_data != NULL)
+        return ring->last_data;
+    return arena_data(ring->arena, ring_page(ring, number)->block);
+}
+
 void ring_init(struct ring *ring, struct arena *arena, struct budget *budget, size_t count_max, size_t bytes_max,
                size_t alone_size)
 {
@@ -25,14 +31,14 @@ void ring_init(struct ring *ring, struct arena *arena, struct budget *budget, si
     ring->bytes_max = bytes_max ? bytes_max : RETAIN_BYTES_DEFAULT;
     if (ring->bytes_max < RETAIN_BYTES_MIN)
         ring->bytes_max = RETAIN_BYTES_MIN;
-    ring->page_size_max = ring->bytes_max / RING_PAGES_MIN;
-    if (ring->page_size_max > RING_PAGE_SIZE_MAX)
-        ring->page_size_max = RING_PAGE_SIZE_MAX;
-    if (ring->page_size_max < RING_PAGE_SIZE_MIN)
-        ring->page_size_max = RING_PAGE_SIZE_MIN;
-    ring->page_size = RING_PAGE_SIZE_MIN;
+    size_t page_size_max = ring->bytes_max / RING_PAGES_MIN;
+    if (page_size_max > RING_PAGE_SIZE_MAX)
+        page_size_max = RING_PAGE_SIZE_MAX;
+    if (page_size_max < RING_PAGE_SIZE_MIN)
+        page_size_max = RING_PAGE_SIZE_MIN;
+    ring->page_size_max = (uint32_t)page_size_max;
     /* A page takes at least four pairs, so that its slack stays below a quarter. */
-    ring->alone_size = alone_size && alone_size < ring->page_size_max / 4 ? alone_size : ring->page_size_max / 4;
+    ring->alone_size = (uint32_t)(alone_size && alone_size < page_size_max / 4 ? alone_size : page_size_max / 4);
     ring->keep_page = UINT64_MAX;
     ring->seq_first = 1;
 }
@@ -57,9 +63,9 @@ void ring_fini(struct ring *ring)
 
 void ring_shrink(struct ring *ring, size_t bytes_max)
 {
-    while (ring->bytes > bytes_max && ring->head + 1 < ring->tail && ring->head < ring->keep_page) {
+    while (ring->bytes > bytes_max && ring->head < ring->tail && ring->head < ring->keep_page) {
         ring_evict(ring);
-        ring->seq_first = ring_page(ring, ring->head)->first_seq;
+        ring->seq_first = ring->head == ring->tail ? ring->seq_last + 1 : ring_page(ring, ring->head)->first_seq;
     }
 }
 
@@ -69,7 +75,6 @@ void ring_clear(struct ring *ring, uint64_t seq_last)
         ring_evict(ring);
     ring->seq_last = seq_last;
     ring->seq_first = seq_last + 1;
-    ring->page_size = RING_PAGE_SIZE_MIN;
 }
 
 static enum weir_error ring_table_grow(struct ring *ring)
@@ -102,24 +107,64 @@ static enum weir_error ring_block_alloc(struct ring *ring, size_t size, weir_msg
     return error;
 }
 
-/* A new last page; alone_size: for one record of that size; 0: for many. */
-static enum weir_error ring_page_push(struct ring *ring, size_t alone_size)
+/* Pages grow with what is retained, so that the last one, filled or not, is a third of it at the most; and where large
+ * pairs come between small ones, with what came between the last two. One must take any pair that is not alone. */
+static size_t ring_page_size(const struct ring *ring, size_t pair_size)
+{
+    const struct ring_page *last = ring_tail(ring);
+    size_t size = last != NULL && last->is_alone ? 2 * ring->alone_after : ring->bytes / 2;
+    size = size < RING_PAGE_SIZE_MIN ? RING_PAGE_SIZE_MIN : size;
+    size = size < ring->page_size_max ? size : ring->page_size_max;
+    while (size < pair_size + sizeof(struct page_mark))
+        size *= 2;
+    return (size + 7) & ~(size_t)7; /* marks are aligned: a capacity is rounded down, the pair must fit all the same */
+}
+
+/* A block for a page: as large as is good, else as small as will do. One for a record with nil, which as a rule deletes
+ * something, is had beyond the budget as well: used up memory must not keep others from giving some back. As its
+ * predecessors are evicted first, there are never more than two of these in a ring. */
+static enum weir_error ring_page_alloc(struct ring *ring, size_t pair_size, bool is_alone, bool is_nil, weir_msg *out)
+{
+    size_t least = ((pair_size + 7) & ~(size_t)7) + sizeof(struct page_mark);
+    size_t size = is_alone ? least : ring_page_size(ring, pair_size);
+    enum weir_error error = ring_block_alloc(ring, size, out);
+    if (!is_alone && least < RING_PAGE_SIZE_MIN)
+        least = RING_PAGE_SIZE_MIN;
+    if (error == WEIR_NO_MEMORY && least < size)
+        error = ring_block_alloc(ring, least, out);
+    if (error == WEIR_NO_MEMORY && is_nil)
+        error = arena_alloc(ring->arena, least, NULL, out);
+    return error;
+}
+
+/* How much was in the page before one that is for a pair alone. */
+static void ring_note_alone(struct ring *ring)
+{
+    const struct ring_page *last = ring_tail(ring);
+    if (last == NULL || !last->is_alone)
+        ring->alone_after = last == NULL ? 0 : last->used + last->count * (uint32_t)sizeof(struct page_mark);
+}
+
+/* A new last page with room for a pair: for that one alone, or for many. */
+static enum weir_error ring_page_push(struct ring *ring, size_t pair_size, bool is_alone, bool is_nil)
 {
     if (ring->tail - ring->head == ring->table_count) {
         enum weir_error error = ring_table_grow(ring);
         if (error)
             return error;
     }
-    size_t size = alone_size ? ((alone_size + 7) & ~(size_t)7) + sizeof(struct page_mark) : ring->page_size;
     weir_msg block;
-    enum weir_error error = ring_block_alloc(ring, size, &block);
+    enum weir_error error = ring_page_alloc(ring, pair_size, is_alone, is_nil, &block);
     if (error)
         return error;
+    if (is_alone)
+        ring_note_alone(ring);
     struct ring_page *page = ring_page(ring, ring->tail);
     *page = (struct ring_page){.block = block, .first_seq = ring->seq_last + 1, .weight = ring->weight};
     page->capacity = (uint32_t)(arena_capacity(ring->arena, block) & ~(size_t)7);
-    page->is_alone = alone_size != 0;
+    page->is_alone = is_alone;
     ring->bytes += page->capacity;
+    ring->last_data = arena_data(ring->arena, block);
     ring->tail++;
     return WEIR_OK;
 }
@@ -139,17 +184,13 @@ enum weir_error ring_reserve(struct ring *ring, struct view key, struct view val
     bool is_alone = size > ring->alone_size;
     struct ring_page *page = ring_tail(ring);
     if (page == NULL || is_alone || !ring_page_fits(page, size)) {
-        /* A page that filled up earns a larger successor; one must take any pair that is not alone. */
-        if (page != NULL && !is_alone && !page->is_alone && ring->page_size < ring->page_size_max)
-            ring->page_size = ring->page_size * 4 < ring->page_size_max ? ring->page_size * 4 : ring->page_size_max;
-        while (!is_alone && ring->page_size < size + sizeof(struct page_mark))
-            ring->page_size *= 2;
-        enum weir_error error = ring_page_push(ring, is_alone ? size : 0);
+        enum weir_error error = ring_page_push(ring, size, is_alone, value_is_nil(value));
         if (error)
             return error;
         page = ring_tail(ring);
     }
-    uint8_t *data = arena_data(ring->arena, page->block);
+    ENSURE(page->used + size + (page->count + 1) * sizeof(struct page_mark) <= page->capacity);
+    uint8_t *data = ring_page_data(ring, ring->tail - 1);
     uint8_t *pair = data + page->used;
     if (key.size)
         memcpy(pair, key.data, key.size);
@@ -165,6 +206,7 @@ enum weir_error ring_reserve(struct ring *ring, struct view key, struct view val
                          .index = page->count,
                          .capacity = page->capacity,
                          .time_ms = time_ms,
+                         .seq = ring->seq_last + 1,
                          .is_alone = page->is_alone};
     return WEIR_OK;
 }
@@ -188,6 +230,7 @@ void ring_commit(struct ring *ring, const struct cell *cell)
     INVARIANT(page != NULL && page->count == cell->index);
     page->count++;
     page->used += cell->size;
+    ring->next_pair = cell->data + cell->size;
     ring->seq_last++;
     ring->weight += cell->size + sizeof(struct page_mark);
     ring_trim(ring);
@@ -199,6 +242,7 @@ void ring_cancel(struct ring *ring)
     if (page == NULL || page->count > 0)
         return;
     ring->tail--;
+    ring->last_data = NULL;
     ring->bytes -= page->capacity;
     arena_drop(ring->arena, page->block);
 }
@@ -252,7 +296,7 @@ bool ring_next(const struct ring *ring, struct ring_cursor *cursor, size_t size_
     struct ring_cursor at = ring_cursor_mend(ring, *cursor);
     const struct ring_page *page = ring_page(ring, at.page);
     INVARIANT(at.index < page->count && page->first_seq + at.index == at.seq);
-    uint8_t *data = arena_data(ring->arena, page->block);
+    uint8_t *data = ring_page_data(ring, at.page);
     uint32_t start = page_mark_at(data, page->capacity, at.index)->offset;
     uint32_t count = page_pairs_within(data, page->capacity, at.index, page->count, page->used, size_max);
     uint32_t end =
@@ -268,7 +312,7 @@ uint64_t ring_lag(const struct ring *ring, const struct ring_cursor *cursor)
         return 0;
     struct ring_cursor at = ring_cursor_mend(ring, *cursor);
     const struct ring_page *page = ring_page(ring, at.page);
-    uint8_t *data = arena_data(ring->arena, page->block);
+    uint8_t *data = ring_page_data(ring, at.page);
     uint32_t start = at.index < page->count ? page_mark_at(data, page->capacity, at.index)->offset : page->used;
     return ring->weight - page->weight - start - (uint64_t)at.index * sizeof(struct page_mark);
 }

@@ -25,10 +25,13 @@ struct ring {
     uint64_t weight; /* of all records ever */
     size_t bytes;    /* of the pages held */
     size_t bytes_max, count_max;
-    size_t page_size, page_size_max;
-    size_t alone_size;  /* larger pairs get a page of their own */
-    uint64_t keep_page; /* pages from here on are not evicted: a subscriber with policy block is there */
+    uint32_t page_size_max; /* at most RING_PAGE_SIZE_MAX, and so is what follows */
+    uint32_t alone_size;    /* larger pairs get a page of their own */
+    uint32_t alone_after;   /* bytes of the page that the newest one of these ended before it was full */
     uint32_t table_count;
+    uint64_t keep_page;       /* pages from here on are not evicted: a subscriber with policy block is there */
+    uint8_t *last_data;       /* the bytes of the last page; NULL: to be asked of the arena */
+    const uint8_t *next_pair; /* where the next record is likely to be written, to be fetched ahead; may dangle */
 };
 
 /* Where a reader stands: the next record it has not had. */
@@ -46,7 +49,7 @@ struct ring_run {
 void ring_init(struct ring *ring, struct arena *arena, struct budget *budget, size_t count_max, size_t bytes_max,
                size_t alone_size);
 void ring_fini(struct ring *ring);
-/* Evicts old pages until at most bytes_max are held, or only what must be kept. */
+/* Evicts old pages, the newest too, until at most bytes_max are held, or only what must be kept. */
 void ring_shrink(struct ring *ring, size_t bytes_max);
 /* Forgets all records; the next one is seq_last + 1. */
 void ring_clear(struct ring *ring, uint64_t seq_last);

@@ -18,7 +18,7 @@ enum weir_error single_read(struct fold *fold, const struct fold_snapshot *snaps
     (void)size_max;
     if (cursor->done >= snapshot->entries)
         return WEIR_AGAIN;
-    *out = (struct fold_run){{snapshot->root, snapshot->offset, (uint32_t)snapshot->bytes}, 1};
+    *out = (struct fold_run){.pairs = {snapshot->root, snapshot->offset, (uint32_t)snapshot->bytes}, .count = 1};
     cursor->done++;
     return WEIR_OK;
 }

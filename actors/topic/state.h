@@ -2,10 +2,17 @@
  *
  *   topic.c     the behaviour: start, dispatch, end of turn, end
  *   publish.c   records: fold, ring, acks; held back while a subscriber blocks
+ *   stash.c     batches that are held back
+ *   forward.c   records of a topic whose kind is a plugin, on their way to it
+ *   options.c   records that are published with options: numbers, conditions, an end of their own
+ *   lapse.c     that end: keys whose time or session is over
  *   dead.c      records that failed for good
  *   feeds.c     the table of feeds and its lists
  *   joins.c     snapshots under way, shared by those who joined at one seq
  *   deliver.c   what feeds are sent
+ *   filter.c    what feeds of a part of the topic are not, and what else only some feeds have
+ *   overflow.c  what becomes of feeds that cannot keep up
+ *   conflate.c  feeds that get only the newest of each key, and their pace
  *   status.c    what others may know of it
  *
  * Everything here is the turn's alone, but for struct topic_shared. Only actors/topic includes this. */
@@ -13,10 +20,15 @@
 #define ACTORS_TOPIC_STATE_H
 
 #include <pthread.h>
+#include <string.h>
 
 #include "actors/runtime/runtime.h"
+#include "actors/topic/dedup.h"
+#include "actors/topic/admission.h"
 #include "actors/topic/fold.h"
+#include "actors/topic/marks.h"
 #include "actors/topic/ring.h"
+#include "actors/topic/shared.h"
 #include "actors/topic/topic.h"
 #include "actors/topic/topic_limits.h"
 
@@ -27,11 +39,13 @@ enum topic_internal_tag {
     TOPIC_SERVE = 0x180, /* to itself: feeds are left to be served */
     TOPIC_RESUME,        /* to itself: records held back may go on */
     TOPIC_RESUMED,       /* a TOPIC_PUBLISH that was held back; never sent */
-    TOPIC_BURY, /* to itself, from topic_dead_letter: hold[0] the data block, word[0] and word[1] key and value as in
-                   TOPIC_PUBLISH, word[2] WORD(cause, attempts) */
-    DIRECTORY_PRESSURE, /* control, to the directory: topics use nearly all they may */
-    TOPIC_TRIM,         /* control, from the directory: memory is short, halve the ring */
+    DIRECTORY_PRESSURE,  /* control, to the directory: topics use nearly all they may */
+    TOPIC_ADMITTED,      /* control, from the directory: detail feed. Its snapshot may begin */
+    TOPIC_TRIM,          /* control, from the directory: memory is short, halve the ring */
 };
+
+/* The words of its timers. */
+enum topic_timer { TIMER_CLOSE = 1, TIMER_EXPIRY, TIMER_BLOCK, TIMER_PACE, TIMER_LAPSE, TIMER_PROGRESS };
 
 /* Where a feed stands in its protocol. */
 enum feed_phase { FEED_FREE, FEED_BEGIN, FEED_ENTRIES, FEED_END, FEED_LIVE, FEED_ENDED };
@@ -42,56 +56,129 @@ enum feed_list {
     LIST_IDLE,    /* the next record */
     LIST_WAITING, /* credit */
     LIST_PARKED,  /* room in its subscriber's mailbox */
+    LIST_PACED,   /* the time of its next batch */
+    LIST_ASKING,  /* admission of its snapshot */
     LIST_COUNT,
     LIST_NONE = LIST_COUNT,
 };
 
 #define FEED_NONE UINT32_MAX
 
+/* What came of serving a feed. */
+enum step {
+    STEP_SENT,
+    STEP_CAUGHT_UP, /* nothing to send before the next record */
+    STEP_NO_CREDIT,
+    STEP_NO_ROOM,
+    STEP_EARLY, /* its next batch is not due */
+    STEP_ASKED, /* its snapshot is not admitted yet */
+    STEP_OVER,  /* the feed has ended */
+};
+
+/* What a feed leaves out; behind its struct feed_extra. */
+struct feed_filter {
+    struct topic_part part;
+    struct fold_page page;    /* while one is put together */
+    uint64_t told_seq;        /* the newest seq that its subscriber was told of */
+    struct ring_cursor ahead; /* between the record that a conflated feed stands at and here it wants none */
+    bool is_page_done;        /* and is to be sent */
+    bool is_progress_due;     /* it is to be told how far the topic is */
+    uint8_t keys[];
+};
+
+/* What few feeds need: those with an outbox of their own, a pace, a part of the topic, or policy block or disconnect.
+ * In an arena block of its own, with the filter behind it. */
+struct feed_extra {
+    weir_msg block;
+    uint64_t outbox_max;
+    uint64_t interval_ns;            /* policy conflate: between batches at least; 0: it has no pace */
+    uint64_t due_ns, batch_to;       /* when the next one may begin; where the present one ends */
+    uint64_t block_ns;               /* policy block: how long it may hold the topic back; 0: without end */
+    uint64_t blocking_since_ns;      /* 0: it does not */
+    uint32_t watch_next, watch_prev; /* among those of policies block and disconnect */
+    struct feed_filter *filter;      /* NULL: it gets everything */
+};
+
+/* There may be hundreds of thousands: what only one stage of its life needs shares its place. */
 struct feed {
     uint32_t feed, sub; /* 0: the slot is free */
     weir_actor subscriber;
-    int64_t credit;  /* bytes; below 0 by what the last pair was beyond it */
-    uint64_t weight; /* of the ring where it stood when it was last served */
-    uint64_t outbox_max;
-    uint64_t lag_allowed;              /* at least outbox_max; what a snapshot let pile up is not held against it */
-    uint64_t cursor_epoch, cursor_seq; /* what it asked to resume from */
+    int64_t credit;       /* bytes; below 0 by what the last pair was beyond it */
+    uint64_t weight;      /* of the ring where it stood when it was last served */
+    uint64_t lag_allowed; /* 0, or beyond its outbox: what a snapshot let pile up is not held against it */
     struct ring_cursor cursor;
-    struct fold_cursor entries;
-    uint64_t end_seq;          /* of the snapshot or cursor that END closes */
-    uint64_t gap_from, gap_to; /* updates left out that it must be told of; gap_from 0: none */
-    weir_msg key;              /* of a subscription to one key */
-    uint32_t key_size;
+    union {
+        /* While has_cursor: what it asked to resume from. */
+        struct {
+            uint64_t epoch, seq;
+        } asked;
+        /* While it has a join. */
+        struct fold_cursor entries;
+        /* Otherwise, zeroed when that ends (feed_stage_clear). */
+        struct {
+            uint64_t conflated_from;   /* updates from here to the cursor are left out, newer ones follow; 0: none */
+            uint64_t gap_from, gap_to; /* updates left out that it must be told of; gap_from 0: none */
+        } live;
+    } stage;
+    uint64_t base_seq;        /* whose state the subscriber knows, for a delta; 0: none */
+    uint64_t end_seq;         /* of the snapshot or cursor that END closes */
+    struct feed_extra *extra; /* NULL: nothing of all that */
     uint32_t resyncs;
-    uint32_t next, prev, chain;      /* in its list; in its bucket */
-    uint32_t link;                   /* the directory's number for it */
-    uint32_t block_next, block_prev; /* among those of policy block */
-    enum feed_phase phase;
-    enum feed_list list;
-    enum overflow_policy policy;
-    enum topic_cause cause; /* for BEGIN, RESET and GAP */
-    enum weir_error end_error;
-    int8_t join; /* index of its snapshot; -1: none */
-    bool wants_snapshot, wants_updates;
-    bool has_cursor;
-    bool is_resumed;
-    bool owes_reset, owes_stale, owes_live;
-    bool is_stalled; /* was out of credit or room since it was last served */
+    uint32_t next, prev, chain; /* in its list; in its bucket */
+    uint32_t link;              /* the directory's number for it */
+    enum feed_phase phase : 8;
+    enum feed_list list : 8;
+    enum overflow_policy policy : 8;
+    enum topic_cause cause : 8; /* for BEGIN, RESET and GAP */
+    enum weir_error end_error : 8;
+    int8_t join;         /* index of its snapshot; -1: none */
+    uint8_t overtakings; /* since it had caught up; at most OVERTAKINGS_MAX */
+    bool wants_snapshot : 1, wants_updates : 1;
+    bool has_cursor : 1;
+    bool is_resumed : 1;
+    bool is_delta : 1;      /* the snapshot under way is read from base_seq on */
+    bool is_conflating : 1; /* until it has caught up */
+    bool is_admitted : 1;   /* its snapshot may begin */
+    bool has_gap : 1;       /* updates were left out of what its subscriber knows */
+    bool has_begun : 1;     /* its subscriber was sent a BEGIN */
+    bool owes_reset : 1, owes_stale : 1, owes_live : 1;
+    bool is_stalled : 1;  /* was out of credit or room since it was last served */
+    bool is_released : 1; /* policy block: held the topic back for too long, and is resynced instead */
+    bool is_outrun : 1;   /* the ring evicted what follows the snapshot while that was being sent */
 };
+
+static inline struct feed_filter *feed_filter(const struct feed *feed)
+{
+    return feed->extra != NULL ? feed->extra->filter : NULL;
+}
+
+static inline uint64_t feed_outbox_max(const struct feed *feed)
+{
+    return feed->extra != NULL ? feed->extra->outbox_max : UINT64_MAX;
+}
+
+static inline uint64_t feed_interval_ns(const struct feed *feed)
+{
+    return feed->extra != NULL ? feed->extra->interval_ns : 0;
+}
+
+/* Its snapshot, or what it asked for, is done with. */
+static inline void feed_stage_clear(struct feed *feed) { memset(&feed->stage, 0, sizeof feed->stage); }
 
 struct feeds {
     struct feed *table;
-    uint32_t *buckets; /* by feed number; FEED_NONE ends a chain */
-    weir_msg block, bucket_block;
-    uint32_t capacity, count, free;
-    uint32_t blockers; /* first feed of policy block */
+    uint32_t *buckets; /* by feed number, behind the table; FEED_NONE ends a chain */
+    weir_msg block;
+    uint32_t capacity, bucket_count, count, free;
+    uint32_t watched; /* first feed of policy block or disconnect */
     struct {
-        uint32_t first, last, count;
+        uint32_t first, last;
     } lists[LIST_COUNT];
 };
 
 /* A snapshot under way. */
 struct join {
+    weir_msg block; /* it is in */
     struct fold_snapshot snapshot;
     struct ring_cursor cursor; /* behind its seq */
     uint64_t epoch, seq;
@@ -99,37 +186,48 @@ struct join {
     uint32_t refs;   /* feeds that read it */
 };
 
-/* What others may look at: published by the topic at the end of its turns, under the lock. The feeds' table too is
- * changed under the lock only, so that it can be read in place. In an arena block that topic and directory hold. */
-struct topic_shared {
-    pthread_mutex_t lock;
-    struct arena *arena;
-    const struct feeds *feeds; /* NULL: the topic has ended */
-    uint64_t seq, weight;      /* of the ring */
-    weir_actor actor;
-    enum topic_kind kind;
-    uint64_t epoch;
-    size_t state_bytes, ring_bytes, entries;
-    uint32_t depth_max, restarts;
-    uint64_t published, refused, dead, resyncs;
+/* Batches taken from the mailbox and held back, oldest first: a ring in a block of its own. */
+struct stash {
+    weir_msg block; /* struct message; a power of two of them */
+    uint32_t count, first;
+};
+
+/* A topic of kind plugin:NAME; in an arena block of its own. */
+struct forward {
+    weir_msg block;
+    weir_actor plugin; /* none: there is none now */
+    uint32_t mark;
+    bool is_attached; /* it takes records, with that mark */
+    bool had_one;
     bool is_stale;
-    enum weir_error last_cause;
-    uint32_t blocked_feed;
-    weir_actor blocked_by;
-    uint64_t blocked_since_ns;
-    uint32_t stashed; /* batches held back */
-    uint16_t name_size;
-    char name[];
+    struct stash waiting; /* for it to attach, or for room in its mailbox */
+};
+
+/* What is remembered of records that were published with options; in an arena block of its own. */
+struct topic_memory {
+    weir_msg block;
+    struct dedup dedup;
+    struct marks marks;
 };
 
 struct topic_args {
-    weir_msg shared; /* the topic takes over this reference when it starts */
+    weir_msg shared; /* the directory's as long as the topic lives; the topic holds it, too, once it has started */
     weir_actor directory;
     struct budget *budget;       /* its own: borrowed, the directory's as long as the topic lives */
     struct budget *feeds_budget; /* feeds and joins: subscribers must not use up the state's */
     struct budget *all_budget;   /* of all topics: looked at, see pressure_tell */
+    struct admission *admission; /* of all topics' snapshots; the directory's */
     struct topic_rule rule;
     uint64_t epoch, seed;
+};
+
+/* What a publisher is to be told of its records once the turn's updates are on their way: subscribers wait for those,
+ * and who publishes does not wait for this. */
+struct topic_answer {
+    uint32_t tag, count; /* tag 0: nothing */
+    weir_actor to;
+    weir_msg slices; /* of a TOPIC_ACK whose numbers are no neighbours */
+    uint64_t word[3];
 };
 
 struct topic {
@@ -139,53 +237,145 @@ struct topic {
     struct arena *arena;
     struct budget *budget, *feeds_budget, *all_budget;
     weir_actor directory;
-    struct topic_rule rule;
+    struct admission *admission;
     uint64_t epoch;
-    struct fold fold;
+    struct fold fold; /* with the topic's rule */
     struct ring ring;
     struct feeds feeds;
+    struct topic_memory *memory; /* NULL: nothing was published with options yet */
+    weir_timer lapse_timer;
+    uint64_t lapse_armed_ns; /* when it fires; MARK_NEVER: it is not armed */
 
     struct join *joins[TOPIC_SNAPSHOTS_MAX];
-    weir_msg join_blocks[TOPIC_SNAPSHOTS_MAX];
     uint64_t joins_made;
 
     uint64_t served_seq, served_weight; /* what idle feeds were last woken for */
     uint64_t block_seq, block_weight;   /* no record beyond either before block feeds have moved on */
-    struct message *stash;              /* batches taken from the mailbox and held back, oldest first */
-    weir_msg stash_block;
-    uint32_t stash_count, stash_first, stash_capacity;
-    uint32_t blocked_slot; /* feed that blocks; FEED_NONE */
+    struct stash stash;                 /* batches that a subscriber holds back */
+    struct forward *forward;            /* NULL: its kind is no plugin */
     uint64_t blocked_since_ns;
+    uint64_t block_due_ns;               /* when the first of them has blocked for long enough; UINT64_MAX: never */
+    uint64_t block_timer_ns;             /* a timer is armed for this moment; 0: none is */
+    uint64_t pace_due_ns, pace_timer_ns; /* the same for feeds that wait for their next batch */
+    uint32_t looks;                      /* at records, of a conflated or filtered feed in the step under way */
+    uint32_t blocked_slot;               /* feed that blocks; FEED_NONE */
 
-    uint64_t published, refused, dead, resyncs;
+    uint64_t published, refused, dead, resyncs, duplicates;
     uint32_t turn_records; /* folded in this turn */
     uint32_t failures;     /* of the message in hand, in a row */
     uint32_t restarts;
     enum weir_error last_cause;
     uint64_t pressure_page; /* of the ring, when memory was last looked at */
+    uint64_t told_rare;     /* of what others may look at, see status.c */
     bool is_muted, is_closing, is_drained, is_stale_told;
+    bool is_trouble_told; /* others may see that it fails, or holds records back */
     bool is_serve_sent, is_resume_sent, has_expiry;
-    bool has_joiners; /* feeds opened since feeds were served last */
+    bool is_lapse_put_off;      /* a removal could not be made */
+    bool has_joiners;           /* feeds opened since feeds were served last */
+    bool has_untold;            /* feeds left out updates that their subscribers know nothing of */
+    uint64_t progress_timer_ns; /* a timer is armed for when they are told; 0: none is */
+    struct topic_answer answer;
 };
 
 /* publish.c */
+/* Tells what is still to be told to a publisher. */
+void topic_answer_send(struct turn *turn, struct topic *topic);
 WEIR_MUST_USE enum weir_error topic_publish(struct turn *turn, struct topic *topic, struct message *message);
 /* TOPIC_RESUME: turns *message into the oldest batch held back and publishes it. */
 WEIR_MUST_USE enum weir_error topic_resume(struct turn *turn, struct topic *topic, struct message *message);
 /* TOPIC_RESUMED: the same once more, after a failure. */
 WEIR_MUST_USE enum weir_error topic_publish_resumed(struct turn *turn, struct topic *topic, struct message *message);
+/* Those of a batch that has a block of them, the first to fold at word[0]; NULL: it is one record. */
+const struct record_slice *batch_slices(struct arena *arena, const struct message *batch);
 /* The first record of a batch that is not folded yet. */
-struct record_slice batch_first(struct arena *arena, const struct message *batch);
+struct record_slice batch_first(const struct record_slice *slices, const struct message *batch);
+/* What the batch is published with; NULL: nothing. */
+const struct publish_options *batch_options(struct arena *arena, const struct message *batch);
 /* Notes in the message itself that this record is done with, so that a retry begins behind. */
-void batch_advance(struct message *batch);
+void batch_advance(const struct record_slice *slices, struct message *batch);
+/* No record is in trouble any more: feeds that were told STALE are told LIVE. Takes shared->lock. */
+void topic_note_success(struct topic *topic);
+/* Folds one record and appends it to the ring as the next seq; key.size 0: none. Refusals leave no trace. */
+WEIR_MUST_USE enum weir_error topic_fold(struct topic *topic, struct view key, struct view value, uint32_t now_ms);
+bool topic_is_refusal(enum weir_error error);
+/* Whether the next record must wait for a subscriber. Feeds that could take something are served first. */
+bool topic_is_blocked(struct turn *turn, struct topic *topic);
 /* Recomputes how far records may go before a subscriber of policy block has moved on. */
 void topic_limits_update(struct turn *turn, struct topic *topic);
 /* Sends TOPIC_RESUME when batches held back may go on; unmutes when there are none. */
 void topic_unblock(struct turn *turn, struct topic *topic);
 /* Refuses everything held back. */
 void topic_stash_refuse(struct turn *turn, struct topic *topic, enum weir_error error);
+/* Refuses one batch. */
+void topic_batch_refuse(struct turn *turn, struct topic *topic, struct message *batch, enum weir_error error);
+/* Mutes the mailbox while something is held back. */
+void topic_mute_update(struct turn *turn, struct topic *topic);
+/* Lets every feed be told that the topic's plugin is down, or is there again. Takes shared->lock. */
+void topic_note_plugin(struct turn *turn, struct topic *topic, bool is_stale);
+
+/* stash.c */
+/* Takes the batch over; it becomes the oldest with is_front. WEIR_NO_MEMORY. */
+WEIR_MUST_USE enum weir_error stash_push(struct topic *topic, struct stash *stash, struct message *batch,
+                                         bool is_front);
+/* The oldest, which stays; there must be one. */
+struct message *stash_front(struct topic *topic, const struct stash *stash);
+/* Takes the oldest out. */
+void stash_pop(struct topic *topic, struct stash *stash, struct message *out);
+void stash_fini(struct topic *topic, struct stash *stash);
+
+/* forward.c */
+/* For a topic whose kind is a plugin. WEIR_NO_MEMORY. */
+WEIR_MUST_USE enum weir_error forward_init(struct topic *topic);
+void forward_fini(struct topic *topic);
+static inline uint32_t forward_waiting(const struct topic *topic)
+{
+    return topic->forward != NULL ? topic->forward->waiting.count : 0;
+}
+static inline bool forward_is_to(const struct topic *topic, weir_actor plugin)
+{
+    return topic->forward != NULL && actor_is_same(topic->forward->plugin, plugin);
+}
+/* A topic begins, or its plugin does: asks it to take the topic's records. */
+void forward_attach(struct turn *turn, struct topic *topic, weir_actor plugin);
+void forward_find(struct turn *turn, struct topic *topic);
+/* TOPIC_ATTACHED. */
+void forward_attached(struct turn *turn, struct topic *topic, const struct message *message);
+/* A record for the plugin; refuses what a plugin cannot do. */
+void forward_publish(struct turn *turn, struct topic *topic, struct message *message);
+/* Passes on what waits, as far as there is room. */
+void forward_drain(struct turn *turn, struct topic *topic);
+/* An operator's TOPIC_CLEAR: passes it on to the plugin first, which keeps state of the topic, too. False: there is
+ * none, or it has been there, and the topic is to clear. */
+bool forward_clear(struct turn *turn, struct topic *topic, const struct message *order);
+/* The plugin's actor has ended. */
+void forward_gone(struct turn *turn, struct topic *topic);
 /* Epochs rise: microseconds since 1970, so that they differ between runs of a broker and fit a double. */
 uint64_t topic_epoch_next(uint64_t last);
+
+/* options.c */
+/* One record of a batch on its way through the options: what it is, and what became of it. */
+struct offer {
+    struct view key, value;
+    const struct publish_options *options; /* NULL: none */
+    struct dedup_publisher *publisher;     /* who counts, once it was looked for */
+    uint64_t number;                       /* by the publisher's own counting */
+    weir_actor from;
+    uint64_t seq;      /* of it; with WEIR_CONFLICT see TOPIC_NACK */
+    bool is_duplicate; /* it was folded before, as seq */
+};
+/* Whether records of that batch need topic_offer; topic_fold is enough for all others. */
+bool topic_wants_offers(const struct topic *topic, const struct publish_options *options);
+/* Folds one record as its options want it. */
+WEIR_MUST_USE enum weir_error topic_offer(struct turn *turn, struct topic *topic, struct offer *offer);
+
+/* Forgets all that options have left. */
+void topic_memory_fini(struct topic *topic);
+
+/* lapse.c */
+/* Removes what is due, a bounded number of keys. A fold that fails gives its error. */
+WEIR_MUST_USE enum weir_error topic_lapse(struct turn *turn, struct topic *topic);
+/* Arms the timer of the next removal, if there is one. */
+void topic_lapse_arm(struct turn *turn, struct topic *topic);
 
 /* dead.c */
 WEIR_MUST_USE enum weir_error topic_bury(struct turn *turn, struct topic *topic, struct message *message);
@@ -199,12 +389,14 @@ void feeds_remove(struct topic *topic, uint32_t slot);
 /* FEED_NONE: there is none of that number. */
 uint32_t feeds_find(const struct feeds *feeds, uint32_t number);
 void feeds_list(struct feeds *feeds, uint32_t slot, enum feed_list list);
-void feeds_block(struct feeds *feeds, uint32_t slot);
+void feeds_watch_add(struct feeds *feeds, uint32_t slot);
 /* Moves all of one list behind the ready ones. */
 void feeds_wake(struct feeds *feeds, enum feed_list list);
 
 /* joins.c */
-WEIR_MUST_USE enum weir_error join_take(struct topic *topic, struct feed *feed);
+/* Gives the feed a snapshot to read, as a delta where that will do. WEIR_AGAIN: the directory was asked, and tells when
+ * it may begin. */
+WEIR_MUST_USE enum weir_error join_place(struct turn *turn, struct topic *topic, struct feed *feed);
 void join_leave(struct topic *topic, struct feed *feed);
 
 /* deliver.c */
@@ -214,17 +406,69 @@ WEIR_MUST_USE enum weir_error feed_open(struct turn *turn, struct topic *topic,
 void topic_serve(struct turn *turn, struct topic *topic);
 /* Starts a feed over with BEGIN. */
 void feed_restart(struct topic *topic, uint32_t slot, enum topic_cause cause);
+/* The feed's last words. */
+void feed_end_with(struct topic *topic, struct feed *feed, enum weir_error error);
 /* Lets every feed be told STALE or LIVE. */
 void feeds_notify(struct topic *topic, bool is_stale);
 
-/* status.c */
-void topic_shared_publish(struct turn *turn, struct topic *topic);
-/* Any thread. */
-void topic_shared_status(struct runtime *runtime, struct topic_shared *shared, struct topic_status *out);
-/* Calls each for every feed under the topic's lock. False: each returned false. Any thread. */
-bool topic_shared_feeds_each(struct topic_shared *shared, bool (*each)(const struct feed_status *status, void *context),
-                             void *context);
+/* One message to a feed's subscriber; TOPIC_ENTRIES and TOPIC_UPDATES: a slice of a block that the caller has a
+ * reference to, of which the message gets one of its own. */
+enum step step_send(struct turn *turn, const struct feed *feed, enum topic_tag tag, uint64_t word0, uint64_t word1,
+                    uint64_t word2);
+enum step step_send_slice(struct turn *turn, const struct feed *feed, enum topic_tag tag, struct slice slice,
+                          uint32_t count, uint64_t seq);
 
-extern const struct behaviour topic_behaviour;
+/* conflate.c */
+/* Whether newer records of this topic stand for older ones. */
+bool topic_can_conflate(const struct topic *topic);
+/* Whether this feed leaves out what was replaced. */
+bool feed_conflates(const struct topic *topic, const struct feed *feed);
+/* Sends the next run of records that no later one replaces, or says what was left out before them. */
+enum step step_conflate(struct turn *turn, struct topic *topic, struct feed *feed, size_t size_max);
+enum step step_conflated(struct turn *turn, struct feed *feed);
+/* Whether a feed must wait for its next batch, whose time is kept in pace_due_ns; else a batch is under way. */
+bool feed_is_early(struct topic *topic, struct feed *feed, uint64_t now_ns);
+/* Readies those whose time has come. Under shared->lock. */
+void feeds_pace(struct topic *topic, uint64_t now_ns);
+/* filter.c. All need a feed with a filter, unless they say otherwise; open and close do not. */
+/* What a new feed has beside the others; NULL: nothing. WEIR_NO_MEMORY. */
+WEIR_MUST_USE enum weir_error feed_extra_open(struct topic *topic, const struct topic_subscribe *subscribe,
+                                              struct feed_extra **out);
+void feed_extra_close(struct topic *topic, struct feed *feed);
+/* As fold_ops.read, of its snapshot, for entries that match; a run of none: nothing was found yet. */
+WEIR_MUST_USE enum weir_error filter_entries(struct topic *topic, struct feed *feed, size_t size_max,
+                                             struct fold_run *out);
+/* Goes on with the page that it wants. As fold_ops.page; with WEIR_OK, the page is in the filter. */
+WEIR_MUST_USE enum weir_error filter_page(struct topic *topic, struct feed *feed);
+/* Whether an update matches. */
+bool filter_wants(const struct topic *topic, const struct feed *feed, const struct ring_run *record);
+/* With a filter or without: the subscriber was told of everything before the cursor. */
+static inline void filter_told(struct feed *feed)
+{
+    if (feed_filter(feed) != NULL)
+        feed_filter(feed)->told_seq = feed->cursor.seq - 1;
+}
+/* Moves the cursor to the next update that matches, or the end. False: not there yet, after a bounded number. Requires
+ * ring_has. */
+bool filter_skip(struct topic *topic, struct feed *feed);
+/* Whether the feed wants a record from `behind` on. Looks at so many at the most that *looks comes to looks_max; the
+ * next call goes on there. */
+enum filter_ahead { AHEAD_NONE, AHEAD_WANTED, AHEAD_UNKNOWN };
+enum filter_ahead filter_look_ahead(struct topic *topic, struct feed *feed, const struct ring_cursor *behind,
+                                    uint32_t *looks, uint32_t looks_max);
+/* Cuts a run that begins with an update that matches, taken at `before`, down to those at its front that do. */
+void filter_cut(struct topic *topic, struct feed *feed, struct ring_cursor before, struct ring_run *run);
+/* The timer: feeds that have left out everything for a while are to tell how far the topic is. */
+void filters_progress(struct topic *topic);
+
+/* overflow.c */
+/* Whether a live feed's policy must act before it is sent more. */
+bool feed_is_overtaken(const struct topic *topic, struct feed *feed);
+/* Lets it act. */
+void feed_overflow(struct topic *topic, struct feed *feed);
+/* Cuts feeds of policy disconnect that stalled for too long, though they ask for nothing. Under shared->lock. */
+void feeds_watch(struct topic *topic);
+/* Notes whether a feed of policy block holds the topic back; after its time it is released. Keeps block_due_ns. */
+void feed_block_note(struct topic *topic, struct feed *feed, bool is_blocking, uint64_t now_ns);
 
 #endif

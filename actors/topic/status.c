@@ -1,30 +1,70 @@
 /* What others may look at: counters and feeds of a topic, under its lock, from any thread. */
 #include "actors/topic/state.h"
 
-void topic_shared_publish(struct turn *turn, struct topic *topic)
+/* What most turns change. */
+static bool figures_are_told(const struct topic_shared *shared, const struct topic *topic)
+{
+    return shared->seq == topic->ring.seq_last && shared->weight == topic->ring.weight &&
+           shared->published == topic->published && shared->state_bytes == topic->fold.bytes &&
+           shared->entries == topic->fold.entries && shared->ring_bytes == topic->ring.bytes;
+}
+
+void topic_shared_figures(struct topic *topic)
 {
     struct topic_shared *shared = topic->shared;
-    uint32_t blocked = topic->blocked_slot;
-    pthread_mutex_lock(&shared->lock);
-    shared->actor = turn_self(turn);
-    shared->epoch = topic->epoch;
     shared->seq = topic->ring.seq_last;
     shared->weight = topic->ring.weight;
+    shared->published = topic->published;
     shared->state_bytes = topic->fold.bytes;
     shared->entries = topic->fold.entries;
     shared->ring_bytes = topic->ring.bytes;
-    shared->published = topic->published;
+}
+
+/* What few turns change: none of these ever falls, so that their sum stands for all of them. 1 more, as 0 is untold. */
+static uint64_t rare_sum(const struct topic *topic)
+{
+    return 1 + topic->epoch + topic->refused + topic->duplicates + topic->dead + topic->resyncs + topic->restarts;
+}
+
+static bool is_in_trouble(const struct topic *topic)
+{
+    return topic->failures > 0 || topic->stash.count > 0 || topic->forward != NULL ||
+           topic->blocked_slot != FEED_NONE || topic->blocked_since_ns != 0;
+}
+
+static void rare_publish(struct turn *turn, struct topic *topic)
+{
+    struct topic_shared *shared = topic->shared;
+    uint32_t blocked = topic->blocked_slot;
+    shared->actor = turn_self(turn);
+    shared->epoch = topic->epoch;
     shared->refused = topic->refused;
+    shared->duplicates = topic->duplicates;
     shared->dead = topic->dead;
     shared->resyncs = topic->resyncs;
     shared->restarts = topic->restarts;
     shared->is_stale = topic->failures > 0;
     shared->last_cause = topic->last_cause;
-    shared->stashed = topic->stash_count;
+    shared->stashed = topic->stash.count + forward_waiting(topic);
     shared->blocked_feed = blocked == FEED_NONE ? 0 : topic->feeds.table[blocked].feed;
     shared->blocked_by = blocked == FEED_NONE ? WEIR_ACTOR_NONE : topic->feeds.table[blocked].subscriber;
     shared->blocked_since_ns = topic->blocked_since_ns;
-    pthread_mutex_unlock(&shared->lock);
+}
+
+void topic_shared_publish(struct turn *turn, struct topic *topic)
+{
+    uint64_t rare = rare_sum(topic);
+    bool is_trouble = is_in_trouble(topic);
+    bool is_rare = rare != topic->told_rare || is_trouble || topic->is_trouble_told;
+    if (!is_rare && figures_are_told(topic->shared, topic))
+        return;
+    pthread_mutex_lock(&topic->shared->lock);
+    topic_shared_figures(topic);
+    if (is_rare)
+        rare_publish(turn, topic);
+    pthread_mutex_unlock(&topic->shared->lock);
+    topic->told_rare = rare;
+    topic->is_trouble_told = is_trouble;
 }
 
 void topic_shared_status(struct runtime *runtime, struct topic_shared *shared, struct topic_status *out)
@@ -41,6 +81,7 @@ void topic_shared_status(struct runtime *runtime, struct topic_shared *shared, s
                                  .depth_max = shared->depth_max,
                                  .published = shared->published,
                                  .refused = shared->refused,
+                                 .duplicates = shared->duplicates,
                                  .dead = shared->dead,
                                  .resyncs = shared->resyncs,
                                  .is_stale = shared->is_stale,
@@ -62,6 +103,10 @@ static const char *feed_phase_name(const struct feed *feed)
 {
     if (feed->list == LIST_WAITING || feed->list == LIST_PARKED)
         return "waiting";
+    if (feed->list == LIST_ASKING)
+        return "admission";
+    if (feed->list == LIST_PACED)
+        return "paced";
     return feed->phase == FEED_LIVE ? "live" : "snapshot";
 }
 

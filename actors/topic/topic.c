@@ -8,15 +8,13 @@
 
 /* How long a deleted topic waits for subscribers to have room for the news. */
 #define CLOSE_TIMEOUT_NS (2 * NS_PER_S)
-#define TIMER_CLOSE 1u
-#define TIMER_EXPIRY 2u
 
 const char *topic_cause_name(enum topic_cause cause)
 {
     static const char *const names[] = {
         [CAUSE_NONE] = "none",       [CAUSE_NEW] = "new",           [CAUSE_EPOCH] = "epoch",
         [CAUSE_TRIMMED] = "trimmed", [CAUSE_OVERFLOW] = "overflow", [CAUSE_CLEARED] = "cleared",
-        [CAUSE_RESTART] = "restart", [CAUSE_DELETED] = "deleted",
+        [CAUSE_RESTART] = "restart", [CAUSE_DELETED] = "deleted",   [CAUSE_INTERVAL] = "interval",
     };
     REQUIRE((size_t)cause < COUNT_OF(names));
     return names[cause];
@@ -26,6 +24,9 @@ static enum weir_error topic_start(struct turn *turn, void *state, const void *a
 {
     struct topic *topic = state;
     const struct topic_args *args = args_given;
+    enum weir_error error = arena_hold(turn_arena(turn), args->shared);
+    if (error)
+        return error;
     *topic = (struct topic){.magic = TOPIC_MAGIC,
                             .shared_block = args->shared,
                             .arena = turn_arena(turn),
@@ -33,20 +34,31 @@ static enum weir_error topic_start(struct turn *turn, void *state, const void *a
                             .feeds_budget = args->feeds_budget,
                             .all_budget = args->all_budget,
                             .directory = args->directory,
-                            .rule = args->rule,
+                            .admission = args->admission,
                             .epoch = args->epoch,
                             .block_seq = UINT64_MAX,
                             .block_weight = UINT64_MAX,
+                            .block_due_ns = UINT64_MAX,
+                            .pace_due_ns = UINT64_MAX,
+                            .lapse_armed_ns = MARK_NEVER,
                             .blocked_slot = FEED_NONE};
     topic->shared = arena_data(topic->arena, topic->shared_block);
-    fold_init(&topic->fold, &topic->rule, topic->arena, topic->budget, args->seed);
+    fold_init(&topic->fold, &args->rule, topic->arena, topic->budget, args->seed);
     INVARIANT(topic->fold.ops != NULL);
-    ring_init(&topic->ring, topic->arena, topic->budget, topic->rule.retain_count_max, topic->rule.retain_bytes_max,
-              topic->fold.ops->alone_size);
+    error = forward_init(topic);
+    if (error) {
+        arena_drop(topic->arena, topic->shared_block);
+        return error;
+    }
+    ring_init(&topic->ring, topic->arena, topic->budget, topic->fold.rule.retain_count_max,
+              topic->fold.rule.retain_bytes_max, topic->fold.ops->alone_size);
+    if (topic->fold.rule.kind != TOPIC_LAST && topic->fold.rule.kind != TOPIC_MAP)
+        topic->fold.rule.ttl_ms = 0; /* a kind that an operator chose for this topic alone */
     feeds_init(&topic->feeds);
     pthread_mutex_lock(&topic->shared->lock);
     topic->shared->feeds = &topic->feeds;
     pthread_mutex_unlock(&topic->shared->lock);
+    forward_find(turn, topic);
     return WEIR_OK;
 }
 
@@ -63,6 +75,15 @@ static void topic_credit(struct topic *topic, const struct message *message)
         feed->credit = INT64_MAX / 2;
     if (feed->list == LIST_WAITING && feed->credit > 0)
         feeds_list(&topic->feeds, (uint32_t)slot, LIST_READY);
+}
+
+static void topic_admitted(struct topic *topic, uint32_t number)
+{
+    uint32_t slot = feeds_find(&topic->feeds, number);
+    if (slot == FEED_NONE || topic->feeds.table[slot].list != LIST_ASKING)
+        return; /* it has ended, or started over, in which case it asks again */
+    topic->feeds.table[slot].is_admitted = true;
+    feeds_list(&topic->feeds, slot, LIST_READY);
 }
 
 static void topic_room(struct topic *topic, weir_actor subscriber)
@@ -89,21 +110,22 @@ static void topic_clear(struct turn *turn, struct topic *topic, const struct mes
         topic_reply_done(turn, message, WEIR_BUSY);
         return;
     }
-    if (message->word[1] != 0 && message->word[1] != topic->ring.seq_last) {
-        topic_reply_done(turn, message, WEIR_BUSY);
-        return;
-    }
+    enum topic_cause cause = message->word[2] == CAUSE_NONE ? CAUSE_CLEARED : (enum topic_cause)message->word[2];
     topic->fold.ops->clear(&topic->fold);
     ring_clear(&topic->ring, 0);
+    if (topic->memory != NULL) {
+        dedup_clear(&topic->memory->dedup);
+        marks_clear(&topic->memory->marks);
+    }
     topic->served_seq = 0;
     topic->epoch = topic_epoch_next(topic->epoch);
     for (uint32_t slot = 0; slot < topic->feeds.capacity; slot++) {
         struct feed *feed = &topic->feeds.table[slot];
         if (feed->phase == FEED_FREE || feed->phase == FEED_ENDED)
             continue;
-        bool is_new = feed->phase == FEED_BEGIN && feed->cause == CAUSE_NEW;
+        bool is_new = !feed->has_begun;
         feed->owes_reset = feed->owes_reset || !is_new;
-        feed_restart(topic, slot, is_new ? CAUSE_NEW : CAUSE_CLEARED);
+        feed_restart(topic, slot, is_new ? CAUSE_NEW : cause);
     }
     topic_reply_done(turn, message, WEIR_OK);
 }
@@ -115,7 +137,7 @@ static void topic_close(struct turn *turn, struct topic *topic, const struct mes
     if (topic->is_closing)
         return;
     topic->is_closing = true;
-    turn_mute(turn, true);
+    topic_mute_update(turn, topic);
     topic_stash_refuse(turn, topic, WEIR_CLOSED);
     for (uint32_t slot = 0; slot < topic->feeds.capacity; slot++) {
         struct feed *feed = &topic->feeds.table[slot];
@@ -127,15 +149,28 @@ static void topic_close(struct turn *turn, struct topic *topic, const struct mes
         if (feed->list != LIST_PARKED)
             feeds_list(&topic->feeds, slot, LIST_READY);
     }
+    topic->fold.ops->clear(&topic->fold);
     if (timer_start(turn_runtime(turn), turn_self(turn), CLOSE_TIMEOUT_NS, 0, TIMER_CLOSE, &timer))
         turn_exit(turn, WEIR_OK);
 }
 
-/* A deleted topic ends when every batch that reached its mailbox was refused and every subscriber was told. */
-static void topic_close_continue(struct turn *turn, struct topic *topic)
+/* Gives back what snapshots and clearing left behind, a piece a turn. True: there is more, and another turn to come. */
+static bool topic_sweep(struct turn *turn, struct topic *topic)
 {
     struct message message = {.tag = TOPIC_SERVE};
-    if (topic->is_drained && topic->feeds.count == 0)
+    if (!fold_sweep(&topic->fold, TOPIC_SWEEP_STEPS))
+        return false;
+    if (!topic->is_serve_sent)
+        topic->is_serve_sent = turn_control(turn, turn_self(turn), &message) == WEIR_OK;
+    return true;
+}
+
+/* A deleted topic ends when every batch that reached its mailbox was refused, every subscriber was told and its state
+ * was given back. */
+static void topic_close_continue(struct turn *turn, struct topic *topic, bool is_swept)
+{
+    struct message message = {.tag = TOPIC_SERVE};
+    if (topic->is_drained && topic->feeds.count == 0 && is_swept)
         turn_exit(turn, WEIR_OK);
     else if (!topic->is_drained && !topic->is_serve_sent)
         topic->is_serve_sent = turn_control(turn, turn_self(turn), &message) == WEIR_OK;
@@ -149,15 +184,51 @@ static void topic_on_serve(struct turn *turn, struct topic *topic)
         topic->is_drained = status.depth == 0;
 }
 
-static void topic_timer(struct turn *turn, struct topic *topic, uint64_t word)
+static enum weir_error topic_timer(struct turn *turn, struct topic *topic, uint64_t word)
 {
     if (word == TIMER_CLOSE) {
         turn_exit(turn, WEIR_OK);
-        return;
+        return WEIR_OK;
+    }
+    if (word == TIMER_LAPSE) {
+        topic->lapse_armed_ns = MARK_NEVER;
+        return topic_lapse(turn, topic);
+    }
+    if (word == TIMER_BLOCK) {
+        topic->block_timer_ns = 0; /* the end of the turn looks at those who block */
+        return WEIR_OK;
+    }
+    if (word == TIMER_PACE || word == TIMER_PROGRESS) {
+        *(word == TIMER_PACE ? &topic->pace_timer_ns : &topic->progress_timer_ns) = 0;
+        pthread_mutex_lock(&topic->shared->lock);
+        if (word == TIMER_PACE)
+            feeds_pace(topic, turn_now_ns(turn));
+        else
+            filters_progress(topic);
+        pthread_mutex_unlock(&topic->shared->lock);
+        return WEIR_OK;
     }
     topic->has_expiry = false;
     if (topic->fold.ops->expire)
         topic->fold.ops->expire(&topic->fold, (uint32_t)(turn_now_ns(turn) / NS_PER_MS));
+    return WEIR_OK;
+}
+
+/* A session that has keys here is over: they have a while left, in which it may come back and publish them again. */
+static void topic_on_event(struct turn *turn, struct topic *topic, const struct message *message)
+{
+    uint64_t grace_ns = topic->fold.rule.bind_grace_ms * NS_PER_MS;
+    if (message->word[0] == ACTOR_EVENT_EXITED && forward_is_to(topic, message->from))
+        forward_gone(turn, topic);
+    else if (message->word[0] == ACTOR_EVENT_EXITED && topic->memory != NULL)
+        marks_owner_end(&topic->memory->marks, message->from, turn_now_ns(turn) + grace_ns);
+}
+
+static void topic_trim(struct topic *topic)
+{
+    ring_shrink(&topic->ring, topic->ring.bytes / 2);
+    if (topic->fold.ops->compact)
+        topic->fold.ops->compact(&topic->fold);
 }
 
 /* Orders about feeds; under the shared lock. */
@@ -178,9 +249,13 @@ static void topic_feed_order(struct turn *turn, struct topic *topic, struct mess
         return;
     }
     case TOPIC_CREDIT: topic_credit(topic, message); return;
-    case TOPIC_CLEAR: topic_clear(turn, topic, message); return;
+    case TOPIC_ADMITTED: topic_admitted(topic, message->detail); return;
+    case TOPIC_CLEAR:
+        if (!forward_clear(turn, topic, message))
+            topic_clear(turn, topic, message);
+        return;
     case TOPIC_DELETE: topic_close(turn, topic, message); return;
-    case TOPIC_TRIM: ring_shrink(&topic->ring, topic->ring.bytes / 2); return;
+    case TOPIC_TRIM: topic_trim(topic); return;
     case MESSAGE_ROOM: topic_room(topic, message->from); return;
     default: return;
     }
@@ -191,12 +266,23 @@ static enum weir_error topic_message(struct turn *turn, void *state, struct mess
     struct topic *topic = state;
     MAGIC_CHECK(topic, TOPIC_MAGIC);
     switch (message->tag) {
-    case TOPIC_PUBLISH: return topic_publish(turn, topic, message);
+    case TOPIC_PUBLISH:
+    case TOPIC_EMITTED: return topic_publish(turn, topic, message);
     case TOPIC_RESUME: return topic_resume(turn, topic, message);
     case TOPIC_RESUMED: return topic_publish_resumed(turn, topic, message);
     case TOPIC_BURY: return topic_bury(turn, topic, message);
     case TOPIC_SERVE: topic_on_serve(turn, topic); return WEIR_OK;
-    case MESSAGE_TIMER: topic_timer(turn, topic, message->word[0]); return WEIR_OK;
+    case MESSAGE_TIMER: return topic_timer(turn, topic, message->word[0]);
+    case MESSAGE_EVENT: topic_on_event(turn, topic, message); return WEIR_OK;
+    case TOPIC_PLUGIN_HERE: forward_attach(turn, topic, (weir_actor){message->word[0]}); return WEIR_OK;
+    case TOPIC_ATTACHED: forward_attached(turn, topic, message); return WEIR_OK;
+    case TOPIC_PLUGIN_STATE: topic_note_plugin(turn, topic, message->word[0] != 0); return WEIR_OK;
+    case MESSAGE_ROOM:
+        if (forward_is_to(topic, message->from)) {
+            forward_drain(turn, topic);
+            return WEIR_OK;
+        }
+        break;
     default: break;
     }
     pthread_mutex_lock(&topic->shared->lock);
@@ -209,23 +295,35 @@ static enum weir_error topic_message(struct turn *turn, void *state, struct mess
 static void topic_expiry_arm(struct turn *turn, struct topic *topic)
 {
     weir_timer timer;
-    uint64_t age_ms = topic->rule.log_age_max_ms;
+    uint64_t age_ms = topic->fold.rule.log_age_max_ms;
     if (topic->fold.ops->expire == NULL || age_ms == 0 || topic->has_expiry || topic->fold.entries == 0)
         return;
     uint64_t delay_ns = (age_ms / LOG_AGE_CHECKS + 1) * NS_PER_MS;
     topic->has_expiry = timer_start(turn_runtime(turn), turn_self(turn), delay_ns, 0, TIMER_EXPIRY, &timer) == WEIR_OK;
 }
 
+/* Arms a timer for a moment at which feeds are to be looked at, unless one is armed for no later. */
+static void topic_timer_arm(struct turn *turn, uint64_t due_ns, uint64_t word, uint64_t *armed_ns)
+{
+    weir_timer timer;
+    if (due_ns == UINT64_MAX || (*armed_ns != 0 && *armed_ns <= due_ns))
+        return;
+    uint64_t now_ns = turn_now_ns(turn);
+    uint64_t delay_ns = due_ns > now_ns ? due_ns - now_ns : 0;
+    if (timer_start(turn_runtime(turn), turn_self(turn), delay_ns, 0, word, &timer) == WEIR_OK)
+        *armed_ns = due_ns;
+}
+
 /* Tells the directory when topics together come near their bound; looked at whenever the ring has grown. */
 static void pressure_tell(struct turn *turn, struct topic *topic)
 {
-    struct budget_usage usage;
+    size_t used, max;
     if (topic->ring.tail == topic->pressure_page)
         return;
     topic->pressure_page = topic->ring.tail;
-    budget_usage(topic->all_budget, &usage);
+    budget_level(topic->all_budget, &used, &max);
     struct message message = {.tag = DIRECTORY_PRESSURE};
-    if (usage.bytes_max > 0 && usage.bytes_used > RING_PRESSURE_PART(usage.bytes_max))
+    if (max > 0 && used > RING_PRESSURE_PART(max))
         (void)!turn_control(turn, topic->directory, &message); /* a directory that full has been told */
 }
 
@@ -233,14 +331,23 @@ static void topic_turn_end(struct turn *turn, void *state)
 {
     struct topic *topic = state;
     pressure_tell(turn, topic);
-    if (topic->served_seq != topic->ring.seq_last || topic->feeds.lists[LIST_READY].count > 0)
+    if (topic->served_seq != topic->ring.seq_last || topic->feeds.lists[LIST_READY].first != FEED_NONE)
         topic_serve(turn, topic);
+    topic_answer_send(turn, topic);
     topic_unblock(turn, topic);
+    topic_timer_arm(turn, topic->block_due_ns, TIMER_BLOCK, &topic->block_timer_ns);
+    topic_timer_arm(turn, topic->pace_due_ns, TIMER_PACE, &topic->pace_timer_ns);
     topic_expiry_arm(turn, topic);
+    topic_lapse_arm(turn, topic);
+    if (topic->has_untold)
+        topic_timer_arm(turn, turn_now_ns(turn) + FILTER_PROGRESS_MS * NS_PER_MS, TIMER_PROGRESS,
+                        &topic->progress_timer_ns);
+    topic->has_untold = false;
+    bool is_swept = !topic_sweep(turn, topic);
     topic_shared_publish(turn, topic);
     topic->turn_records = 0;
     if (topic->is_closing)
-        topic_close_continue(turn, topic);
+        topic_close_continue(turn, topic, is_swept);
 }
 
 /* A fold that fails leaves its state alone, and the batch has noted how far it came: there is nothing to mend. */
@@ -257,12 +364,14 @@ static void topic_stop(struct turn *turn, void *state, enum weir_error cause)
 {
     struct topic *topic = state;
     topic_stash_refuse(turn, topic, WEIR_CLOSED);
+    topic_answer_send(turn, topic);
     pthread_mutex_lock(&topic->shared->lock);
     for (uint32_t slot = 0; slot < topic->feeds.capacity; slot++) {
         const struct feed *feed = &topic->feeds.table[slot];
         if (feed->phase == FEED_FREE)
             continue;
-        struct message ended = {.tag = TOPIC_ENDED, .detail = feed->feed, .word = {cause ? cause : WEIR_CLOSED}};
+        struct message ended = {
+            .tag = TOPIC_ENDED, .detail = feed->feed, .word = {cause ? cause : WEIR_CLOSED, feed->sub}};
         /* The last word, and nobody left to repeat it: rather ahead of updates still unread than not at all. */
         if (turn_send(turn, feed->subscriber, &ended) == WEIR_FULL)
             (void)!turn_control(turn, feed->subscriber, &ended);
@@ -272,8 +381,10 @@ static void topic_stop(struct turn *turn, void *state, enum weir_error cause)
     pthread_mutex_unlock(&topic->shared->lock);
     fold_fini(&topic->fold);
     ring_fini(&topic->ring);
+    topic_memory_fini(topic);
     feeds_fini(topic);
-    arena_drop(topic->arena, topic->stash_block);
+    stash_fini(topic, &topic->stash);
+    forward_fini(topic);
     arena_drop(topic->arena, topic->shared_block);
 }
 
@@ -285,4 +396,7 @@ const struct behaviour topic_behaviour = {
     .on_turn_end = topic_turn_end,
     .on_restart = topic_restart,
     .on_stop = topic_stop,
+    .ahead_size = sizeof(struct topic),
+    .ahead = {offsetof(struct topic, ring.last_data), offsetof(struct topic, ring.next_pair),
+              offsetof(struct topic, ring.pages), offsetof(struct topic, feeds.table), offsetof(struct topic, shared)},
 };

@@ -41,7 +41,8 @@ static const struct {
                 {"drain", steer_drain},
                 {"shutdown", steer_shutdown},
                 {"topic", steer_topic},
-                {"dead", steer_dead}};
+                {"dead", steer_dead},
+                {"plugin", steer_plugin}};
 
 enum weir_error admin_refuse(struct admin_context *context, enum weir_error error, const char *format, ...)
 {
@@ -71,8 +72,28 @@ enum weir_error admin_text(struct admin_context *context, struct view args, cons
 
 static void context_receive(struct admin_context *context)
 {
-    nng_aio_set_timeout(context->aio, NNG_DURATION_INFINITE);
-    nng_ctx_recv(context->ctx, context->aio);
+    struct admin *admin = context->admin;
+    pthread_mutex_lock(&admin->gate);
+    if (!admin->is_closed) {
+        nng_aio_set_timeout(context->aio, NNG_DURATION_INFINITE);
+        nng_ctx_recv(context->ctx, context->aio);
+    }
+    pthread_mutex_unlock(&admin->gate);
+}
+
+/* Takes the reply. */
+static void context_send(struct admin_context *context, nng_msg *reply)
+{
+    struct admin *admin = context->admin;
+    pthread_mutex_lock(&admin->gate);
+    if (admin->is_closed) {
+        nng_msg_free(reply);
+    } else {
+        nng_aio_set_msg(context->aio, reply);
+        nng_aio_set_timeout(context->aio, ADMIN_SEND_MS);
+        nng_ctx_send(context->ctx, context->aio);
+    }
+    pthread_mutex_unlock(&admin->gate);
 }
 
 void context_answer(struct admin_context *context, enum weir_error error, struct view result)
@@ -93,14 +114,13 @@ void context_answer(struct admin_context *context, enum weir_error error, struct
     if (error == WEIR_OK)
         reply_ok_write(&writer, result);
     else
-        reply_error_write(&writer, error,
-                          view_text(context->message[0] != '\0' ? context->message : weir_error_text(error)),
-                          view_text(""), view_text(""), 0);
+        reply_error_write(&writer, &(struct reply_refusal){.error = error,
+                                                           .message = view_text(context->message[0] != '\0'
+                                                                                    ? context->message
+                                                                                    : weir_error_text(error))});
     ENSURE(!writer.is_full);
     nng_msg_chop(reply, capacity - writer.size);
-    nng_aio_set_msg(context->aio, reply);
-    nng_aio_set_timeout(context->aio, ADMIN_SEND_MS);
-    nng_ctx_send(context->ctx, context->aio);
+    context_send(context, reply);
 }
 
 static admin_command command_find(struct view verb)
@@ -143,6 +163,31 @@ static void command_run(struct admin_context *context, admin_command run, struct
         free(data);
         return;
     }
+}
+
+enum weir_error admin_describe(struct admin *admin, const char *command, const char *pattern, void *data,
+                               size_t capacity, size_t *size)
+{
+    uint8_t encoded[TOPIC_NAME_SIZE_MAX + 32];
+    struct value_writer args;
+    struct admin_context context = {.admin = admin};
+    struct answer answer;
+    value_writer_init(&args, encoded, sizeof encoded);
+    value_write_map(&args, pattern != NULL);
+    if (pattern != NULL) {
+        value_write_str(&args, view_text("pattern"));
+        value_write_str(&args, view_text(pattern));
+    }
+    admin_command run = command_find(view_text(command));
+    REQUIRE(run == show_status || run == show_topics || run == show_connections || run == show_tree);
+    answer_init(&answer, data, capacity);
+    answer.is_lasting = true;
+    enum weir_error error = run(&context, view_of(encoded, args.size), &answer);
+    if (error != WEIR_OK)
+        return error;
+    answer_end(&answer);
+    *size = answer.writer.size;
+    return answer.writer.is_full ? WEIR_TOO_BIG : WEIR_OK;
 }
 
 static void on_request(struct admin_context *context)
@@ -238,6 +283,7 @@ static enum weir_error listen_on(struct admin *admin, const char *url, const cha
     if (error != 0)
         *reason =
             error == NNG_EADDRINUSE ? "another broker answers there; give each its own --admin" : nng_strerror(error);
+    admin->is_listening = error == 0;
     return error == 0 ? WEIR_OK : WEIR_IO;
 }
 
@@ -276,6 +322,7 @@ enum weir_error admin_open(const struct admin_options *options, const char *url,
         free(admin);
         return WEIR_NO_MEMORY;
     }
+    pthread_mutex_init(&admin->gate, NULL);
     error = contexts_open(admin);
     if (error == WEIR_OK)
         error = orders_start(admin);
@@ -293,12 +340,21 @@ enum weir_error admin_open(const struct admin_options *options, const char *url,
 
 void admin_close(struct admin *admin)
 {
-    if (admin == NULL || admin->is_closed)
+    if (admin == NULL)
         return;
+    pthread_mutex_lock(&admin->gate);
+    bool was_closed = admin->is_closed;
     admin->is_closed = true;
-    nng_close(admin->socket);
+    pthread_mutex_unlock(&admin->gate);
+    if (was_closed)
+        return;
+    /* To free an aio waits for all that nng still does with it, its timeout included. */
     for (unsigned i = 0; i < admin->context_count; i++)
-        nng_aio_stop(admin->contexts[i].aio);
+        nng_aio_free(admin->contexts[i].aio);
+    /* The socket is left to the end of the process: nng_close of 1.5.2 waits for ever when a pipe is closed between a
+     * message's length and its body, and nobody's question may hold up the end of the broker. */
+    if (admin->is_listening)
+        unlink(admin->path);
 }
 
 void admin_destroy(struct admin **admin_in)
@@ -309,9 +365,9 @@ void admin_destroy(struct admin **admin_in)
         return;
     admin_close(admin);
     for (unsigned i = 0; i < admin->context_count; i++) {
-        nng_aio_free(admin->contexts[i].aio);
         if (admin->contexts[i].request != NULL)
             nng_msg_free(admin->contexts[i].request);
     }
+    pthread_mutex_destroy(&admin->gate);
     free(admin);
 }

@@ -7,6 +7,7 @@
 #ifndef BROKER_ADMIN_ADMIN_H
 #define BROKER_ADMIN_ADMIN_H
 
+#include "actors/plugin/plugin.h"
 #include "actors/runtime/runtime.h"
 #include "actors/supervise/supervisor.h"
 #include "actors/topic/directory.h"
@@ -32,7 +33,8 @@ struct admin_options {
     weir_actor supervisor; /* of the admin actor */
     struct directory *directory;
     struct gateway *gateway;
-    struct budget *budget; /* the broker's root budget, for memory by owner */
+    struct plugins *plugins; /* NULL: there are none */
+    struct budget *budget;   /* the broker's root budget, for memory by owner */
     struct admin_program program;
     uint64_t started_ns;
 };
@@ -40,6 +42,11 @@ struct admin_options {
 /* Makes the directory (0700), listens (socket 0600) and serves. On failure *reason is a sentence in static storage. */
 WEIR_MUST_USE enum weir_error admin_open(const struct admin_options *options, const char *url, struct admin **out,
                                          const char **reason);
+/* What the command of that name answers ("status", "topics", "connections", "tree"), but for what changes by itself as
+ * time goes by. pattern: of topics; NULL: all. *size: what fitted; with rows, a last one that did not fit may be cut.
+ * WEIR_TOO_BIG: not all did. Any thread that may wait for short locks, tens of milliseconds with very many rows. */
+WEIR_MUST_USE enum weir_error admin_describe(struct admin *admin, const char *command, const char *pattern, void *data,
+                                             size_t capacity, size_t *size);
 /* Stops answering. Blocks until no handler runs. NULL is fine. */
 void admin_close(struct admin *admin);
 /* After runtime_stop, since an order may still be with the admin actor. */

@@ -3,6 +3,7 @@
 #include "broker/admin/answer.h"
 
 #include "actors/base/assert.h"
+#include "actors/base/clock.h"
 
 /* msgpack's map 32 and array 32. */
 enum { MAP32 = 0xdf, ARRAY32 = 0xdd, HEADER_SIZE = 5 };
@@ -63,6 +64,12 @@ void answer_uint(struct answer *answer, const char *key, uint64_t value)
 {
     member(answer, key);
     value_write_uint(&answer->writer, value);
+}
+
+void answer_age(struct answer *answer, const char *key, uint64_t since_ns)
+{
+    if (!answer->is_lasting)
+        answer_uint(answer, key, since_ns == 0 ? 0 : (clock_now_ns() - since_ns) / NS_PER_MS);
 }
 
 void answer_double(struct answer *answer, const char *key, double value)

@@ -14,6 +14,7 @@ struct answer {
         bool is_map;
     } levels[ANSWER_DEPTH_MAX];
     unsigned depth;
+    bool is_lasting; /* without what changes by itself as time goes by: two answers differ where something happened */
 };
 
 /* Starts with the outermost map open. */
@@ -25,6 +26,8 @@ void answer_rows(struct answer *answer, const char *key);
 void answer_end(struct answer *answer);
 
 void answer_uint(struct answer *answer, const char *key, uint64_t value);
+/* Milliseconds since then; left out of a lasting answer. 0: never, written as 0. */
+void answer_age(struct answer *answer, const char *key, uint64_t since_ns);
 void answer_double(struct answer *answer, const char *key, double value);
 void answer_bool(struct answer *answer, const char *key, bool value);
 void answer_text(struct answer *answer, const char *key, const char *text);

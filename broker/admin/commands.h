@@ -1,9 +1,11 @@
 /* The table of admin commands and how its files share the work: admin.c serves the socket, show.c answers from
- * counters, steer.c changes things at once, orders.c does what needs an actor, dead.c the quarantine. */
+ * counters, steer.c changes things at once, orders.c does what needs an actor, dead.c the quarantine, plugins.c
+ * plugins. */
 #ifndef BROKER_ADMIN_COMMANDS_H
 #define BROKER_ADMIN_COMMANDS_H
 
 #include <nng/nng.h>
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "actors/base/limits.h"
@@ -28,7 +30,8 @@ enum order_kind {
     ORDER_CLEAR,
     ORDER_DEAD_LIST,
     ORDER_DEAD_REPLAY,
-    ORDER_DEAD_DROP
+    ORDER_DEAD_DROP,
+    ORDER_PLUGIN_RELOAD
 };
 
 struct dead_entry {
@@ -81,7 +84,10 @@ struct admin {
     weir_actor actor;
     struct admin_rates rates;
     char path[256];
-    bool is_closed; /* the thread that closes and destroys */
+    bool is_listening; /* the path is ours; who opens and closes */
+    /* Held while an operation of the socket begins: none may find its aio gone. */
+    pthread_mutex_t gate;
+    bool is_closed; /* under gate: none begins any more, and the aios are gone */
 };
 
 /* A command: writes its result into answer, or returns an error with context->message filled in. WEIR_AGAIN: an order
@@ -111,6 +117,11 @@ enum weir_error steer_drain(struct admin_context *context, struct view args, str
 enum weir_error steer_shutdown(struct admin_context *context, struct view args, struct answer *answer);
 enum weir_error steer_topic(struct admin_context *context, struct view args, struct answer *answer);
 enum weir_error steer_dead(struct admin_context *context, struct view args, struct answer *answer);
+
+/* plugins.c */
+enum weir_error steer_plugin(struct admin_context *context, struct view args, struct answer *answer);
+enum weir_error order_plugin(struct turn *turn, struct admin_context *context);
+void order_plugin_done(struct turn *turn, struct admin_context *context, const struct message *message);
 
 /* orders.c: the admin actor. */
 WEIR_MUST_USE enum weir_error orders_start(struct admin *admin);

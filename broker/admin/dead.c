@@ -120,7 +120,7 @@ static void entry_add(struct turn *turn, struct admin_context *context, size_t t
     uint8_t *data = arena_data(turn_arena(turn), entry.block);
     memcpy(data, key.data, key.size);
     memcpy(data + key.size, value.data, value.size);
-    entry.record = (struct record_slice){0, (uint32_t)key.size, (uint32_t)key.size, (uint32_t)value.size};
+    entry.record = (struct record_slice){0, (uint32_t)key.size, (uint32_t)key.size, (uint32_t)value.size, 0};
     if (args_find_str(wrapped, "cause", &cause) == WEIR_OK)
         snprintf(entry.cause, sizeof entry.cause, "%.*s", (int)cause.size, (const char *)cause.data);
     if (args_find_uint(wrapped, "attempts", &entry.attempts) != WEIR_OK)

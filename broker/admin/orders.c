@@ -134,6 +134,7 @@ static enum weir_error order_begin(struct turn *turn, struct admin_context *cont
     case ORDER_DEAD_LIST:
     case ORDER_DEAD_REPLAY:
     case ORDER_DEAD_DROP: return dead_begin(turn, context);
+    case ORDER_PLUGIN_RELOAD: return order_plugin(turn, context);
     default: return WEIR_INTERNAL;
     }
 }
@@ -201,6 +202,10 @@ static enum weir_error on_message(struct turn *turn, void *state, struct message
     switch (message->tag) {
     case ADMIN_ORDER: on_order(turn, orders, message->detail); break;
     case MESSAGE_TIMER: on_timer(turn, orders, message->word[0]); break;
+    case PLUGIN_RELOADED:
+        if (context_of_token(admin, message->word[1]) != NULL)
+            order_plugin_done(turn, context_of_token(admin, message->word[1]), message);
+        break;
     case TOPIC_DONE: on_done(turn, orders, (enum weir_error)message->word[0], message->word[1]); break;
     case DIRECTORY_TOPIC: on_done(turn, orders, (enum weir_error)message->word[2], message->word[0]); break;
     default:

@@ -71,6 +71,7 @@ static void show_records(struct admin *admin, const struct gateway_status *g, co
     answer_uint(answer, "topics", d->topics);
     answer_uint(answer, "subscriptions", d->subscriptions);
     answer_uint(answer, "feeds", d->feeds);
+    answer_uint(answer, "joins_waiting", d->joins_waiting);
     answer_uint(answer, "records_in", g->records_in);
     answer_uint(answer, "records_accepted", g->records_accepted);
     answer_uint(answer, "records_refused", g->records_refused);
@@ -79,6 +80,7 @@ static void show_records(struct admin *admin, const struct gateway_status *g, co
     answer_uint(answer, "records_folded", d->published);
     answer_uint(answer, "records_refused_by_topics", d->refused);
     answer_uint(answer, "records_dead", d->dead);
+    answer_uint(answer, "records_duplicate", d->duplicates);
     answer_uint(answer, "bytes_in", g->bytes_in);
     answer_uint(answer, "bytes_out", g->bytes_out);
     answer_map(answer, "per_second");
@@ -156,6 +158,7 @@ static bool topic_row(const struct topic_status *t, void *context)
     answer_uint(answer, "published", t->published);
     answer_uint(answer, "refused", t->refused);
     answer_uint(answer, "dead", t->dead);
+    answer_uint(answer, "duplicates", t->duplicates);
     answer_uint(answer, "resyncs", t->resyncs);
     answer_uint(answer, "restarts", t->restarts);
     answer_text(answer, "state", t->is_stale ? "restarting" : t->blocked_feed != 0 ? "blocked" : "live");
@@ -186,7 +189,7 @@ static bool connection_row(const struct connection_status *c, void *context)
     answer_text(answer, "protocol", c->protocol);
     answer_text(answer, "client", c->client);
     answer_text(answer, "state", c->state);
-    answer_uint(answer, "age_ms", (clock_now_ns() - c->since_ns) / NS_PER_MS);
+    answer_age(answer, "age_ms", c->since_ns);
     answer_uint(answer, "records_in", c->records_in);
     answer_uint(answer, "accepted", c->accepted);
     answer_uint(answer, "refused", c->refused);
@@ -272,8 +275,7 @@ static bool tree_row(const struct supervision_row *row, void *context)
     answer_uint(answer, "restarts", row->restarts);
     answer_uint(answer, "children", row->children);
     answer_text(answer, "last_cause", row->last_cause == WEIR_OK ? "" : weir_error_code(row->last_cause));
-    answer_uint(answer, "last_death_ms_ago",
-                row->last_death_ns == 0 ? 0 : (clock_now_ns() - row->last_death_ns) / NS_PER_MS);
+    answer_age(answer, "last_death_ms_ago", row->last_death_ns);
     answer_end(answer);
     return !answer->writer.is_full;
 }
@@ -330,6 +332,17 @@ static void why_blocked(struct admin_context *context, struct why_search *search
     answer_text(answer, "advice", "weir admin disconnect CONNECTION lets the topic go on");
 }
 
+/* Snapshots are admitted for all topics together. */
+static void why_joins(struct admin_context *context, struct answer *answer)
+{
+    struct directory_status status;
+    directory_status(context->admin->options.directory, &status);
+    answer_uint(answer, "joins_waiting", status.joins_waiting);
+    if (status.joins_waiting > 0)
+        answer_text(answer, "joins_held_back_by",
+                    "admission: so many snapshots of all topics together wait for topics.join_bytes_per_s");
+}
+
 enum weir_error show_why(struct admin_context *context, struct view args, struct answer *answer)
 {
     char name[TOPIC_NAME_SIZE_MAX + 1];
@@ -357,6 +370,7 @@ enum weir_error show_why(struct admin_context *context, struct view args, struct
     } else {
         answer_text(answer, "held_back_by", "nothing");
     }
+    why_joins(context, answer);
     return WEIR_OK;
 }
 

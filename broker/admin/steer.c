@@ -111,7 +111,7 @@ static enum weir_error order_give(struct admin_context *context)
 enum weir_error steer_topic(struct admin_context *context, struct view args, struct answer *answer)
 {
     (void)answer;
-    char action[16] = "", kind[16] = "";
+    char action[16] = "", kind[16 + PLUGIN_NAME_MAX] = "";
     struct order *order = &context->order;
     *order = (struct order){.kind = ORDER_NONE};
     if (admin_text(context, args, "action", action, sizeof action) == WEIR_OK)
@@ -130,7 +130,8 @@ enum weir_error steer_topic(struct admin_context *context, struct view args, str
     if (order->kind == ORDER_CREATE && admin_text(context, args, "kind", kind, sizeof kind) == WEIR_OK) {
         order->has_kind = true;
         if (topic_kind_find(view_text(kind), &order->topic_kind) != WEIR_OK)
-            return admin_refuse(context, WEIR_BAD_REQUEST, "'%s' is no kind of topic: last, map, log or merge", kind);
+            return admin_refuse(context, WEIR_BAD_REQUEST,
+                                "'%s' is no kind of topic: last, map, log, merge or plugin:NAME", kind);
     }
     return order_give(context);
 }

@@ -1,5 +1,5 @@
 /* Who may connect: the bounds on connections in all and per address, counted before the peer has said a byte, and the
- * log lines about those refused. The three handlers run on nng's threads; the rest on any. */
+ * log lines about those refused. The three handlers run on a poller's thread; the rest on any. */
 #include <stdlib.h>
 
 #include "actors/base/assert.h"

@@ -1,5 +1,5 @@
 /* The actor of a connection: what its messages mean, its pauses, and its end. Its turns run on whichever worker has it;
- * the three handlers at the end run on nng's threads and only send it messages. */
+ * the three handlers at the end run on a poller's thread and only send it messages. */
 #include "broker/gateway/connection.h"
 
 #include <stdio.h>
@@ -15,6 +15,10 @@ enum {
     FINISH_MS = 1000, /* to send what there is to a peer that is told the end */
     LINGER_MS = 100,  /* for the peer to read it before the socket closes over unread bytes */
     GONE_MS = 10000,  /* for topics to take what a peer sent before it left */
+    /* Received at once, up to this much is handled by the thread that brought it: a message or a few, for which a
+     * switch of threads costs more than they do. More is a stream: it goes to the worker, and the next gathers
+     * meanwhile. */
+    HERE_SIZE_MAX = 2048,
 };
 
 struct connection_actor {
@@ -42,15 +46,30 @@ void connection_parked_changed(struct connection *connection)
         connection_resume(connection, PAUSE_PARKED);
 }
 
-void connection_timer(struct connection *connection, enum connection_timer timer, uint64_t delay_ms, bool is_periodic)
+weir_timer connection_timer(struct connection *connection, enum connection_timer timer, uint64_t delay_ms,
+                            bool is_periodic)
 {
-    weir_timer handle;
-    uint64_t delay_ns = delay_ms * NS_PER_MS;
-    if (timer_start(connection->runtime, connection->actor, delay_ns, is_periodic ? delay_ns : 0, timer, &handle) !=
-        WEIR_OK) {
-        gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
-        connection_close(connection);
-    }
+    weir_timer handle = {0};
+    uint64_t period_ns = delay_ms * NS_PER_MS, delay_ns = period_ns;
+    /* Connections that tick at the same moments wake a worker, and nng's threads for the answers, once for some of
+     * them, not once each. */
+    if (is_periodic)
+        delay_ns -= (turn_now_ns(connection->turn) + delay_ns) % (period_ns / connection->tick_moments);
+    if (timer_start(connection->runtime, connection->actor, delay_ns, is_periodic ? period_ns : 0, timer, &handle) ==
+        WEIR_OK)
+        return handle;
+    if (connection->is_finishing)
+        connection_close(connection); /* nothing would end it */
+    else
+        connection_starve(connection, "there is no memory for a timer");
+    return handle;
+}
+
+bool connection_may_have(const struct connection *connection, size_t size, unsigned reserve_part)
+{
+    size_t used, max;
+    budget_level(connection->budget, &used, &max);
+    return max == 0 || used + size <= max - max / reserve_part;
 }
 
 void connection_wake(struct connection *connection)
@@ -67,24 +86,32 @@ void connection_retry(struct connection *connection)
     connection_timer(connection, TIMER_RETRY, RETRY_MS, false);
 }
 
+/* A text for people in the place of another; none (size 0), or without memory, nothing is shown. */
+static void text_exchange(struct connection *connection, char **place, struct view wanted)
+{
+    char *text = wanted.size > 0 ? malloc(wanted.size + 1) : NULL;
+    if (text != NULL) {
+        memcpy(text, wanted.data, wanted.size);
+        text[wanted.size] = '\0';
+    }
+    pthread_mutex_lock(&connection->lock);
+    char *before = *place;
+    *place = text;
+    pthread_mutex_unlock(&connection->lock);
+    free(before);
+}
+
 void connection_name_set(struct connection *connection, struct view client)
 {
-    size_t size = client.size < CONNECTION_CLIENT_MAX ? client.size : CONNECTION_CLIENT_MAX - 1;
-    pthread_mutex_lock(&connection->lock);
-    if (size > 0)
-        memcpy(connection->client, client.data, size);
-    connection->client[size] = '\0';
-    pthread_mutex_unlock(&connection->lock);
+    if (client.size >= CONNECTION_CLIENT_MAX)
+        client.size = CONNECTION_CLIENT_MAX - 1;
+    text_exchange(connection, &connection->client, client);
 }
 
 void connection_blocked_set(struct connection *connection, struct view topic)
 {
     REQUIRE(topic.size <= TOPIC_NAME_SIZE_MAX);
-    pthread_mutex_lock(&connection->lock);
-    if (topic.size > 0)
-        memcpy(connection->blocked_on, topic.data, topic.size);
-    connection->blocked_on[topic.size] = '\0';
-    pthread_mutex_unlock(&connection->lock);
+    text_exchange(connection, &connection->blocked_on, topic);
 }
 
 /* ------------------------------------------------------------------------------------------------ orders */
@@ -110,8 +137,7 @@ void connection_order(struct connection *connection, const struct message *messa
     if (queue_push(connection, &connection->orders, message) != WEIR_OK) {
         for (int i = 0; i < MESSAGE_HOLDS; i++)
             arena_drop(connection->arena, message->hold[i]);
-        gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
-        connection_close(connection);
+        connection_starve(connection, "there is no memory for an order to the directory");
         return;
     }
     if (connection->orders.count == 1)
@@ -151,8 +177,9 @@ void connection_finish(struct connection *connection)
 
 void connection_refuse(struct connection *connection, enum refusal refusal, enum weir_error error, const char *text)
 {
-    if (connection->is_closing || connection->is_finishing)
+    if (connection->is_closing || connection->is_finishing || connection->is_refused)
         return;
+    connection->is_refused = true; /* telling the peer so takes memory, which may be refused in turn */
     gateway_count(connection->gateway, refusal, 1);
     gateway_log(connection->gateway, "connection.refused", connection->address, connection->peer, refusal, text);
     if (connection->ops->on_refused == NULL) {
@@ -161,6 +188,11 @@ void connection_refuse(struct connection *connection, enum refusal refusal, enum
     }
     connection->ops->on_refused(connection, error, text);
     connection_finish(connection);
+}
+
+void connection_starve(struct connection *connection, const char *text)
+{
+    connection_refuse(connection, REFUSAL_MEMORY, WEIR_NO_MEMORY, text);
 }
 
 /* Nothing more can come of it. */
@@ -189,10 +221,11 @@ static void connection_on_gone(struct connection *connection)
 
 /* Nothing more is read, and once nothing is on its way to topics or back the connection finishes; at once, where an
  * operator wants it gone. */
-static void connection_drain(struct connection *connection, bool is_at_once)
+static void connection_drain(struct connection *connection, enum drain how)
 {
     connection->is_draining = true;
-    connection->is_drained = connection->is_drained || is_at_once;
+    connection->is_drained = connection->is_drained || how != DRAIN_IN_ORDER;
+    connection->is_taken_over = connection->is_taken_over || how == DRAIN_TAKEN_OVER;
     connection_pause(connection, PAUSE_DRAIN);
 }
 
@@ -227,7 +260,7 @@ static void connection_on_tick(struct connection *connection)
 {
     uint64_t silent_ns = turn_now_ns(connection->turn) - connection->heard_ns;
     bool is_pushed_back = connection->paused != 0;
-    if (connection->config.idle_ms > 0 && !is_pushed_back && silent_ns > connection->config.idle_ms * NS_PER_MS)
+    if (connection->config->idle_ms > 0 && !is_pushed_back && silent_ns > connection->config->idle_ms * NS_PER_MS)
         connection_refuse(connection, REFUSAL_IDLE, WEIR_TIMEOUT, "nothing was heard from the peer for too long");
 }
 
@@ -247,7 +280,7 @@ static void connection_on_timer(struct connection *connection, enum connection_t
     case TIMER_PARTIAL: intake_on_partial(connection); return;
     case TIMER_RETRY: connection_on_retry(connection); return;
     case TIMER_REQUESTS: requests_on_timer(connection); return;
-    case TIMER_TICK:
+    case TIMER_TICK: queue_rest(connection, &connection->output.data); /* fall through */
     case TIMER_HELLO:
         if (connection->ops->on_timer != NULL)
             connection->ops->on_timer(connection, timer);
@@ -285,11 +318,14 @@ static void connection_dispatch(struct connection *connection, struct message *m
         return;
     case CONNECTION_SENT: output_sent(connection); return;
     case CONNECTION_CLOSED: connection_on_gone(connection); return;
-    case CONNECTION_WAKE: return;
-    case CONNECTION_DRAIN: connection_drain(connection, message->detail != 0); return;
+    case CONNECTION_WAKE:
+        connection->is_resumed = connection->is_resumed || connection->intake.is_yielding;
+        connection->intake.is_yielding = false;
+        return;
+    case CONNECTION_DRAIN: connection_drain(connection, (enum drain)message->detail); return;
     case MESSAGE_SHUTDOWN:
         turn_shutdown_defer(connection->turn);
-        connection_drain(connection, false);
+        connection_drain(connection, DRAIN_IN_ORDER);
         return;
     case MESSAGE_ROOM: connection_on_room(connection, message->from); return;
     case MESSAGE_TIMER: connection_on_timer(connection, (enum connection_timer)message->word[0]); return;
@@ -332,9 +368,13 @@ static void connection_on_turn_end(struct turn *turn, void *actor)
         if (connection->ops->on_turn_end != NULL)
             connection->ops->on_turn_end(connection);
         requests_on_turn_end(connection);
-        output_pump(connection);
+        /* Under load one send for several turns. */
+        if (!turn_has_more(turn) || output_waiting(&connection->output) >= OUTPUT_PUMP_MIN)
+            output_pump(connection);
         connection_settle(connection);
+        output_rest(connection);
     }
+    queue_rest(connection, &connection->orders);
     connection_counters_set(connection);
     /* A pump that took urgent bytes or replies may have ended a pause. */
     if (connection->is_resumed && (connection->paused == 0 || connection->is_finishing))
@@ -363,15 +403,15 @@ static enum weir_error connection_on_start(struct turn *turn, void *actor, const
     enum weir_error error = connection->ops->open != NULL ? connection->ops->open(connection) : WEIR_OK;
     if (error != WEIR_OK)
         connection_close(connection);
-    if (connection->config.idle_ms > 0 && connection->ops->on_timer == NULL)
-        connection_timer(connection, TIMER_TICK, connection->config.idle_ms / 2 + 1, true);
+    if (connection->config->idle_ms > 0 && connection->ops->on_timer == NULL)
+        connection_timer(connection, TIMER_TICK, connection->config->idle_ms / 2 + 1, true);
     intake_start(connection);
     output_pump(connection);
     connection->turn = NULL;
     return WEIR_OK;
 }
 
-/* Last of all, however the actor ended. What nng still uses stays until the pipe has closed. */
+/* Last of all, however the actor ended. What the poller still uses stays until the pipe has closed. */
 static void connection_on_stop(struct turn *turn, void *actor, enum weir_error cause)
 {
     (void)cause;
@@ -407,30 +447,40 @@ void connection_free(struct connection **connection_pointer)
     output_fini(connection);
     budget_destroy(&connection->budget);
     pthread_mutex_destroy(&connection->lock);
+    config_drop(connection->config);
     free(connection->state);
+    free(connection->client);
+    free(connection->blocked_on);
+    free(connection->identity);
     connection->magic = 0;
     free(connection);
 }
 
-/* ---------------------------------------------------------------------------------------- nng's threads */
+/* ---------------------------------------------------------------------------------- a poller's thread */
 
 /* The control lane has room for the three of each connection, whatever topics send; without memory for an envelope the
- * connection would never hear, so it is stopped: what it has goes to the roster. */
-static void tell(struct connection *connection, const struct message *message)
+ * connection would never hear, so it is stopped: what it has goes to the roster.
+ *
+ * A little that comes while the workers sleep has its turn here, inside the pipe's handler. It may not free this
+ * connection then, and it does not: the handler's hold keeps the pipe from closing, and a connection outlives its pipe.
+ * (CONNECTION_CLOSED, which may end in freeing, is sent the other way.) */
+static void tell(struct connection *connection, const struct message *message, bool is_here)
 {
-    enum weir_error error = actor_control(connection->runtime, WEIR_ACTOR_NONE, connection->actor, message);
+    enum weir_error error = is_here
+                                ? actor_control_here(connection->runtime, WEIR_ACTOR_NONE, connection->actor, message)
+                                : actor_control(connection->runtime, WEIR_ACTOR_NONE, connection->actor, message);
     if (error != WEIR_OK && error != WEIR_STALE)
         (void)!actor_stop(connection->runtime, connection->actor, error);
 }
 
 static void on_received(void *owner, size_t size, enum weir_error error)
 {
-    tell(owner, &(struct message){.tag = CONNECTION_RECEIVED, .word = {size, (uint64_t)error}});
+    tell(owner, &(struct message){.tag = CONNECTION_RECEIVED, .word = {size, (uint64_t)error}}, size <= HERE_SIZE_MAX);
 }
 
 static void on_sent(void *owner, enum weir_error error)
 {
-    tell(owner, &(struct message){.tag = CONNECTION_SENT, .word = {0, (uint64_t)error}});
+    tell(owner, &(struct message){.tag = CONNECTION_SENT, .word = {0, (uint64_t)error}}, false);
 }
 
 static void on_closed(void *owner) { roster_pipe_closed(owner); }

@@ -1,6 +1,6 @@
 /* One connection of the data plane: the state that its actor owns, and what the parts of the gateway (and the session
  * floor above) do with it. Everything here runs in the connection's own turns, on whichever worker has it, unless said
- * otherwise; nng's threads only send it CONNECTION_RECEIVED, CONNECTION_SENT and CONNECTION_CLOSED.
+ * otherwise; a poller only sends it CONNECTION_RECEIVED, CONNECTION_SENT and CONNECTION_CLOSED.
  *
  * The way in: intake (receive blocks, SP messages) -> ops->on_body -> publisher (records to topics) and requests
  * (verbs). The way out: topics' messages and replies -> output's queues -> ops->render -> one gathered send at a time.
@@ -26,18 +26,25 @@
 #define CONNECTION_MAGIC 0x574e4e43u
 #define CONNECTION_PEER_MAX 128
 #define CONNECTION_CLIENT_MAX 64
-/* Topics' messages that wait for a connection's turn. */
-#define CONNECTION_MAILBOX_MAX 1024
+/* Topics' messages that wait for a connection's turn: one each of as many topics as a subscriber commonly follows. All
+ * topics that wait for room are told of any, so that with too little of it thousands of them ask in vain. */
+#define CONNECTION_MAILBOX_MAX 16384
 
 enum connection_tag {
-    /* control, from nng's threads (no sender) */
+    /* control, from a poller's thread (no sender) */
     CONNECTION_RECEIVED = 0x300, /* word[0]: bytes; word[1]: enum weir_error */
     CONNECTION_SENT,             /* word[1]: enum weir_error */
     CONNECTION_CLOSED,
     /* control, from itself: there is more to send */
     CONNECTION_WAKE,
-    /* control, from the roster: end in order. detail: 1: without waiting for topics */
+    /* control, from the roster: end in order. detail: enum drain */
     CONNECTION_DRAIN,
+};
+
+enum drain {
+    DRAIN_IN_ORDER,   /* once nothing is on its way to topics or back */
+    DRAIN_AT_ONCE,    /* without waiting for topics */
+    DRAIN_TAKEN_OVER, /* the same, because its publisher has another session now */
 };
 
 /* Why a connection is not read further at present; it is when none is left. */
@@ -66,8 +73,10 @@ enum connection_timer {
 struct handed {
     uint32_t owner; /* as given to publisher_add: 0, or a request's token */
     uint32_t count;
-    uint64_t number_word; /* of the first record: TOPIC_NUMBER_WORD */
-    size_t bytes;         /* keys and values */
+    uint64_t number_word;              /* of the first record: TOPIC_NUMBER_WORD */
+    const struct record_slice *slices; /* of several, with the steps from number to number; NULL: these are neighbours.
+                                          Valid only when they are refused */
+    size_t bytes;                      /* keys and values */
     struct view topic;
     bool was_parked;
 };
@@ -82,6 +91,9 @@ struct connection_ops {
     /* One whole message body, in the receive block. WEIR_OK: done with it. WEIR_AGAIN: the connection was paused in the
      * middle; it is called again with the same body. Anything else: it was closed or is finishing. */
     enum weir_error (*on_body)(struct connection *connection, struct view body);
+    /* Optional: a body that on_body will be called with soon, so that what it looks at can be fetched into the
+     * processor's caches; changes nothing. */
+    void (*on_ahead)(struct connection *connection, struct view body);
     /* Optional: a message that is not the gateway's own (from topics and the directory). May take its holds. */
     void (*on_message)(struct connection *connection, struct message *message);
     /* Optional: records reached their topic (WEIR_OK) or were refused (why). */
@@ -102,6 +114,8 @@ struct connection_ops {
     void (*on_drain)(struct connection *connection);
     /* Optional: what on_body refused in a way that the peer can be told of, before the connection finishes. */
     void (*on_refused)(struct connection *connection, enum weir_error error, const char *text);
+    /* Optional: a whole static SP message that says that there is no memory, for when there is none to say so. */
+    struct view (*last_words)(bool is_ipc);
     /* Optional: the peer has left, though records that it sent may wait for their topics a while longer. */
     void (*on_gone)(struct connection *connection);
     /* Optional: the connection ends; releases what state holds. */
@@ -124,12 +138,12 @@ struct connection {
     struct runtime *runtime;
     struct arena *arena;
     struct budget *budget;
-    struct gateway_config config; /* as it was when the connection began */
-    weir_actor actor;             /* written in on_start before the pipe starts (whose lock orders it) */
+    const struct gateway_config *config; /* as it was when the connection began; shared by those of that time */
+    weir_actor actor;                    /* written in on_start before the pipe starts (whose lock orders it) */
     uint64_t since_ns;
-    char peer[CONNECTION_PEER_MAX];
-    char address[CONNECTION_PEER_MAX];
+    const char *peer, *address; /* the pipe's */
     bool is_ipc;
+    uint16_t tick_moments; /* of a period: when its periodic timers fire, together with those of others */
 
     /* The actor's. */
     struct turn *turn; /* the one under way; NULL between turns */
@@ -141,28 +155,32 @@ struct connection {
     unsigned paused;     /* enum pause bits */
     bool is_resumed;     /* reading is to go on at the end of this message */
     bool is_retry_armed;
-    bool is_closing;   /* the pipe was told to close */
-    bool is_gone;      /* the pipe has closed; what waits for topics still does */
-    bool is_finishing; /* nothing more is read; closes when all is sent */
-    bool is_draining;  /* asked to end once nothing is on its way */
-    bool is_drained;   /* and not to wait for that */
-    bool is_forced;    /* does not wait for topics to take what they hold back */
-    bool is_lingering; /* all is sent; the peer has a moment to read it */
-    bool is_started;   /* on_start ran: the pipe has its owner */
-    uint64_t heard_ns; /* when bytes last came */
-    void *state;       /* the ops' */
+    bool is_closing;    /* the pipe was told to close */
+    bool is_gone;       /* the pipe has closed; what waits for topics still does */
+    bool is_finishing;  /* nothing more is read; closes when all is sent */
+    bool is_draining;   /* asked to end once nothing is on its way */
+    bool is_drained;    /* and not to wait for that */
+    bool is_taken_over; /* because its publisher has another session */
+    bool is_refused;    /* it was cut: connection_refuse */
+    bool is_forced;     /* does not wait for topics to take what they hold back */
+    bool is_lingering;  /* all is sent; the peer has a moment to read it */
+    bool is_started;    /* on_start ran: the pipe has its owner */
+    uint64_t heard_ns;  /* when bytes last came */
+    void *state;        /* the ops' */
     struct connection_counters counters;
 
     /* Under `lock`: for views. */
     pthread_mutex_t lock;
-    char client[CONNECTION_CLIENT_MAX];
-    char blocked_on[TOPIC_NAME_SIZE_MAX + 1];
+    char *client, *blocked_on; /* NULL: nothing, or no memory to say so */
 
     /* The roster's, under its lock. */
     weir_actor actor_shared; /* the same as actor, for other threads; none before on_start */
     struct connection *next, *previous;
-    bool is_pipe_closed; /* on_closed was called */
-    bool is_orphan;      /* the actor is gone */
+    uint64_t identity_hash; /* of the publisher that its session speaks for; 0: none, or another has taken over */
+    uint8_t *identity; /* its name; set once, in a turn of the connection's own, which may read it without the lock */
+    uint8_t identity_size; /* 0: none */
+    bool is_pipe_closed;   /* on_closed was called */
+    bool is_orphan;        /* the actor is gone */
 };
 
 extern const struct behaviour connection_behaviour;
@@ -193,6 +211,9 @@ void connection_finish(struct connection *connection);
  * ops->on_refused where its protocol can, then finished or closed. text: a sentence for people, static. */
 void connection_refuse(struct connection *connection, enum refusal refusal, enum weir_error error, const char *text);
 
+/* The same for want of memory for something that can neither wait nor be left out. text: static. */
+void connection_starve(struct connection *connection, const char *text);
+
 /* What is parked changed: pauses or goes on, as the protocol wants it. */
 void connection_parked_changed(struct connection *connection);
 
@@ -205,12 +226,20 @@ void connection_resume(struct connection *connection, enum pause reason);
 void connection_order(struct connection *connection, const struct message *message);
 
 /* Another turn soon, for what this one left. */
+/* Whether there may be so much more in the connection's name with the reserve left. Topics hold on to what was received
+ * while each of their mailboxes has room; who took the last of its memory to receive could neither hand over what came
+ * nor answer. */
+#define CONNECTION_RESERVE_RECEIVE 8 /* receiving leaves an eighth; */
+#define CONNECTION_RESERVE_PARSE 16  /* with less than a sixteenth left no message is taken apart */
+bool connection_may_have(const struct connection *connection, size_t size, unsigned reserve_part);
+
 void connection_wake(struct connection *connection);
 /* Another try in a moment, for what memory or an answer is missing. */
 void connection_retry(struct connection *connection);
 
 /* One-shot (period false) or periodic; a failure closes the connection. */
-void connection_timer(struct connection *connection, enum connection_timer timer, uint64_t delay_ms, bool is_periodic);
+weir_timer connection_timer(struct connection *connection, enum connection_timer timer, uint64_t delay_ms,
+                            bool is_periodic);
 
 void connection_name_set(struct connection *connection, struct view client);
 void connection_blocked_set(struct connection *connection, struct view topic);

@@ -53,8 +53,7 @@ static void feed_begin(struct connection *connection, struct message *message)
     const struct topic_begin *begin = arena_data(connection->arena, message->hold[0]);
     struct followed *feed = follows_ensure(connection, &state->follows, message->detail);
     if (feed == NULL) {
-        gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
-        connection_close(connection);
+        connection_starve(connection, "there is no memory to follow a topic");
         return;
     }
     feed->slot = begin->slot;
@@ -77,7 +76,7 @@ static void feed_updates(struct connection *connection, struct message *message)
     followed_rendered(connection, feed, size, FEED_CREDIT);
     if (message->tag == TOPIC_ENTRIES)
         return;
-    if (connection->output.data_size + size > connection->config.outbox_bytes && connection->output.data_size > 0) {
+    if (connection->output.data_size + size > connection->config->outbox_bytes && connection->output.data_size > 0) {
         feed_dropped(connection, run.count);
         return;
     }

@@ -4,18 +4,34 @@
 #include "actors/base/assert.h"
 #include "broker/gateway/connection.h"
 
-enum { PLACES_FIRST = 8, WINDOW_MIN = 1024, WINDOW_MAX = 256 * 1024 };
+enum {
+    CAPACITY_FIRST = 2,
+    GROWTH_HALF_MAX = 4096, /* from here on a table grows by a quarter, so that less of it is empty */
+    WINDOW_MIN = 1024,
+    WINDOW_MAX = 256 * 1024
+};
 
+/* Where a feed's place is, or as soon behind it as there is one free: the upper half of the product spreads any numbers
+ * over any capacity. */
 static uint32_t place_of(const struct follows *follows, uint32_t id)
 {
-    return (uint32_t)(((uint64_t)id * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & (follows->capacity - 1);
+    uint32_t hash = (uint32_t)((id * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
+    return (uint32_t)((uint64_t)hash * follows->capacity >> 32);
+}
+
+static uint32_t place_next(const struct follows *follows, uint32_t at) { return ++at == follows->capacity ? 0 : at; }
+
+/* How far behind `from` a place is, around the end. */
+static uint32_t distance(const struct follows *follows, uint32_t from, uint32_t at)
+{
+    return at >= from ? at - from : at + follows->capacity - from;
 }
 
 struct followed *follows_find(const struct follows *follows, uint32_t id)
 {
     if (follows->count == 0 || id == 0)
         return NULL;
-    for (uint32_t at = place_of(follows, id);; at = (at + 1) & (follows->capacity - 1)) {
+    for (uint32_t at = place_of(follows, id);; at = place_next(follows, at)) {
         if (follows->places[at].id == id)
             return &follows->places[at];
         if (follows->places[at].id == 0)
@@ -27,26 +43,34 @@ static struct followed *place_vacant(struct follows *follows, uint32_t id)
 {
     uint32_t at = place_of(follows, id);
     while (follows->places[at].id != 0)
-        at = (at + 1) & (follows->capacity - 1);
+        at = place_next(follows, at);
     return &follows->places[at];
 }
 
-/* At most half full, so that looking is short. */
-static bool follows_grow(struct connection *connection, struct follows *follows)
+static bool follows_resize(struct connection *connection, struct follows *follows, uint32_t capacity)
 {
-    struct follows grown = {.capacity = follows->capacity == 0 ? PLACES_FIRST : follows->capacity * 2,
-                            .count = follows->count};
-    size_t size = grown.capacity * sizeof *grown.places;
-    if (arena_alloc(connection->arena, size, connection->budget, &grown.block) != WEIR_OK)
+    struct follows resized = {.capacity = capacity, .count = follows->count};
+    size_t size = capacity * sizeof *resized.places;
+    if (arena_alloc(connection->arena, size, connection->budget, &resized.block) != WEIR_OK)
         return false;
-    grown.places = arena_data(connection->arena, grown.block);
-    memset(grown.places, 0, size);
+    resized.places = arena_data(connection->arena, resized.block);
+    memset(resized.places, 0, size);
     for (uint32_t i = 0; i < follows->capacity; i++)
         if (follows->places[i].id != 0)
-            *place_vacant(&grown, follows->places[i].id) = follows->places[i];
+            *place_vacant(&resized, follows->places[i].id) = follows->places[i];
     arena_drop(connection->arena, follows->block);
-    *follows = grown;
+    *follows = resized;
     return true;
+}
+
+/* At most three quarters full, so that looking is short. */
+static bool follows_reserve(struct connection *connection, struct follows *follows)
+{
+    uint32_t capacity = follows->capacity;
+    if ((follows->count + 1) * UINT64_C(4) <= capacity * UINT64_C(3))
+        return true;
+    uint32_t grown = capacity + 1 + capacity / (capacity < GROWTH_HALF_MAX ? 2 : 4);
+    return follows_resize(connection, follows, grown < CAPACITY_FIRST ? CAPACITY_FIRST : grown);
 }
 
 struct followed *follows_ensure(struct connection *connection, struct follows *follows, uint32_t id)
@@ -55,7 +79,7 @@ struct followed *follows_ensure(struct connection *connection, struct follows *f
     struct followed *followed = follows_find(follows, id);
     if (followed != NULL)
         return followed;
-    if (follows->count * 2 >= follows->capacity && !follows_grow(connection, follows))
+    if (!follows_reserve(connection, follows))
         return NULL;
     followed = place_vacant(follows, id);
     *followed = (struct followed){.id = id};
@@ -66,10 +90,10 @@ struct followed *follows_ensure(struct connection *connection, struct follows *f
 /* Closes the hole at `at` by moving back what would no longer be found behind it. */
 static void places_close(struct follows *follows, uint32_t at)
 {
-    uint32_t mask = follows->capacity - 1, hole = at;
-    for (uint32_t i = (at + 1) & mask; follows->places[i].id != 0; i = (i + 1) & mask) {
+    uint32_t hole = at;
+    for (uint32_t i = place_next(follows, at); follows->places[i].id != 0; i = place_next(follows, i)) {
         uint32_t home = place_of(follows, follows->places[i].id);
-        bool is_between = ((i - home) & mask) < ((i - hole) & mask);
+        bool is_between = distance(follows, home, i) < distance(follows, hole, i);
         if (is_between)
             continue;
         follows->places[hole] = follows->places[i];
@@ -78,11 +102,28 @@ static void places_close(struct follows *follows, uint32_t at)
     follows->places[hole] = (struct followed){.id = 0};
 }
 
-void follows_remove(struct connection *connection, struct follows *follows, struct followed *followed)
+static void followed_drop(struct connection *connection, struct follows *follows, struct followed *followed)
 {
     arena_drop(connection->arena, followed->begin);
     follows->count--;
     places_close(follows, (uint32_t)(followed - follows->places));
+}
+
+/* After many have gone the table gives most of itself back, if there is memory for a smaller one. */
+static void follows_shrink(struct connection *connection, struct follows *follows)
+{
+    if (follows->count == 0) {
+        arena_drop(connection->arena, follows->block);
+        *follows = (struct follows){.count = 0};
+    } else if (follows->count < follows->capacity / 8) {
+        (void)follows_resize(connection, follows, follows->count * 2);
+    }
+}
+
+void follows_remove(struct connection *connection, struct follows *follows, struct followed *followed)
+{
+    followed_drop(connection, follows, followed);
+    follows_shrink(connection, follows);
 }
 
 void follows_remove_owner(struct connection *connection, struct follows *follows, uint32_t owner)
@@ -90,10 +131,11 @@ void follows_remove_owner(struct connection *connection, struct follows *follows
     /* Removing moves later ones into the same place, or, around the end, ones that were looked at. */
     for (uint32_t i = 0; i < follows->capacity;) {
         if (follows->places[i].id != 0 && follows->places[i].owner == owner)
-            follows_remove(connection, follows, &follows->places[i]);
+            followed_drop(connection, follows, &follows->places[i]);
         else
             i++;
     }
+    follows_shrink(connection, follows);
 }
 
 void follows_fini(struct connection *connection, struct follows *follows)
@@ -114,20 +156,20 @@ size_t follow_window(size_t outbox_bytes, size_t feed_count)
 
 void followed_came(struct followed *followed, size_t size)
 {
-    followed->granted -= (int64_t)size;
-    followed->waiting += (int64_t)size;
+    followed->granted -= (int32_t)size;
+    followed->waiting += (int32_t)size;
 }
 
 void followed_rendered(struct connection *connection, struct followed *followed, size_t size, size_t window)
 {
-    followed->waiting -= (int64_t)size;
+    followed->waiting -= (int32_t)size;
     int64_t missing = (int64_t)window - followed->granted - followed->waiting;
     if (missing < (int64_t)window / 2)
         return;
     struct message message = {.tag = TOPIC_CREDIT, .detail = followed->id, .word = {followed->slot, (uint64_t)missing}};
     enum weir_error error = turn_control(connection->turn, followed->topic, &message);
     if (error == WEIR_OK)
-        followed->granted += missing;
+        followed->granted += (int32_t)missing;
     else if (error != WEIR_STALE) /* a feed without credit would stand still for good: better none than that */
         connection_refuse(connection, REFUSAL_MEMORY, error, "the broker has no memory for the connection's credit");
 }

@@ -10,15 +10,20 @@
 
 struct connection;
 
+/* Bytes fit 32 bits: a window is at most a quarter of a MiB, and a topic may send one pair beyond it. */
 struct followed {
     uint32_t id;    /* the broker's number; 0: a free place of the table */
     uint32_t owner; /* whoever made it: a session's subscription */
-    uint32_t slot;  /* the topic's own, for TOPIC_CREDIT */
     weir_actor topic;
-    weir_msg begin;  /* the last TOPIC_BEGIN's block, with the name; none where not kept */
-    int64_t granted; /* bytes that the topic may still send; below 0: it sent one pair beyond */
-    int64_t waiting; /* bytes that came and are not rendered yet */
+    weir_msg begin;       /* the last TOPIC_BEGIN's block, with the name; none where not kept */
+    uint32_t slot;        /* the topic's own, for TOPIC_CREDIT */
+    uint32_t queued : 31; /* its messages in one of the output's queues; a session's */
+    uint32_t is_bulk : 1; /* which one: for its messages' order they are all in the same */
+    int32_t granted;      /* bytes that the topic may still send; below 0: it sent one pair beyond */
+    int32_t waiting;      /* bytes that came and are not rendered yet */
 };
+
+_Static_assert(ARENA_BLOCK_SIZE_MAX < INT32_MAX / 2, "a window and a pair beyond it are counted in 32 bits");
 
 struct follows {
     weir_msg block;

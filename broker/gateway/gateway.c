@@ -11,7 +11,7 @@
 #include "broker/gateway/roster.h"
 
 enum {
-    CUT_MS = 2000, /* for connections that were cut to be gone: nng's threads need to run, no peer is asked */
+    CUT_MS = 2000, /* for connections that were cut to be gone: pollers need to run, no peer is asked */
     WAIT_SLICE_MS = 50,
     MESSAGE_SIZE_MIN = 4096, /* error replies, HELLO and names of topics must fit */
 };
@@ -147,6 +147,7 @@ enum weir_error gateway_config_set(struct gateway *gateway, const struct gateway
     pthread_mutex_lock(&gateway->lock);
     struct gateway_config before = gateway->config;
     gateway->config = *config;
+    config_share_end(gateway);
     /* A listener took these when it was opened. */
     if (before.handshaking_max != config->handshaking_max) {
         gateway->config.handshaking_max = before.handshaking_max;
@@ -266,6 +267,7 @@ void gateway_destroy(struct gateway **gateway_pointer)
     unstarted_free(gateway);
     size_t left = wait_for_none(gateway, UINT64_MAX);
     ENSURE(left == 0);
+    config_share_end(gateway);
     pthread_cond_destroy(&gateway->changed);
     pthread_mutex_destroy(&gateway->lock);
     gateway->magic = 0;

@@ -15,7 +15,7 @@
 struct connection;
 
 /* An idle connection's block: most costs of 10,000 of them. */
-#define INTAKE_BLOCK_MIN 1024
+#define INTAKE_BLOCK_MIN 256
 /* Read at once under load: thousands of small records, and the largest block that is cut from a shared slab. */
 #define INTAKE_BLOCK_MAX (128 * 1024)
 
@@ -26,13 +26,16 @@ struct connection;
 struct intake {
     weir_msg block;
     uint8_t *data;
-    uint32_t capacity;    /* bytes of block, a little below its class */
-    uint32_t block_class; /* the size it was chosen by: capacity and the arena's overhead */
-    uint32_t start, end;  /* bytes not parsed yet */
-    uint32_t posted;      /* room that the receive under way was given; 0: none is under way */
-    uint32_t next_class;  /* what the next block should be chosen by */
-    bool is_full;         /* the last read took all the room it had */
+    uint32_t capacity;           /* bytes of block, a little below its class */
+    uint32_t block_class;        /* the size it was chosen by: capacity and the arena's overhead */
+    uint32_t start, end;         /* bytes not parsed yet */
+    uint32_t ahead, ahead_count; /* up to where messages were shown before their time, and how many from start on */
+    uint32_t posted;             /* room that the receive under way was given; 0: none is under way */
+    uint32_t next_class;         /* what the next block should be chosen by */
+    bool is_full;                /* the last read took all the room it had */
+    bool is_short;               /* little memory is left: look before another message is taken apart */
     bool is_partial_armed;
+    bool is_yielding;    /* a wake-up is under way, with which it goes on */
     uint64_t starved_ns; /* since when no block could be had; 0: not so */
     size_t needed;       /* bytes of the message at start, as far as is known */
     size_t body_max;     /* of one message; sessions raise it after HELLO */

@@ -32,6 +32,12 @@ static enum weir_error queue_grow(struct connection *connection, struct queue *q
     return WEIR_OK;
 }
 
+void queue_rest(struct connection *connection, struct queue *queue)
+{
+    if (queue->count == 0 && queue->capacity > 0)
+        queue_clear(connection, queue);
+}
+
 enum weir_error queue_push(struct connection *connection, struct queue *queue, const struct message *item)
 {
     if (queue->count == queue->capacity) {
@@ -59,11 +65,9 @@ void queue_drop_first(struct connection *connection, struct queue *queue)
         arena_drop(connection->arena, item->hold[i]);
     queue->first = (queue->first + 1) % queue->capacity;
     queue->count--;
-    /* A queue that grew large gives its memory back; a small one is used again at once. */
-    if (queue->count == 0 && queue->capacity > QUEUE_FIRST * 8) {
-        arena_drop(connection->arena, queue->block);
-        *queue = (struct queue){.count = 0};
-    }
+    /* A queue that grew large gives its memory back at once; a small one may be used again in the same turn. */
+    if (queue->capacity > QUEUE_FIRST * 8)
+        queue_rest(connection, queue);
 }
 
 void queue_clear(struct connection *connection, struct queue *queue)
@@ -101,8 +105,7 @@ uint8_t *output_urgent_reserve(struct connection *connection, size_t body_max)
     struct output *output = &connection->output;
     size_t prefix = sp_prefix_size(connection->is_ipc);
     if (!urgent_grow(connection, output->urgent_size + prefix + body_max)) {
-        gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
-        connection_close(connection);
+        connection_starve(connection, "there is no memory to answer into");
         return NULL;
     }
     return (uint8_t *)arena_data(connection->arena, output->urgent) + output->urgent_size + prefix;
@@ -126,7 +129,7 @@ void output_urgent_commit(struct connection *connection, size_t body_size)
 static size_t gather_wish(const struct gather *gather)
 {
     const struct output *output = &gather->connection->output;
-    return output->replies.count + output->data.count > 2 ? OUTPUT_BUFFER_MAX : BUFFER_SMALL;
+    return output->replies.count + output->data.count + output->bulk.count > 2 ? OUTPUT_BUFFER_MAX : BUFFER_SMALL;
 }
 
 /* Makes sure of a buffer for `copied` bytes. An empty one may be exchanged for one that is large enough. */
@@ -204,6 +207,17 @@ static void gather_urgent(struct gather *gather)
     connection_resume(gather->connection, PAUSE_URGENT);
 }
 
+static void gather_last_words(struct gather *gather)
+{
+    struct connection *connection = gather->connection;
+    if (!connection->output.has_last_words)
+        return;
+    connection->output.has_last_words = false;
+    struct view words = connection->ops->last_words(connection->is_ipc);
+    gather_reference(gather, WEIR_MSG_NONE, words.data, words.size);
+    counter_add(&connection->counters.messages_out, 1);
+}
+
 static bool gather_raw(struct gather *gather, struct message *item)
 {
     struct connection *connection = gather->connection;
@@ -229,16 +243,35 @@ static void gather_replies(struct gather *gather)
     requests_on_replied(connection);
 }
 
-static void gather_data(struct gather *gather)
+static bool gather_item(struct gather *gather, struct queue *queue)
 {
     struct connection *connection = gather->connection;
-    struct queue *queue = &connection->output.data;
-    while (queue->count > 0) {
-        bool done = false;
-        if (!connection->ops->render(connection, gather, queue_first(queue), &done))
-            break;
-        if (done)
-            queue_drop_first(connection, queue);
+    bool done = false;
+    if (queue->count == 0 || !connection->ops->render(connection, gather, queue_first(queue), &done))
+        return false;
+    if (done)
+        queue_drop_first(connection, queue);
+    return true;
+}
+
+static void gather_data(struct gather *gather)
+{
+    struct output *output = &gather->connection->output;
+    for (;;) {
+        size_t before = gather->size;
+        bool is_bulk_due = output->bulk.count > 0 && output->live_rendered >= OUTPUT_LIVE_SHARE;
+        if (!is_bulk_due && gather_item(gather, &output->data)) {
+            output->live_rendered += gather->size - before;
+            continue;
+        }
+        /* Where there is no room, or no credit, for the one, there may be for the other. */
+        if (!gather_item(gather, &output->bulk)) {
+            if (!is_bulk_due || !gather_item(gather, &output->data))
+                return;
+            continue;
+        }
+        size_t worth = (gather->size - before) * (OUTPUT_LIVE_SHARE / OUTPUT_BULK_PIECE);
+        output->live_rendered -= worth < output->live_rendered ? worth : output->live_rendered;
     }
 }
 
@@ -285,6 +318,7 @@ void output_pump(struct connection *connection)
     for (int i = 0; i < SENDS_PER_PUMP && !output->is_sending && !connection->is_closing; i++) {
         struct gather gather = {.connection = connection};
         gather_urgent(&gather);
+        gather_last_words(&gather);
         gather_replies(&gather);
         if (connection->ops->render != NULL)
             gather_data(&gather);
@@ -308,9 +342,17 @@ void output_sent(struct connection *connection)
     holds_drop(connection, output->flight, &output->flight_count);
 }
 
+void output_rest(struct connection *connection)
+{
+    struct output *output = &connection->output;
+    queue_rest(connection, &output->bulk);
+    queue_rest(connection, &output->replies);
+}
+
 bool output_is_idle(const struct output *output)
 {
-    return !output->is_sending && output->urgent_size == 0 && output->replies.count == 0 && output->data.count == 0;
+    return !output->is_sending && output->urgent_size == 0 && !output->has_last_words && output->replies.count == 0 &&
+           output->data.count == 0 && output->bulk.count == 0;
 }
 
 void output_clear(struct connection *connection)
@@ -319,8 +361,10 @@ void output_clear(struct connection *connection)
     arena_drop(connection->arena, output->urgent);
     output->urgent = WEIR_MSG_NONE;
     output->urgent_size = output->urgent_capacity = 0;
+    output->has_last_words = false;
     queue_clear(connection, &output->replies);
     queue_clear(connection, &output->data);
+    queue_clear(connection, &output->bulk);
     output->data_size = 0;
 }
 

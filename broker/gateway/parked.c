@@ -111,9 +111,9 @@ void parked_add(struct connection *connection, weir_actor topic, struct view nam
     struct parked_topic *parked = parked_ensure(connection, topic, name, hash);
     weir_msg block = WEIR_MSG_NONE;
     if (parked == NULL || arena_alloc(connection->arena, sizeof(struct parked_batch), connection->budget, &block)) {
+        handed_tell(connection, handed, WEIR_NO_MEMORY);
         for (int i = 0; i < MESSAGE_HOLDS; i++)
             arena_drop(connection->arena, message_take(message, i));
-        handed_tell(connection, handed, WEIR_NO_MEMORY);
         if (parked != NULL && parked->first == NULL)
             parked_remove(connection, parked);
         return;
@@ -134,7 +134,7 @@ void parked_add(struct connection *connection, weir_actor topic, struct view nam
     connection_parked_changed(connection);
 }
 
-/* Takes the first batch out and tells of its fate; its message's holds are gone already. */
+/* Takes the first batch out and tells of its fate. Its message's holds have gone with it, or are dropped. */
 static void parked_batch_end(struct connection *connection, struct parked_topic *parked, enum weir_error error)
 {
     struct parked_batch *batch = parked->first;
@@ -143,14 +143,9 @@ static void parked_batch_end(struct connection *connection, struct parked_topic 
         parked->last = NULL;
     connection->publisher.parked_bytes -= batch->handed.bytes;
     handed_tell(connection, &batch->handed, error);
+    for (int i = 0; error != WEIR_OK && i < MESSAGE_HOLDS; i++)
+        arena_drop(connection->arena, message_take(&batch->message, i));
     arena_drop(connection->arena, batch->self);
-}
-
-static void parked_batch_refuse(struct connection *connection, struct parked_topic *parked, enum weir_error error)
-{
-    for (int i = 0; i < MESSAGE_HOLDS; i++)
-        arena_drop(connection->arena, message_take(&parked->first->message, i));
-    parked_batch_end(connection, parked, error);
 }
 
 void parked_drain(struct connection *connection, struct parked_topic *parked)
@@ -161,10 +156,7 @@ void parked_drain(struct connection *connection, struct parked_topic *parked)
             parked->topic = WEIR_ACTOR_NONE;
         if (error == WEIR_STALE || error == WEIR_FULL)
             break;
-        if (error == WEIR_OK)
-            parked_batch_end(connection, parked, WEIR_OK);
-        else
-            parked_batch_refuse(connection, parked, error);
+        parked_batch_end(connection, parked, error);
     }
     if (parked->first != NULL)
         parked_await(connection, parked);
@@ -193,7 +185,7 @@ void parked_on_topic(struct connection *connection, uint64_t token, weir_actor t
             continue;
         parked->topic = error == WEIR_OK ? topic : WEIR_ACTOR_NONE;
         while (error != WEIR_OK && parked->first != NULL)
-            parked_batch_refuse(connection, parked, error);
+            parked_batch_end(connection, parked, error);
         if (error != WEIR_OK)
             parked_remove(connection, parked);
         else
@@ -212,7 +204,7 @@ void parked_refuse(struct connection *connection, uint32_t owner, enum weir_erro
             if (owner == 0 || batch->handed.owner == owner) {
                 if (topic != NULL)
                     memcpy(topic, parked->name, parked->name_size), topic[parked->name_size] = '\0';
-                parked_batch_refuse(connection, parked, error);
+                parked_batch_end(connection, parked, error);
                 continue;
             }
             parked->first = batch->next;

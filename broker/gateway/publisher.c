@@ -2,39 +2,12 @@
 #include "broker/gateway/publisher.h"
 
 #include "actors/base/assert.h"
+#include "broker/gateway/batches.h"
 #include "broker/gateway/hash.h"
 #include "broker/gateway/parked.h"
 #include "broker/gateway/roster.h"
 
-enum {
-    NAME_INLINE_MAX = 63,
-    PROBE_MAX = 4,     /* entries looked at for one name */
-    SLICES_FIRST = 16, /* of an index block; it grows fourfold up to TOPIC_BATCH_MAX */
-};
-
-/* A topic known by name, and the batch being gathered for it. */
-struct topic_entry {
-    uint64_t hash;
-    weir_actor topic;    /* none: it is parked, and looked up again there */
-    weir_msg name_block; /* names longer than NAME_INLINE_MAX */
-    uint16_t name_size;  /* 0: the entry is free */
-    char name[NAME_INLINE_MAX];
-    /* The batch; count 0: none. */
-    uint32_t count, capacity;
-    weir_msg index;
-    struct record_slice *slices; /* in index */
-    struct record_slice only;    /* while count is 1 */
-    uint64_t number_word;
-    uint32_t owner;
-    uint32_t bytes;
-};
-
-static struct view entry_name(struct connection *connection, const struct topic_entry *entry)
-{
-    if (entry->name_size <= NAME_INLINE_MAX)
-        return view_of(entry->name, entry->name_size);
-    return view_of(arena_data(connection->arena, entry->name_block), entry->name_size);
-}
+enum { PROBE_MAX = 8 }; /* entries looked at for one name; a power of two */
 
 enum refusal refusal_of(enum weir_error error)
 {
@@ -56,146 +29,6 @@ void publisher_refuse(struct connection *connection, uint32_t count, enum refusa
     counter_add(&connection->counters.records_in, count);
     counter_add(&connection->counters.refused, count);
     gateway_count(connection->gateway, refusal, count);
-}
-
-/* --------------------------------------------------------------------------------------- open batches */
-
-static struct message entry_message(struct connection *connection, struct topic_entry *entry)
-{
-    struct message message = {.tag = TOPIC_PUBLISH, .detail = entry->count};
-    message.hold[0] = connection->intake.block;
-    enum weir_error error = arena_hold(connection->arena, message.hold[0]);
-    ENSURE(error == WEIR_OK);
-    message.word[2] = entry->number_word;
-    if (entry->count == 1) {
-        message.word[0] = TOPIC_WORD(entry->only.key_offset, entry->only.key_size);
-        message.word[1] = TOPIC_WORD(entry->only.value_offset, entry->only.value_size);
-    } else {
-        message.hold[1] = entry->index;
-        entry->index = WEIR_MSG_NONE;
-    }
-    return message;
-}
-
-/* Hands the entry's batch to its topic, or parks it. */
-static void entry_flush(struct connection *connection, struct topic_entry *entry)
-{
-    if (entry->count == 0)
-        return;
-    struct publisher *publisher = &connection->publisher;
-    struct view name = entry_name(connection, entry);
-    struct handed handed = {.owner = entry->owner,
-                            .count = entry->count,
-                            .number_word = entry->number_word,
-                            .bytes = entry->bytes,
-                            .topic = name};
-    struct message message = entry_message(connection, entry);
-    entry->count = 0;
-    arena_drop(connection->arena, entry->index);
-    entry->index = WEIR_MSG_NONE;
-    entry->slices = NULL;
-    entry->capacity = 0;
-    bool is_parked = publisher->parked_count > 0 && parked_find(publisher, name, entry->hash) != NULL;
-    enum weir_error error = WEIR_STALE;
-    if (!is_parked && !actor_is_none(entry->topic)) {
-        error = turn_send(connection->turn, entry->topic, &message);
-        if (error == WEIR_OK) {
-            handed_tell(connection, &handed, WEIR_OK);
-            return;
-        }
-    }
-    if (error == WEIR_STALE)
-        entry->topic = WEIR_ACTOR_NONE;
-    parked_add(connection, entry->topic, name, entry->hash, &message, &handed);
-}
-
-static void open_remove(struct publisher *publisher, uint32_t entry)
-{
-    for (uint32_t i = 0; i < publisher->open_count; i++) {
-        if (publisher->open[i] == entry) {
-            publisher->open_count--;
-            memmove(publisher->open + i, publisher->open + i + 1,
-                    (publisher->open_count - i) * sizeof publisher->open[0]);
-            return;
-        }
-    }
-}
-
-static void open_flush(struct connection *connection)
-{
-    struct publisher *publisher = &connection->publisher;
-    for (uint32_t i = 0; i < publisher->open_count; i++)
-        entry_flush(connection, &publisher->entries[publisher->open[i]]);
-    publisher->open_count = 0;
-}
-
-/* Room for one more slice; false without memory. */
-static bool entry_reserve(struct connection *connection, struct topic_entry *entry)
-{
-    if (entry->count == 0 || entry->count < entry->capacity)
-        return true;
-    uint32_t capacity = entry->capacity == 0 ? SLICES_FIRST : entry->capacity * 4;
-    if (capacity > TOPIC_BATCH_MAX)
-        capacity = TOPIC_BATCH_MAX;
-    weir_msg block;
-    if (arena_alloc(connection->arena, capacity * sizeof *entry->slices, connection->budget, &block) != WEIR_OK)
-        return false;
-    struct record_slice *slices = arena_data(connection->arena, block);
-    if (entry->count == 1)
-        slices[0] = entry->only;
-    else
-        memcpy(slices, entry->slices, entry->count * sizeof *slices);
-    arena_drop(connection->arena, entry->index);
-    entry->index = block;
-    entry->slices = slices;
-    entry->capacity = capacity;
-    return true;
-}
-
-/* Whether the record goes on where the entry's batch ends: same owner and ack level, next number. */
-static bool entry_continues(const struct topic_entry *entry, uint64_t number_word, uint32_t owner)
-{
-    if (entry->owner != owner || entry->count >= TOPIC_BATCH_MAX)
-        return false;
-    if (TOPIC_ACK_LEVEL(number_word) != TOPIC_ACK_LEVEL(entry->number_word))
-        return false;
-    /* Those of a request, and of a PUSH peer, have one number for all. */
-    return number_word == entry->number_word ||
-           TOPIC_NUMBER(number_word) == TOPIC_NUMBER(entry->number_word) + entry->count;
-}
-
-enum weir_error publisher_add(struct connection *connection, struct topic_entry *entry, struct view key,
-                              struct view value, uint64_t number_word, uint32_t owner)
-{
-    struct publisher *publisher = &connection->publisher;
-    if (key.size + value.size + PUBLISHER_RECORD_OVERHEAD > connection->config.message_size_max)
-        return WEIR_TOO_BIG;
-    if (entry->count > 0 && !entry_continues(entry, number_word, owner)) {
-        open_remove(publisher, (uint32_t)(entry - publisher->entries));
-        entry_flush(connection, entry);
-    }
-    if (entry->count == 0 && publisher->open_count == PUBLISHER_OPEN_MAX)
-        open_flush(connection);
-    if (!entry_reserve(connection, entry))
-        return WEIR_NO_MEMORY;
-    const uint8_t *base = connection->intake.data;
-    struct record_slice slice = {.value_offset = (uint32_t)(value.data - base), .value_size = (uint32_t)value.size};
-    if (key.size > 0)
-        slice.key_offset = (uint32_t)(key.data - base), slice.key_size = (uint32_t)key.size;
-    if (entry->count == 0) {
-        entry->only = slice;
-        entry->number_word = number_word;
-        entry->owner = owner;
-        entry->bytes = 0;
-        publisher->open[publisher->open_count++] = (uint16_t)(entry - publisher->entries);
-    } else {
-        entry->slices[entry->count] = slice;
-    }
-    entry->count++;
-    entry->bytes += (uint32_t)(key.size + value.size);
-    counter_add(&connection->counters.records_in, 1);
-    counter_add(&connection->counters.waiting, 1);
-    return WEIR_OK;
 }
 
 /* ---------------------------------------------------------------------------------------- the table */
@@ -250,10 +83,8 @@ static struct topic_entry *entry_find(struct connection *connection, struct view
         return vacant;
     vacant = &publisher->entries[(hash + (publisher->evictions & (PROBE_MAX - 1))) % publisher->entry_count];
     publisher->evictions++;
-    if (vacant->count > 0) {
-        open_remove(publisher, (uint32_t)(vacant - publisher->entries));
-        entry_flush(connection, vacant);
-    }
+    if (vacant->count > 0)
+        batch_hand(connection, vacant);
     entry_forget(connection, vacant);
     return vacant;
 }
@@ -301,6 +132,14 @@ static void lookup_send(struct connection *connection)
                                arena_size(connection->arena, publisher->lookup_name));
     enum weir_error error = directory_ask(connection, name, publisher->lookup_token);
     publisher->is_lookup_sent = error == WEIR_OK;
+    if (error == WEIR_NO_MEMORY) {
+        /* It may be the connection's own that is used up, and would not come back while it waits: the record is
+         * refused. */
+        publisher->lookup_error = error;
+        publisher->is_lookup_done = true;
+        connection_resume(connection, PAUSE_DIRECTORY);
+        return;
+    }
     connection_retry(connection);
 }
 
@@ -336,6 +175,16 @@ static enum weir_error topic_resolve(struct connection *connection, struct view 
     return lookup_begin(connection, name);
 }
 
+void publisher_ahead(const struct connection *connection, struct view name)
+{
+    const struct publisher *publisher = &connection->publisher;
+    if (publisher->entry_count == 0)
+        return;
+    const struct topic_entry *entry = &publisher->entries[hash_bytes(name.data, name.size) % publisher->entry_count];
+    __builtin_prefetch(entry);
+    __builtin_prefetch(entry->name);
+}
+
 enum weir_error publisher_topic(struct connection *connection, struct view name, struct topic_entry **out)
 {
     struct publisher *publisher = &connection->publisher;
@@ -367,7 +216,7 @@ enum weir_error publisher_topic(struct connection *connection, struct view name,
 void publisher_flush(struct connection *connection)
 {
     struct publisher *publisher = &connection->publisher;
-    open_flush(connection);
+    batches_hand(connection);
     if (publisher->evictions > publisher->entry_count && publisher->entry_count < PUBLISHER_ENTRIES_MAX)
         (void)table_resize(connection, publisher->entry_count * 4); /* without memory the small one serves on */
 }
@@ -427,13 +276,13 @@ void publisher_cancel(struct connection *connection, uint32_t owner, enum weir_e
 void publisher_fini(struct connection *connection)
 {
     struct publisher *publisher = &connection->publisher;
-    for (uint32_t i = 0; i < publisher->open_count; i++) {
-        struct topic_entry *entry = &publisher->entries[publisher->open[i]];
+    for (uint32_t at = publisher->open_first; publisher->open_count > 0; publisher->open_count--) {
+        struct topic_entry *entry = &publisher->entries[at];
+        at = entry->open_next;
         struct handed handed = {.count = entry->count, .owner = entry->owner};
         handed_tell(connection, &handed, WEIR_CLOSED);
         arena_drop(connection->arena, entry->index);
     }
-    publisher->open_count = 0;
     parked_refuse(connection, 0, WEIR_CLOSED, NULL);
     lookup_clear(connection);
     for (uint32_t i = 0; i < publisher->entry_count; i++)

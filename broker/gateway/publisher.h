@@ -18,9 +18,10 @@ struct parked_batch;
 
 /* Topics that one connection knows by name at once; beyond, the directory is asked (a shared lock and a hash). */
 #define PUBLISHER_ENTRIES_MIN 16
-#define PUBLISHER_ENTRIES_MAX 4096
-/* Topics with a batch being gathered; with one more, all are handed over first. */
-#define PUBLISHER_OPEN_MAX 256
+#define PUBLISHER_ENTRIES_MAX 16384
+/* Topics with a batch being gathered; with one more, all are handed over first, and run before more is read: what goes
+ * with a record from one actor to the next is still in the processor's caches then. */
+#define PUBLISHER_OPEN_MAX 512
 /* Topics whose batches may be parked before the whole connection is paused. */
 #define PUBLISHER_PARKED_MAX 64
 /* What a subscriber's frame adds to key and value at the most, so that every record taken can be delivered. */
@@ -30,8 +31,8 @@ struct publisher {
     weir_msg table;
     struct topic_entry *entries;
     uint32_t entry_count, evictions;
-    uint16_t open[PUBLISHER_OPEN_MAX]; /* entries with a batch, in order of their first record */
-    uint32_t open_count;
+    uint32_t open_first, open_last, open_count; /* entries with a batch, in order of their first record: a list */
+    bool is_round_over; /* as many topics as may have a batch had theirs: intake lets them run before it goes on */
     struct parked_topic *parked; /* a list, oldest first */
     uint32_t parked_count;
     size_t parked_bytes;
@@ -49,10 +50,15 @@ struct publisher {
 WEIR_MUST_USE enum weir_error publisher_topic(struct connection *connection, struct view name,
                                               struct topic_entry **out);
 
+/* A record of that topic is to come soon: what publisher_topic will look at is fetched into the processor's caches. */
+void publisher_ahead(const struct connection *connection, struct view name);
+
 /* Adds one record, key and value encoded and in the receive block; it is counted as waiting. owner: told back in
- * on_handed. WEIR_TOO_BIG: longer than what subscribers can be sent. WEIR_NO_MEMORY. */
+ * on_handed. options: what it is published with, its own number included; NULL: nothing. WEIR_TOO_BIG: longer than
+ * what subscribers can be sent. WEIR_NO_MEMORY. */
 WEIR_MUST_USE enum weir_error publisher_add(struct connection *connection, struct topic_entry *entry, struct view key,
-                                            struct view value, uint64_t number_word, uint32_t owner);
+                                            struct view value, uint64_t number_word, uint32_t owner,
+                                            const struct publish_options *options);
 
 /* Hands all open batches to their topics, or parks them. At the end of each pass over received bytes. */
 void publisher_flush(struct connection *connection);

@@ -24,12 +24,12 @@ static enum weir_error push_body(struct connection *connection, struct view body
         return push_refuse(connection, WEIR_BAD_REQUEST, reason);
     for (;;) {
         struct record record;
-        enum weir_error error = record_next(&rest, connection->config.depth_max, &record, &reason);
+        enum weir_error error = record_next(&rest, connection->config->depth_max, &record, &reason);
         if (error == WEIR_AGAIN)
             break;
         if (error != WEIR_OK)
             return push_refuse(connection, error, reason);
-        if (push->records == connection->config.records_per_message_max) {
+        if (push->records == connection->config->records_per_message_max) {
             connection_refuse(connection, REFUSAL_RECORD_COUNT, WEIR_TOO_BIG, "the message holds too many records");
             return WEIR_TOO_BIG;
         }
@@ -38,7 +38,7 @@ static enum weir_error push_body(struct connection *connection, struct view body
         if (error == WEIR_AGAIN)
             return error;
         if (error == WEIR_OK)
-            error = publisher_add(connection, entry, record.key, record.value, TOPIC_NUMBER_WORD(0, ACK_NONE), 0);
+            error = publisher_add(connection, entry, record.key, record.value, TOPIC_NUMBER_WORD(0, ACK_NONE), 0, NULL);
         if (error != WEIR_OK)
             publisher_refuse(connection, 1, refusal_of(error));
         push->records++;

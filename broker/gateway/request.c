@@ -28,7 +28,7 @@ static enum weir_error request_body(struct connection *connection, struct view b
     }
     const char *reason = "the request is malformed";
     struct request request;
-    error = request_read(view_of(body.data + hops.size, body.size - hops.size), connection->config.depth_max, &request,
+    error = request_read(view_of(body.data + hops.size, body.size - hops.size), connection->config->depth_max, &request,
                          &reason);
     if (error != WEIR_OK) {
         gateway_count(connection->gateway, REFUSAL_MALFORMED, 1);

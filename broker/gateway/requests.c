@@ -1,6 +1,8 @@
 /* The outstanding requests of a connection: slots, deadlines, replies. In the connection's turns. */
 #include "broker/gateway/requests.h"
 
+#include <stdio.h>
+
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
 #include "broker/gateway/connection.h"
@@ -43,7 +45,7 @@ struct request_slot *request_open(struct connection *connection, enum request_ki
     *slot = (struct request_slot){.token = requests->tokens, .kind = kind, .id = id, .hops_size = (uint8_t)hops.size};
     if (hops.size > 0)
         memcpy(slot->hops, hops.data, hops.size);
-    slot->deadline_ns = turn_now_ns(connection->turn) + connection->config.reply_deadline_ms * NS_PER_MS;
+    slot->deadline_ns = turn_now_ns(connection->turn) + connection->config->reply_deadline_ms * NS_PER_MS;
     requests->used++;
     requests_on_replied(connection);
     return slot;
@@ -63,6 +65,7 @@ void request_close(struct connection *connection, struct request_slot *slot)
     struct requests *requests = &connection->requests;
     REQUIRE(slot->token != 0);
     arena_drop(connection->arena, slot->error_topic);
+    arena_drop(connection->arena, slot->error_text);
     arena_drop(connection->arena, slot->result);
     *slot = (struct request_slot){.token = 0};
     requests->used--;
@@ -86,7 +89,8 @@ void requests_on_replied(struct connection *connection)
 {
     /* The one that is being read must be read to its end: what it is paused for may be its own answer. */
     bool is_building = connection->requests.building != 0;
-    if (!is_building && connection->requests.used + connection->output.replies.count >= connection->config.requests_max)
+    if (!is_building &&
+        connection->requests.used + connection->output.replies.count >= connection->config->requests_max)
         connection_pause(connection, PAUSE_REQUESTS);
     else
         connection_resume(connection, PAUSE_REQUESTS);
@@ -106,29 +110,27 @@ static void reply_send(struct connection *connection, const struct request_slot 
     struct message item = {.tag = OUTPUT_RAW, .hold = {block}, .word = {head - prefix, size - head + prefix}};
     if (queue_push(connection, &connection->output.replies, &item) != WEIR_OK) {
         arena_drop(connection->arena, block);
-        gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
-        connection_close(connection);
+        connection_starve(connection, "there is no memory to reply into");
     }
     requests_on_replied(connection);
 }
 
-void reply_error(struct connection *connection, const struct request_slot *slot, enum weir_error error,
-                 struct view text, struct view topic, struct view cause, uint64_t retry_ms)
+void reply_error(struct connection *connection, const struct request_slot *slot, const struct reply_refusal *refusal)
 {
+    struct reply_refusal said = *refusal;
     weir_msg block;
     size_t capacity = REPLY_HEAD_MAX + REPLY_ERROR_MAX;
     if (arena_alloc(connection->arena, capacity, connection->budget, &block) != WEIR_OK) {
-        gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
-        connection_close(connection);
+        connection_starve(connection, "there is no memory to reply into");
         return;
     }
     /* The wire code writes ["error", {...}]; what goes before the map is the protocol's to say. */
     uint8_t whole[REPLY_ERROR_MAX];
     struct value_writer writer;
     value_writer_init(&writer, whole, sizeof whole);
-    if (text.size > ERROR_TEXT_MAX)
-        text.size = ERROR_TEXT_MAX;
-    reply_error_write(&writer, error, text, topic, cause, retry_ms);
+    if (said.message.size > ERROR_TEXT_MAX)
+        said.message.size = ERROR_TEXT_MAX;
+    reply_error_write(&writer, &said);
     ENSURE(!writer.is_full);
     struct value_reader reader;
     value_reader_init(&reader, view_of(whole, writer.size), 4);
@@ -143,12 +145,12 @@ void reply_error(struct connection *connection, const struct request_slot *slot,
 void reply_error_text(struct connection *connection, const struct request_slot *slot, enum weir_error error,
                       const char *text)
 {
-    reply_error(connection, slot, error, view_text(text), view_of(NULL, 0), view_of(NULL, 0), 0);
+    reply_error(connection, slot, &(struct reply_refusal){.error = error, .message = view_text(text)});
 }
 
 void reply_ok(struct connection *connection, const struct request_slot *slot, weir_msg block, size_t size)
 {
-    if (size - REPLY_HEAD_MAX + REPLY_HEAD_MAX / 2 <= connection->config.message_size_max) {
+    if (size - REPLY_HEAD_MAX + REPLY_HEAD_MAX / 2 <= connection->config->message_size_max) {
         reply_send(connection, slot, true, block, size);
         return;
     }
@@ -198,6 +200,29 @@ void requests_on_handed(struct connection *connection, const struct handed *hand
     verb_publish_check(connection, slot);
 }
 
+struct nack_text nack_text_of(enum weir_error error, uint64_t nack_word)
+{
+    bool is_number = (nack_word & TOPIC_NACK_NUMBER) != 0;
+    if (error == WEIR_OUTDATED)
+        return (struct nack_text){error, weir_error_text(error), "number", 0};
+    if (error == WEIR_NO_MEMORY) /* there may be some again: what a client does about "busy" is right */
+        return (struct nack_text){WEIR_BUSY, "what topics may have of the broker's memory is used up", "memory", 0};
+    if (error != WEIR_CONFLICT)
+        return (struct nack_text){error, weir_error_text(error), "", 0};
+    return (struct nack_text){error, is_number ? "that number was another record's" : "the newest record is another",
+                              is_number ? "number" : "if_seq", nack_word & ~TOPIC_NACK_NUMBER};
+}
+
+void nack_sentence(struct arena *arena, weir_msg said, const char *usual, char out[static NACK_TEXT_SIZE])
+{
+    const char *text = msg_is_none(said) ? NULL : arena_data(arena, said);
+    size_t size = text != NULL ? arena_size(arena, said) : 0;
+    if (text == NULL || size >= NACK_TEXT_SIZE)
+        snprintf(out, NACK_TEXT_SIZE, "%s", usual);
+    else
+        snprintf(out, NACK_TEXT_SIZE, "%.*s", (int)size, text);
+}
+
 static bool requests_on_ack(struct connection *connection, const struct message *message)
 {
     uint64_t number = message->word[0];
@@ -213,21 +238,15 @@ static bool requests_on_ack(struct connection *connection, const struct message 
         slot->seq = message->word[2];
     } else {
         slot->refused += message->detail;
+        if (slot->error == WEIR_OK) {
+            slot->error_word = message->word[2];
+            if (!msg_is_none(message->hold[0]) && arena_hold(connection->arena, message->hold[0]) == WEIR_OK)
+                slot->error_text = message->hold[0];
+        }
         request_error_set(connection, slot, (enum weir_error)message->word[1], view_of(NULL, 0));
     }
     verb_publish_check(connection, slot);
     return true;
-}
-
-/* A topic that cannot begin a feed says only that it ended and why: that a key was asked for where there are none, most
- * likely. An end without a reason is that of another feed, whose request had its answer with TOPIC_END. */
-static bool request_is_unbegun(const struct request_slot *slot, const struct message *message)
-{
-    if (message->tag != TOPIC_ENDED || slot->is_begun || !actor_is_same(slot->topic, message->from))
-        return false;
-    if (message->word[0] == WEIR_OK)
-        return false;
-    return message->word[0] != WEIR_BAD_REQUEST || slot->has_key;
 }
 
 static struct request_slot *request_of_feed(struct connection *connection, const struct message *message)
@@ -241,10 +260,21 @@ static struct request_slot *request_of_feed(struct connection *connection, const
         struct request_slot *slot = &requests->slots[i];
         if (slot->token == 0 || slot->kind != REQUEST_GET)
             continue;
-        if (slot->is_begun ? slot->feed == message->detail : request_is_unbegun(slot, message))
+        if (slot->is_begun && slot->feed == message->detail)
             return slot;
     }
     return NULL;
+}
+
+/* What is about a subscription; false when it is none of a request. */
+static bool requests_on_sub(struct connection *connection, uint32_t sub, struct message *message)
+{
+    if ((sub & REQUEST_SUB_BIT) == 0)
+        return false;
+    struct request_slot *slot = request_find(connection, sub & ~REQUEST_SUB_BIT);
+    if (slot != NULL && slot->kind == REQUEST_GET)
+        verb_get_message(connection, slot, message);
+    return true;
 }
 
 bool requests_on_message(struct connection *connection, struct message *message)
@@ -253,14 +283,10 @@ bool requests_on_message(struct connection *connection, struct message *message)
     case TOPIC_ACK:
     case TOPIC_NACK: return requests_on_ack(connection, message);
     case DIRECTORY_SUBSCRIBED:
-    case DIRECTORY_UNSUBSCRIBED: {
-        if ((message->detail & REQUEST_SUB_BIT) == 0)
-            return false;
-        struct request_slot *slot = request_find(connection, message->detail & ~REQUEST_SUB_BIT);
-        if (slot != NULL && slot->kind == REQUEST_GET)
-            verb_get_message(connection, slot, message);
-        return true;
-    }
+    case DIRECTORY_UNSUBSCRIBED:
+    case DIRECTORY_TOPIC_GONE: return requests_on_sub(connection, message->detail, message);
+    /* Also of a feed that never began, so it is the subscription's number that says whose it is. */
+    case TOPIC_ENDED: return requests_on_sub(connection, (uint32_t)message->word[1], message);
     default: {
         struct request_slot *slot = request_of_feed(connection, message);
         if (slot != NULL)
@@ -308,7 +334,7 @@ void requests_on_turn_end(struct connection *connection)
     struct requests *requests = &connection->requests;
     if (requests->used == 0 || requests->is_timer_armed)
         return;
-    uint64_t now_ns = turn_now_ns(connection->turn), delay_ns = connection->config.reply_deadline_ms * NS_PER_MS;
+    uint64_t now_ns = turn_now_ns(connection->turn), delay_ns = connection->config->reply_deadline_ms * NS_PER_MS;
     for (uint32_t i = 0; i < requests->slot_count; i++) {
         const struct request_slot *slot = &requests->slots[i];
         if (slot->token != 0 && slot->deadline_ns > now_ns && slot->deadline_ns - now_ns < delay_ns)

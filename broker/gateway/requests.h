@@ -36,6 +36,8 @@ struct request_slot {
     uint64_t deadline_ns;
     enum weir_error error; /* the first, when something was refused */
     weir_msg error_topic;  /* its name */
+    uint64_t error_word;   /* what its TOPIC_NACK says besides */
+    weir_msg error_text;   /* and in words; none: nothing */
     /* publish */
     enum ack_level ack;
     bool is_single, is_building;                        /* building: its records are still being read */
@@ -43,9 +45,10 @@ struct request_slot {
     uint64_t epoch, seq;
     /* get */
     bool has_key, is_begun;
+    bool is_page, has_limit;     /* only some entries of a map */
+    uint32_t last_at, last_size; /* where the page's last key is in result */
     uint32_t feed, pairs;
     enum topic_kind topic_kind;
-    weir_actor topic;
     uint64_t state_at; /* where the state's header is in result */
     weir_msg result;   /* the reply, being built behind REPLY_HEAD_MAX bytes */
     uint32_t result_size;
@@ -77,6 +80,17 @@ void requests_on_timer(struct connection *connection);
 void requests_on_turn_end(struct connection *connection);
 /* Replies left the queue: there may be room for more requests. */
 void requests_on_replied(struct connection *connection);
+/* How a topic's refusal is put to people and programs. */
+struct nack_text {
+    enum weir_error error;    /* what it is called outside */
+    const char *text, *cause; /* cause: empty: none */
+    uint64_t seq;             /* of the record that is there */
+};
+struct nack_text nack_text_of(enum weir_error error, uint64_t nack_word);
+/* What a plugin said in its TOPIC_NACK, or the usual text where it said nothing. */
+#define NACK_TEXT_SIZE 256
+void nack_sentence(struct arena *arena, weir_msg said, const char *usual, char out[static NACK_TEXT_SIZE]);
+
 void requests_fini(struct connection *connection);
 
 /* -------------------------------------------------------------------- between requests.c and verbs.c */
@@ -90,9 +104,7 @@ void request_error_set(struct connection *connection, struct request_slot *slot,
 
 /* Sends ["ok", map] where the map is bytes REPLY_HEAD_MAX .. size of block; takes the block. */
 void reply_ok(struct connection *connection, const struct request_slot *slot, weir_msg block, size_t size);
-/* topic and cause may be empty, retry_ms 0. */
-void reply_error(struct connection *connection, const struct request_slot *slot, enum weir_error error,
-                 struct view text, struct view topic, struct view cause, uint64_t retry_ms);
+void reply_error(struct connection *connection, const struct request_slot *slot, const struct reply_refusal *refusal);
 void reply_error_text(struct connection *connection, const struct request_slot *slot, enum weir_error error,
                       const char *text);
 

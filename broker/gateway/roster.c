@@ -1,5 +1,5 @@
-/* Every connection there is: made when a pipe is ready (nng's threads), freed when its actor and its pipe are both gone
- * (workers, nng's threads, the owner), seen by views (any thread). */
+/* Every connection there is: made when a pipe is ready (a poller), freed when its actor and its pipe are both gone
+ * (workers, pollers, the owner), seen by views (any thread). */
 #include "broker/gateway/roster.h"
 
 #include <stdio.h>
@@ -22,6 +22,33 @@ static const struct connection_ops *ops_for(const struct gateway *gateway, uint1
     }
 }
 
+const struct gateway_config *config_hold(struct gateway *gateway)
+{
+    if (gateway->share == NULL) {
+        gateway->share = malloc(sizeof *gateway->share);
+        if (gateway->share == NULL)
+            return NULL;
+        gateway->share->config = gateway->config;
+        atomic_init(&gateway->share->refs, 1);
+    }
+    atomic_fetch_add_explicit(&gateway->share->refs, 1, memory_order_relaxed);
+    return &gateway->share->config;
+}
+
+void config_drop(const struct gateway_config *config)
+{
+    struct config_share *share = (struct config_share *)(uintptr_t)config;
+    if (share != NULL && atomic_fetch_sub_explicit(&share->refs, 1, memory_order_acq_rel) == 1)
+        free(share);
+}
+
+void config_share_end(struct gateway *gateway)
+{
+    if (gateway->share != NULL)
+        config_drop(&gateway->share->config);
+    gateway->share = NULL;
+}
+
 static void connection_set(struct connection *connection, struct gateway *gateway, struct sp_pipe *pipe)
 {
     connection->magic = CONNECTION_MAGIC;
@@ -31,8 +58,8 @@ static void connection_set(struct connection *connection, struct gateway *gatewa
     connection->arena = runtime_arena(gateway->runtime);
     connection->is_ipc = sp_pipe_is_ipc(pipe);
     connection->since_ns = clock_now_ns();
-    text_copy(connection->peer, sizeof connection->peer, sp_pipe_peer(pipe));
-    text_copy(connection->address, sizeof connection->address, sp_pipe_address(pipe));
+    connection->peer = sp_pipe_peer(pipe);
+    connection->address = sp_pipe_address(pipe);
 }
 
 static enum weir_error connection_create(struct gateway *gateway, struct sp_pipe *pipe, struct connection **out)
@@ -45,19 +72,21 @@ static enum weir_error connection_create(struct gateway *gateway, struct sp_pipe
         return WEIR_NO_MEMORY;
     connection_set(connection, gateway, pipe);
     connection->ops = ops;
+    enum weir_error error = WEIR_NO_MEMORY;
     pthread_mutex_lock(&gateway->lock);
     connection->id = ++gateway->next_id;
-    connection->config = gateway->config;
+    connection->config = config_hold(gateway);
     pthread_mutex_unlock(&gateway->lock);
+    if (connection->config == NULL)
+        goto no_config;
     char name[64];
     snprintf(name, sizeof name, "connection %llu", (unsigned long long)connection->id);
-    enum weir_error error = WEIR_NO_MEMORY;
     connection->state = calloc(1, ops->state_size > 0 ? ops->state_size : 1);
     if (connection->state == NULL)
         goto no_state;
     if (pthread_mutex_init(&connection->lock, NULL) != 0)
         goto no_lock;
-    error = budget_create(gateway->budget, name, connection->config.receive_bytes_max, &connection->budget);
+    error = budget_create(gateway->budget, name, connection->config->receive_bytes_max, &connection->budget);
     if (error)
         goto no_budget;
     *out = connection;
@@ -67,8 +96,22 @@ no_budget:
 no_lock:
     free(connection->state);
 no_state:
+    config_drop(connection->config);
+no_config:
     free(connection);
     return error;
+}
+
+/* Few moments for few connections, so that some 30 tick together, and more for more, so that it is not thousands: a
+ * hundred at the most, below a millisecond of work. Powers of two, so that the moments of early ones are among those of
+ * later ones. */
+static uint16_t tick_moments(size_t connections)
+{
+    enum { MOMENTS_MIN = 8, MOMENTS_MAX = 256, TOGETHER = 32 };
+    uint16_t moments = MOMENTS_MIN;
+    while (moments < MOMENTS_MAX && connections > (size_t)moments * TOGETHER)
+        moments = (uint16_t)(moments * 2);
+    return moments;
 }
 
 /* What on_accept reserved becomes a connection. Under the lock. */
@@ -82,6 +125,7 @@ static void roster_add(struct gateway *gateway, struct connection *connection)
         gateway->first = connection;
     gateway->last = connection;
     gateway->count++;
+    connection->tick_moments = tick_moments(gateway->count);
     gateway->ended.accepted_connections++;
     if (gateway->count > gateway->peak)
         gateway->peak = gateway->count;
@@ -190,6 +234,39 @@ void roster_actor_started(struct connection *connection)
     pthread_mutex_unlock(&gateway->lock);
 }
 
+static bool identity_is(const struct connection *connection, uint64_t hash, struct view name)
+{
+    return connection->identity_hash == hash &&
+           view_is_same(view_of(connection->identity, connection->identity_size), name);
+}
+
+enum weir_error roster_take_over(struct connection *connection, struct view publisher)
+{
+    struct gateway *gateway = connection->gateway;
+    struct message message = {.tag = CONNECTION_DRAIN, .detail = DRAIN_TAKEN_OVER};
+    uint64_t hash = hash_bytes(publisher.data, publisher.size) | 1;
+    weir_actor other = WEIR_ACTOR_NONE;
+    uint8_t *identity = malloc(publisher.size);
+    if (identity == NULL)
+        return WEIR_NO_MEMORY;
+    memcpy(identity, publisher.data, publisher.size);
+    pthread_mutex_lock(&gateway->lock);
+    /* There is at most one; a glance at each connection, at a session's start only. */
+    for (struct connection *at = gateway->first; at != NULL; at = at->next) {
+        if (!identity_is(at, hash, publisher))
+            continue;
+        other = at->is_orphan ? WEIR_ACTOR_NONE : at->actor_shared;
+        at->identity_hash = 0;
+    }
+    connection->identity_hash = hash;
+    connection->identity_size = (uint8_t)publisher.size;
+    connection->identity = identity;
+    pthread_mutex_unlock(&gateway->lock);
+    if (!actor_is_none(other))
+        (void)!actor_control(gateway->runtime, WEIR_ACTOR_NONE, other, &message); /* stale: it has ended by itself */
+    return WEIR_OK;
+}
+
 void roster_actor_ended(struct connection *connection)
 {
     struct gateway *gateway = connection->gateway;
@@ -255,10 +332,12 @@ static void status_fill(struct connection *connection, struct connection_status 
                                          .outbox_bytes = counter_get(&counters->outbox_bytes)};
     status->subscriptions = atomic_load_explicit(&counters->subscriptions, memory_order_relaxed);
     status->feeds = atomic_load_explicit(&counters->feeds, memory_order_relaxed);
-    memcpy(status->peer, connection->peer, sizeof status->peer);
+    text_copy(status->peer, sizeof status->peer, connection->peer);
     pthread_mutex_lock(&connection->lock);
-    memcpy(status->client, connection->client, sizeof status->client);
-    memcpy(status->blocked_on, connection->blocked_on, sizeof status->blocked_on);
+    if (connection->client != NULL)
+        text_copy(status->client, sizeof status->client, connection->client);
+    if (connection->blocked_on != NULL)
+        text_copy(status->blocked_on, sizeof status->blocked_on, connection->blocked_on);
     pthread_mutex_unlock(&connection->lock);
     status->state = status->blocked_on[0] != '\0' ? "held back" : "open";
     if (connection->is_pipe_closed || connection->is_orphan)
@@ -288,7 +367,7 @@ enum weir_error gateway_disconnect(struct gateway *gateway, uint64_t id)
     pthread_mutex_unlock(&gateway->lock);
     if (actor_is_none(actor))
         return WEIR_NOT_FOUND;
-    struct message message = {.tag = CONNECTION_DRAIN, .detail = 1};
+    struct message message = {.tag = CONNECTION_DRAIN, .detail = DRAIN_AT_ONCE};
     enum weir_error error = actor_control(gateway->runtime, WEIR_ACTOR_NONE, actor, &message);
     return error == WEIR_STALE ? WEIR_NOT_FOUND : error;
 }

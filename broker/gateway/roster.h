@@ -28,6 +28,13 @@ struct log_row {
     struct log_limit limit;
 };
 
+/* A configuration that connections share, so that each need not have a copy. */
+struct config_share {
+    struct gateway_config config; /* first, so that who has it finds the whole; constant */
+    _Atomic size_t refs; /* the gateway's while it is the present one, and connections'. Taken under the gateway's lock,
+                            relaxed; given up anywhere, release, paired with the acquire of whoever frees it */
+};
+
 struct gateway {
     uint32_t magic;
 
@@ -51,6 +58,7 @@ struct gateway {
 
     /* Under the lock. */
     struct gateway_config config;
+    struct config_share *share; /* of config; NULL: no connection has asked for it since it was set */
     bool is_accepting;
     struct connection *first, *last;
     size_t count, peak, reserved; /* reserved: accepted, not ready yet */
@@ -69,6 +77,13 @@ void gateway_log(struct gateway *gateway, const char *event, const char *address
 /* Counts an address down that on_accept counted up. Under the lock. */
 void admission_release(struct gateway *gateway, const char *address);
 
+/* The present configuration, for a connection to keep; NULL without memory. Under the lock. */
+const struct gateway_config *config_hold(struct gateway *gateway);
+/* Any thread; NULL is fine. */
+void config_drop(const struct gateway_config *config);
+/* It was changed: who connects from now on gets another. Under the lock. */
+void config_share_end(struct gateway *gateway);
+
 /* Makes a connection and its actor for a pipe, which is its from then on; otherwise the pipe is still the caller's. */
 WEIR_MUST_USE enum weir_error roster_open(struct gateway *gateway, struct sp_pipe *pipe);
 
@@ -76,6 +91,9 @@ WEIR_MUST_USE enum weir_error roster_open(struct gateway *gateway, struct sp_pip
 void roster_actor_started(struct connection *connection);
 /* sp_pipe's on_closed: the transport has let go. */
 void roster_pipe_closed(struct connection *connection);
+/* The connection's session speaks for that publisher from now on; another one that did is told so and ended. In the
+ * connection's turn, once. WEIR_NO_MEMORY. */
+WEIR_MUST_USE enum weir_error roster_take_over(struct connection *connection, struct view publisher);
 /* The actor is gone. Frees the connection, now or when its pipe has closed. */
 void roster_actor_ended(struct connection *connection);
 

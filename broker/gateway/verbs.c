@@ -27,6 +27,8 @@ struct publish_args {
     struct view records;  /* the others, one behind the other */
     uint32_t count;
     enum ack_level ack;
+    bool has_options;
+    struct publish_options options; /* number: of the first record */
 };
 
 static enum weir_error args_read_single(struct view args, unsigned depth_max, struct publish_args *out,
@@ -84,10 +86,48 @@ static enum weir_error args_check_records(struct view encoded, unsigned depth_ma
     return WEIR_OK;
 }
 
+/* An argument that may be left out. */
+static bool arg_is_good(enum weir_error error) { return error == WEIR_OK || error == WEIR_NOT_FOUND; }
+
+static enum weir_error args_read_publisher(struct view args, struct publish_args *out, const char **reason)
+{
+    struct publish_options *options = &out->options;
+    struct view name;
+    enum weir_error error = args_find_str(args, "publisher", &name);
+    if (error == WEIR_NOT_FOUND)
+        return WEIR_OK;
+    *reason = "publisher is a name of 1 to 64 bytes, and needs a number, below 2^60";
+    if (error != WEIR_OK || name.size == 0 || name.size > PUBLISHER_NAME_MAX ||
+        args_find_uint(args, "number", &options->number) != WEIR_OK || options->number >= REQUEST_NUMBER_BIT)
+        return WEIR_BAD_REQUEST;
+    options->publisher_size = (uint8_t)name.size;
+    memcpy(options->publisher, name.data, name.size);
+    out->has_options = true;
+    return WEIR_OK;
+}
+
+static enum weir_error args_read_options(struct view args, struct publish_args *out, const char **reason)
+{
+    struct publish_with *with = &out->options.with;
+    bool is_absent = false;
+    enum weir_error if_seq = args_find_uint(args, "if_seq", &with->if_seq);
+    enum weir_error if_absent = args_find_bool(args, "if_absent", &is_absent);
+    *reason = "if_seq is a number, if_absent true or false, and only one of them can hold";
+    if (!arg_is_good(if_seq) || !arg_is_good(if_absent) || (is_absent && with->if_seq != 0))
+        return WEIR_BAD_REQUEST;
+    with->has_if_seq = if_seq == WEIR_OK || is_absent;
+    *reason = "ttl_ms is a number, at most ten years; bind is true or false";
+    if (!arg_is_good(args_find_uint(args, "ttl_ms", &with->ttl_ms)) || with->ttl_ms > PUBLISH_TTL_MAX_MS ||
+        !arg_is_good(args_find_bool(args, "bind", &with->bind)))
+        return WEIR_BAD_REQUEST;
+    out->has_options = with->has_if_seq || with->ttl_ms > 0 || with->bind;
+    return args_read_publisher(args, out, reason);
+}
+
 static enum weir_error args_read(struct connection *connection, struct view args, struct publish_args *out,
                                  const char **reason)
 {
-    unsigned depth_max = connection->config.depth_max;
+    unsigned depth_max = connection->config->depth_max;
     struct view name, records;
     *out = (struct publish_args){.ack = ACK_FOLDED};
     enum weir_error error = args_find_str(args, "ack", &name);
@@ -99,27 +139,35 @@ static enum weir_error args_read(struct connection *connection, struct view args
     *reason = "this broker keeps no journal, so ack durable is not available";
     if (out->ack == ACK_DURABLE)
         return WEIR_BAD_REQUEST;
+    error = args_read_options(args, out, reason);
+    if (error != WEIR_OK)
+        return error;
     error = args_find(args, depth_max + 2, "records", &records);
     if (error == WEIR_NOT_FOUND)
         return args_read_single(args, depth_max, out, reason);
     *reason = "records is malformed";
     if (error != WEIR_OK)
         return WEIR_BAD_REQUEST;
-    return args_check_records(records, depth_max, connection->config.records_per_message_max, out, reason);
+    return args_check_records(records, depth_max, connection->config->records_per_message_max, out, reason);
 }
 
 /* Publishes one record of a request; refusals are the request's, WEIR_AGAIN the caller's. */
 static enum weir_error publish_one(struct connection *connection, uint32_t token, const struct record *record,
-                                   enum ack_level ack)
+                                   const struct publish_args *args)
 {
     struct topic_entry *entry;
     enum weir_error error = publisher_topic(connection, record->topic, &entry);
     if (error == WEIR_AGAIN)
         return error;
     uint64_t number = REQUEST_NUMBER_BIT | (uint64_t)token << REQUEST_NUMBER_SHIFT;
-    if (error == WEIR_OK)
-        error = publisher_add(connection, entry, record->key, record->value, TOPIC_NUMBER_WORD(number, ack), token);
     struct request_slot *slot = request_find(connection, token);
+    ENSURE(slot != NULL);
+    struct publish_options options = args->options;
+    options.number += slot->count;
+    if (error == WEIR_OK)
+        error = publisher_add(connection, entry, record->key, record->value, TOPIC_NUMBER_WORD(number, args->ack),
+                              token, args->has_options ? &options : NULL);
+    slot = request_find(connection, token); /* a batch that was handed on may have answered others */
     ENSURE(slot != NULL);
     slot->count++;
     if (error == WEIR_OK) {
@@ -138,15 +186,15 @@ static enum weir_error publish_all(struct connection *connection, const struct p
     struct requests *requests = &connection->requests;
     uint32_t token = requests->building;
     if (args->is_single)
-        return publish_one(connection, token, &args->record, args->ack);
+        return publish_one(connection, token, &args->record, args);
     struct view rest =
         view_of(args->records.data + requests->building_done, args->records.size - requests->building_done);
     struct request_slot *slot = request_find(connection, token);
     for (uint32_t i = slot->count; i < args->count; i++) {
         struct record record;
-        enum weir_error error = record_next(&rest, connection->config.depth_max, &record, NULL);
+        enum weir_error error = record_next(&rest, connection->config->depth_max, &record, NULL);
         ENSURE(error == WEIR_OK);
-        error = publish_one(connection, token, &record, args->ack);
+        error = publish_one(connection, token, &record, args);
         if (error != WEIR_OK)
             return error;
         requests->building_done = (size_t)(rest.data - args->records.data);
@@ -203,8 +251,12 @@ static void reply_busy(struct connection *connection, const struct request_slot 
         directory_topics_each(connection->gateway->directory, topic, on_blocked, &cause);
     struct view text = cause.is_subscriber ? view_text("a subscriber with policy block holds the topic back")
                                            : view_text("the topic is full");
-    reply_error(connection, slot, WEIR_BUSY, text, topic, view_text(cause.is_subscriber ? "subscriber" : "mailbox"),
-                RETRY_MS);
+    reply_error(connection, slot,
+                &(struct reply_refusal){.error = WEIR_BUSY,
+                                        .message = text,
+                                        .topic = topic,
+                                        .cause = view_text(cause.is_subscriber ? "subscriber" : "mailbox"),
+                                        .retry_ms = RETRY_MS});
 }
 
 static void reply_refused(struct connection *connection, const struct request_slot *slot)
@@ -217,20 +269,27 @@ static void reply_refused(struct connection *connection, const struct request_sl
         reply_busy(connection, slot, topic);
         return;
     }
-    char text[256];
-    int size = snprintf(text, sizeof text, "%s", weir_error_text(slot->error));
+    char text[NACK_TEXT_SIZE + 64], sentence[NACK_TEXT_SIZE];
+    struct nack_text nack = nack_text_of(slot->error, slot->error_word);
+    nack_sentence(connection->arena, slot->error_text, nack.text, sentence);
+    int size = snprintf(text, sizeof text, "%s", sentence);
     if (!slot->is_single)
         size = snprintf(text, sizeof text, "%u of %u records were refused, the first because: %s", slot->refused,
-                        slot->count, weir_error_text(slot->error));
-    reply_error(connection, slot, slot->error, view_of(text, (size_t)size), topic, view_of(NULL, 0), 0);
+                        slot->count, sentence);
+    reply_error(connection, slot,
+                &(struct reply_refusal){.error = nack.error,
+                                        .message = view_of(text, (size_t)size),
+                                        .topic = topic,
+                                        .cause = view_text(nack.cause),
+                                        .retry_ms = nack.error == WEIR_BUSY ? RETRY_MS : 0,
+                                        .seq = nack.seq});
 }
 
 static void reply_published(struct connection *connection, const struct request_slot *slot)
 {
     weir_msg block;
     if (arena_alloc(connection->arena, REPLY_HEAD_MAX + RESULT_SMALL, connection->budget, &block) != WEIR_OK) {
-        gateway_count(connection->gateway, REFUSAL_MEMORY, 1);
-        connection_close(connection);
+        connection_starve(connection, "there is no memory to reply into");
         return;
     }
     struct value_writer writer;
@@ -283,7 +342,7 @@ static bool list_reserve(struct list *list)
         return true;
     size_t size = list->writer.size, capacity = list->writer.capacity * 2 + REPLY_HEAD_MAX;
     weir_msg block;
-    list->error = size + LIST_ROW_MAX > connection->config.message_size_max
+    list->error = size + LIST_ROW_MAX > connection->config->message_size_max
                       ? WEIR_TOO_BIG
                       : arena_alloc(connection->arena, capacity, connection->budget, &block);
     if (list->error != WEIR_OK)

@@ -15,10 +15,12 @@
 
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
+#include "actors/plugin/processes.h"
 #include "broker/admin/admin.h"
 #include "broker/gateway/gateway.h"
 #include "broker/gateway/publisher.h"
 #include "broker/session/session.h"
+#include "broker/sys/sys.h"
 
 enum {
     TREE_STOP_MS = 5000, /* for the supervision tree: each child has its own, shorter time */
@@ -33,8 +35,9 @@ struct boot {
     struct budget *budget;
     struct runtime *runtime;
     struct supervision *supervision;
-    weir_actor root, topics, connections, admins;
+    weir_actor root, topics, connections, admins, plugin_root;
     struct directory *directory;
+    struct plugins *plugins;
     struct gateway *gateway;
     struct admin *admin;
     uint64_t started_ns;
@@ -91,12 +94,15 @@ static void directory_config_make(const struct config *config, struct directory_
         .rule_count = config->rule_count,
         .fallback = config->fallback,
         .auto_create = config->auto_create,
-        .topics_max = config->topics.max,
+        .topics_max = config->topics.max + SYS_TOPICS,
         .state_bytes_max = config->topics.state_bytes_max,
         .merged_bytes_max = config->connections.message_bytes_max - PUBLISHER_RECORD_OVERHEAD,
         .subscriptions_max = config->topics.subscriptions_max,
         .feeds_max = config->topics.feeds_max,
         .retain_count_max_dead = config->topics.dead_count_max,
+        .block_max_ms = (uint32_t)config->topics.block_max_ms,
+        .join_bytes_per_s = config->topics.join_bytes_per_s,
+        .join_burst_bytes = config->topics.join_burst_bytes,
     };
 }
 
@@ -148,7 +154,8 @@ static void on_reload(struct boot *boot)
     gateway_config_make(&next, &gateway);
     directory_config_make(&next, &directory);
     if (gateway_config_set(boot->gateway, &gateway, &kept) != WEIR_OK ||
-        directory_rules_set(boot->directory, &directory) != WEIR_OK) {
+        directory_rules_set(boot->directory, &directory) != WEIR_OK ||
+        plugins_config_set(boot->plugins, next.plugins, next.plugin_count) != WEIR_OK) {
         log_error("config.reload", "outcome=refused reason=\"%s\"", kept != NULL ? kept : "out of memory");
     } else {
         log_level_set(next.log_level);
@@ -192,8 +199,13 @@ static enum weir_error start_tree(struct boot *boot)
                                        .backoff_min_ms = 1,
                                        .backoff_max_ms = 50,
                                        .backoff_jitter_percent = 20,
-                                       .dynamic_max = (uint32_t)boot->config.topics.max + 2,
+                                       .dynamic_max = (uint32_t)boot->config.topics.max + SYS_TOPICS + 2,
                                        .adopt = {true, RESTART_PERMANENT, SHUTDOWN_DEFAULT}};
+    struct supervisor_config plugins = {.name = "plugins",
+                                        .strategy = SUPERVISOR_ONE_FOR_ONE,
+                                        .intensity = SUPERVISOR_INTENSITY_UNLIMITED,
+                                        .period_ms = 10000,
+                                        .dynamic_max = CONFIG_PLUGINS_MAX};
     struct supervisor_config connections = {.name = "connections",
                                             .strategy = SUPERVISOR_ONE_FOR_ONE,
                                             .intensity = SUPERVISOR_INTENSITY_UNLIMITED,
@@ -209,6 +221,8 @@ static enum weir_error start_tree(struct boot *boot)
         result = supervisor_spawn(boot->supervision, WEIR_ACTOR_NONE, &root, &boot->root);
     if (result == WEIR_OK)
         result = supervisor_spawn(boot->supervision, boot->root, &topics, &boot->topics);
+    if (result == WEIR_OK)
+        result = supervisor_spawn(boot->supervision, boot->root, &plugins, &boot->plugin_root);
     if (result == WEIR_OK)
         result = supervisor_spawn(boot->supervision, boot->root, &connections, &boot->connections);
     if (result == WEIR_OK)
@@ -234,6 +248,20 @@ static enum weir_error start_service(struct boot *boot)
     return result == WEIR_OK ? gateway_create(&options, &gateway, &boot->gateway) : result;
 }
 
+/* Before anybody can publish to a topic whose kind is one of them. */
+static enum weir_error start_plugins(struct boot *boot)
+{
+    struct plugins_options options = {.runtime = boot->runtime,
+                                      .supervision = boot->supervision,
+                                      .supervisor = boot->plugin_root,
+                                      .directory = boot->directory,
+                                      .budget = boot->budget};
+    enum weir_error result = plugins_create(&options, &boot->plugins);
+    if (result == WEIR_OK)
+        result = plugins_config_set(boot->plugins, boot->config.plugins, boot->config.plugin_count);
+    return result == WEIR_OK ? plugins_load_all(boot->plugins) : result;
+}
+
 static enum weir_error start_listening(struct boot *boot, char error[CONFIG_ERROR_SIZE])
 {
     const char *reason = "";
@@ -251,6 +279,7 @@ static enum weir_error start_listening(struct boot *boot, char error[CONFIG_ERRO
         .supervisor = boot->admins,
         .directory = boot->directory,
         .gateway = boot->gateway,
+        .plugins = boot->plugins,
         .budget = boot->budget,
         .program = {on_shutdown_asked, on_drain_asked, on_config_each, boot},
         .started_ns = boot->started_ns,
@@ -259,6 +288,17 @@ static enum weir_error start_listening(struct boot *boot, char error[CONFIG_ERRO
     if (result != WEIR_OK)
         snprintf(error, CONFIG_ERROR_SIZE, "cannot open the admin socket %s: %s", admin_url, reason);
     return result;
+}
+
+static enum weir_error start_sys(struct boot *boot)
+{
+    struct sys_options options = {.runtime = boot->runtime,
+                                  .supervisor = boot->admins,
+                                  .directory = boot->directory,
+                                  .admin = boot->admin,
+                                  .budget = boot->budget,
+                                  .interval_ms = boot->config.broker.sys_interval_ms};
+    return sys_start(&options);
 }
 
 enum weir_error boot_start(struct config *config, const struct boot_source *source, struct boot **out,
@@ -281,7 +321,11 @@ enum weir_error boot_start(struct config *config, const struct boot_source *sour
     if (result == WEIR_OK)
         result = start_service(boot);
     if (result == WEIR_OK)
+        result = start_plugins(boot);
+    if (result == WEIR_OK)
         result = start_listening(boot, error);
+    if (result == WEIR_OK)
+        result = start_sys(boot);
     if (result != WEIR_OK) {
         if (error[0] == '\0')
             snprintf(error, CONFIG_ERROR_SIZE, "cannot start: %s", weir_error_text(result));
@@ -355,10 +399,14 @@ enum weir_error boot_stop(struct boot **boot_in)
     stop_service(boot);
     if (boot->runtime != NULL)
         runtime_stop(boot->runtime);
+    /* Its watcher may have lent itself to the runtime for the last turns of a plugin: it must be out before that goes.
+     */
+    processes_close();
     admin_destroy(&boot->admin);
     gateway_destroy(&boot->gateway);
     supervision_destroy(&boot->supervision);
     runtime_destroy(&boot->runtime);
+    plugins_destroy(&boot->plugins);
     directory_destroy(&boot->directory);
     if (boot->arena != NULL)
         leaks = arena_leaks_report(boot->arena, on_leak, NULL);

@@ -9,6 +9,7 @@
 
 #include "actors/base/assert.h"
 #include "actors/base/limits.h"
+#include "broker/main/config_plugins.h"
 #include "clients/wire/name.h"
 
 void config_init(struct config *config)
@@ -33,6 +34,9 @@ void config_fini(struct config *config)
         free(config->listen[i]);
     free(config->admin);
     free(config->rules);
+    for (size_t i = 0; i < config->plugin_count; i++)
+        plugin_config_fini(&config->plugins[i]);
+    free(config->plugins);
     *config = (struct config){.listen_count = 0};
 }
 
@@ -79,10 +83,11 @@ static enum weir_error settings_parse(struct topic_rule *rule, char *text, char 
     char *rest = NULL;
     char *part = strtok_r(text, ",", &rest);
     if (part == NULL || topic_kind_find(view_text(part), &rule->kind) != WEIR_OK) {
-        snprintf(error, CONFIG_ERROR_SIZE, "'%s' is no kind of topic: last, map, log or merge",
-                 part != NULL ? part : "");
+        snprintf(error, CONFIG_ERROR_SIZE, "'%s' is no kind of topic: " CONFIG_KINDS, part != NULL ? part : "");
         return WEIR_BAD_REQUEST;
     }
+    if (!config_kind_has_ttl(rule->kind))
+        rule->ttl_ms = 0; /* the defaults' */
     while ((part = strtok_r(NULL, ",", &rest)) != NULL) {
         char *equals = strchr(part, '='), *end = NULL;
         uint64_t value = equals != NULL ? strtoull(equals + 1, &end, 10) : 0;
@@ -93,6 +98,10 @@ static enum weir_error settings_parse(struct topic_rule *rule, char *text, char 
         *equals = '\0';
         if (!setting_apply(rule, part, value, error))
             return WEIR_BAD_REQUEST;
+    }
+    if (rule->ttl_ms > 0 && !config_kind_has_ttl(rule->kind)) {
+        snprintf(error, CONFIG_ERROR_SIZE, CONFIG_TTL_COMPLAINT, topic_kind_name(rule->kind));
+        return WEIR_BAD_REQUEST;
     }
     return WEIR_OK;
 }
@@ -173,11 +182,14 @@ enum weir_error config_check(const struct config *config, char error[CONFIG_ERRO
                  "the admin socket '%.200s' must be ipc:///PATH: who reaches it rules the broker", config->admin);
         return WEIR_FORBIDDEN;
     }
-    if (config->topics.state_bytes_max > config->broker.memory_bytes_max) {
-        snprintf(error, CONFIG_ERROR_SIZE,
-                 "topics.state_bytes_max (%llu) is more than memory_bytes_max (%llu) allows all of the broker",
-                 (unsigned long long)config->topics.state_bytes_max,
-                 (unsigned long long)config->broker.memory_bytes_max);
+    uint64_t state_bytes_max = CONFIG_STATE_MAX(config->broker.memory_bytes_max);
+    if (config->topics.state_bytes_max > state_bytes_max) {
+        snprintf(
+            error, CONFIG_ERROR_SIZE,
+            "topics.state_bytes_max (%llu) leaves too little of memory_bytes_max (%llu) to connections, which need "
+            "a quarter: it is at most %llu",
+            (unsigned long long)config->topics.state_bytes_max, (unsigned long long)config->broker.memory_bytes_max,
+            (unsigned long long)state_bytes_max);
         return WEIR_BAD_REQUEST;
     }
     if (config->connections.receive_bytes_max < 4 * config->connections.message_bytes_max) {
@@ -189,7 +201,7 @@ enum weir_error config_check(const struct config *config, char error[CONFIG_ERRO
             (unsigned long long)config->connections.message_bytes_max);
         return WEIR_BAD_REQUEST;
     }
-    return WEIR_OK;
+    return config_plugins_check(config, error);
 }
 
 const char *config_admin_default(void)
@@ -274,6 +286,12 @@ void config_adopt(struct config *config, struct config *from)
     config->rules = from->rules;
     config->rule_count = from->rule_count;
     from->rules = rules;
+    struct plugin_config *plugins = config->plugins;
+    size_t plugin_count = config->plugin_count;
+    config->plugins = from->plugins;
+    config->plugin_count = from->plugin_count;
+    from->plugins = plugins;
+    from->plugin_count = plugin_count;
 #define ADOPT(section, key, live) \
     if (live)                     \
         config->section.key = from->section.key;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "actors/base/log.h"
+#include "actors/plugin/plugin.h"
 #include "actors/topic/directory.h"
 #include "weir_error.h"
 
@@ -21,7 +22,8 @@
 #define CONFIG_BROKER_TABLE(ROW)                                                 \
     ROW(workers, 0, 0, 64, false)                                                \
     ROW(memory_bytes_max, CONFIG_GIB, 16 * CONFIG_MIB, 1024 * CONFIG_GIB, false) \
-    ROW(shutdown_ms, 5000, 0, 600000, true)
+    ROW(shutdown_ms, 5000, 0, 600000, true)                                      \
+    ROW(sys_interval_ms, 1000, 100, 3600000, false)
 
 #define CONFIG_CONNECTIONS_TABLE(ROW)                                          \
     ROW(handshake_ms, 5000, 10, 600000, false)                                 \
@@ -50,6 +52,9 @@
     ROW(state_bytes_max, 512 * CONFIG_MIB, CONFIG_MIB, 1024 * CONFIG_GIB, false) \
     ROW(subscriptions_max, 100000, 1, 10000000, false)                           \
     ROW(feeds_max, 1000000, 1, 100000000, false)                                 \
+    ROW(block_max_ms, 0, 0, 86400000, false)                                     \
+    ROW(join_bytes_per_s, CONFIG_GIB, 0, 1024 * CONFIG_GIB, false)               \
+    ROW(join_burst_bytes, 256 * CONFIG_MIB, 0, 1024 * CONFIG_GIB, false)         \
     ROW(dead_count_max, 1000, 1, 1000000, false)
 
 /* Of one rule, and of topics without a rule. 0: no bound of this sort. */
@@ -60,7 +65,27 @@
     ROW(state_bytes_max, 64 * CONFIG_MIB, CONFIG_KIB, 1024 * CONFIG_GIB, true)     \
     ROW(retain_count_max, 65536, 1, 100000000, true)                               \
     ROW(retain_bytes_max, 4 * CONFIG_MIB, 4 * CONFIG_KIB, 1024 * CONFIG_GIB, true) \
-    ROW(mailbox_max, 1024, 1, 65535, true)
+    ROW(mailbox_max, 1024, 1, 65535, true)                                         \
+    ROW(ttl_ms, 0, 0, UINT64_C(10) * 365 * 86400000, true)                         \
+    ROW(bind_grace_ms, 5000, 0, 86400000, true)                                    \
+    ROW(bound_keys_max, 65536, 1, 10000000, true)                                  \
+    ROW(dedup_records_max, 4096, 1, 65536, true)                                   \
+    ROW(dedup_publishers_max, 256, 1, 1000000, true)
+
+/* Of one plugin. Reloading takes effect when the plugin is loaded or reloaded. */
+#define CONFIG_PLUGIN_TABLE(ROW)                                                                        \
+    ROW(intensity, PLUGIN_INTENSITY_DEFAULT, 1, SUPERVISOR_INTENSITY_MAX, true)                         \
+    ROW(period_ms, PLUGIN_PERIOD_MS_DEFAULT, 1, 86400000, true)                                         \
+    ROW(time_ms_max, PLUGIN_TIME_MS_DEFAULT, 1, 3600000, true)                                          \
+    ROW(start_ms_max, PLUGIN_START_MS_DEFAULT, 1, 3600000, true)                                        \
+    ROW(memory_bytes_max, PLUGIN_MEMORY_BYTES_DEFAULT, CONFIG_MIB, 1024 * CONFIG_GIB, true)             \
+    ROW(mailbox_max, MAILBOX_MAX_DEFAULT, 1, 65535, true)                                               \
+    ROW(emits_max, PLUGIN_EMITS_DEFAULT, 1, 1000000, true)                                              \
+    ROW(emit_bytes_max, PLUGIN_EMIT_BYTES_DEFAULT, CONFIG_KIB, 256 * CONFIG_MIB, true)                  \
+    ROW(value_bytes_max, PLUGIN_VALUE_BYTES_DEFAULT, CONFIG_KIB, 32 * CONFIG_MIB, true)                 \
+    ROW(snapshot_bytes_max, PLUGIN_SNAPSHOT_BYTES_DEFAULT, CONFIG_KIB, PLUGIN_SNAPSHOT_BYTES_MAX, true) \
+    ROW(ring_bytes, PLUGIN_RING_BYTES_DEFAULT, 64 * CONFIG_KIB, 256 * CONFIG_MIB, true)                 \
+    ROW(emit_bytes_per_s, 0, 0, 1024 * CONFIG_GIB, true)
 
 #define CONFIG_MEMBER(key, initial, min, max, live) uint64_t key;
 struct config_broker {
@@ -78,11 +103,24 @@ struct config_topics {
 struct config_rule {
     CONFIG_RULE_TABLE(CONFIG_MEMBER)
 };
+struct config_plugin {
+    CONFIG_PLUGIN_TABLE(CONFIG_MEMBER)
+};
 #undef CONFIG_MEMBER
 
 #define CONFIG_RULES_MAX 1024
+#define CONFIG_PLUGINS_MAX 256
+/* A plugin's own block, as msgpack. */
+#define CONFIG_VALUE_BYTES_MAX (64 * CONFIG_KIB)
+/* With the kind's name. */
+#define CONFIG_TTL_COMPLAINT \
+    "ttl_ms has no meaning in a topic of kind %s, whose records do not end one by one (a log has log_age_max_ms)"
+/* What topics may have of the memory ceiling. An eighth is left to connections in any case (STATE_LEAVES_PART); the
+ * other is for slabs that are not full: with more, a flood of records of many sizes left no memory to answer. */
+#define CONFIG_STATE_MAX(memory) ((memory) / 4 * 3)
 #define CONFIG_LISTEN_MAX 16
 #define CONFIG_ERROR_SIZE 512
+#define CONFIG_KINDS "last, map, log, merge or plugin:NAME"
 
 struct config {
     char *listen[CONFIG_LISTEN_MAX];
@@ -97,7 +135,12 @@ struct config {
     struct topic_rule fallback;   /* topics.defaults */
     struct directory_rule *rules; /* in order: the first match decides */
     size_t rule_count;
+    struct plugin_config *plugins;
+    size_t plugin_count;
 };
+
+/* Whether records of such a topic may end by themselves. */
+static inline bool config_kind_has_ttl(enum topic_kind kind) { return kind == TOPIC_LAST || kind == TOPIC_MAP; }
 
 /* The embedded defaults. */
 void config_init(struct config *config);

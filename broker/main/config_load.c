@@ -7,6 +7,7 @@
 
 #include "actors/base/assert.h"
 #include "broker/main/config_place.h"
+#include "broker/main/config_plugins.h"
 #include "broker/main/config_schema.h"
 #include "clients/wire/name.h"
 
@@ -51,11 +52,6 @@ static void complaint_say(const struct complaint *complaint, const char *path, c
 
 /* --------------------------------------------------------------------------------- numbers and ranges */
 
-struct loading {
-    const char *path;
-    char *error;
-};
-
 /* Decimal digits only: what looks like octal, a fraction or a sign is a mistake. */
 static bool number_read(const char *text, uint64_t *out)
 {
@@ -69,8 +65,7 @@ static bool number_read(const char *text, uint64_t *out)
     return true;
 }
 
-/* Takes a number over if it was given; false, with the error said, when it is none or out of range. */
-static bool number_take(const struct loading *loading, const char *section, const char *key, const char *given,
+bool config_number_take(const struct loading *loading, const char *section, const char *key, const char *given,
                         uint64_t min, uint64_t max, uint64_t *out)
 {
     uint64_t value = 0;
@@ -88,7 +83,7 @@ static bool number_take(const struct loading *loading, const char *section, cons
     return false;
 }
 
-#define TAKE(key, initial, min, max, live) &&number_take(loading, section, #key, raw->key, min, max, &to->key)
+#define TAKE(key, initial, min, max, live) &&config_number_take(loading, section, #key, raw->key, min, max, &to->key)
 
 static bool broker_take(const struct loading *loading, const struct raw_config *raw, struct config_broker *to)
 {
@@ -121,6 +116,24 @@ static bool rule_numbers_take(const struct loading *loading, const char *section
     return true CONFIG_RULE_TABLE(TAKE);
 }
 
+/* Records of a log or merge topic do not end one by one: a rule that says so is a mistake, one that inherits it is not.
+ */
+static bool rule_ttl_fits(const struct loading *loading, const char *section, const struct raw_rule *raw,
+                          struct topic_rule *rule)
+{
+    bool is_said = raw->ttl_ms != NULL && rule->ttl_ms > 0;
+    if (config_kind_has_ttl(rule->kind))
+        return true;
+    rule->ttl_ms = 0;
+    if (!is_said)
+        return true;
+    char place[80];
+    snprintf(place, sizeof place, "%s.ttl_ms", section);
+    snprintf(loading->error, CONFIG_ERROR_SIZE, "%s:%zu: " CONFIG_TTL_COMPLAINT, loading->path,
+             config_place_find(loading->path, place, 0), topic_kind_name(rule->kind));
+    return false;
+}
+
 static bool rule_take(const struct loading *loading, const char *section, const struct raw_rule *raw,
                       struct topic_rule *rule)
 {
@@ -131,12 +144,16 @@ static bool rule_take(const struct loading *loading, const char *section, const 
         return false;
 #define RULE_SET(key, initial, min, max, live) rule->key = (__typeof__(rule->key))numbers.key;
     CONFIG_RULE_TABLE(RULE_SET)
-    if (raw->kind != NULL)
-        rule->kind = *raw->kind;
-    return true;
+    if (raw->kind == NULL || topic_kind_find(view_text(raw->kind), &rule->kind) == WEIR_OK)
+        return rule_ttl_fits(loading, section, raw, rule);
+    char place[80];
+    snprintf(place, sizeof place, "%s.kind", section);
+    snprintf(loading->error, CONFIG_ERROR_SIZE, "%s:%zu: '%s' is no kind of topic: " CONFIG_KINDS, loading->path,
+             config_place_find(loading->path, place, 0), raw->kind);
+    return false;
 }
 
-static bool no_memory(const struct loading *loading)
+bool config_no_memory(const struct loading *loading)
 {
     snprintf(loading->error, CONFIG_ERROR_SIZE, "%s: no memory", loading->path);
     return false;
@@ -146,7 +163,7 @@ static bool rules_take(const struct loading *loading, const struct raw_topics *r
 {
     config->rules = calloc(raw->rules_count + 1, sizeof *config->rules);
     if (config->rules == NULL)
-        return no_memory(loading);
+        return config_no_memory(loading);
     for (unsigned i = 0; i < raw->rules_count; i++) {
         char section[64];
         const char *reason = "";
@@ -189,7 +206,7 @@ static bool config_take(const struct loading *loading, const struct raw_config *
         free(config->admin);
         config->admin = strdup(raw->admin);
         if (config->admin == NULL)
-            return no_memory(loading);
+            return config_no_memory(loading);
     }
     config->insecure = raw->insecure != NULL ? *raw->insecure : config->insecure;
     config->log_level = raw->log_level != NULL ? *raw->log_level : config->log_level;
@@ -198,6 +215,8 @@ static bool config_take(const struct loading *loading, const struct raw_config *
         !sessions_take(loading, raw->sessions, &config->sessions))
         return false;
     const struct raw_topics *topics = raw->topics;
+    if (!config_plugins_take(loading, raw, config))
+        return false;
     if (topics == NULL)
         return true;
     config->auto_create = topics->auto_create != NULL ? *topics->auto_create : config->auto_create;

@@ -7,8 +7,12 @@
 
 #define NUMBER_SIZE_MAX 32 /* longer ones are none, and are complained about as such */
 
-static const cyaml_strval_t kind_names[] = {
-    {"last", TOPIC_LAST}, {"map", TOPIC_MAP}, {"log", TOPIC_LOG}, {"merge", TOPIC_MERGE}};
+#define KIND_SIZE_MAX 64 /* longer ones are none */
+
+static const cyaml_strval_t role_names[] = {{"fold", WEIR_ACTOR_FOLD}, {"processor", WEIR_ACTOR_PROCESSOR}};
+static const cyaml_strval_t host_names[] = {{"process", CONFIG_HOST_PROCESS}, {"thread", CONFIG_HOST_THREAD}};
+static const cyaml_strval_t restart_names[] = {
+    {"permanent", RESTART_PERMANENT}, {"transient", RESTART_TRANSIENT}, {"temporary", RESTART_TEMPORARY}};
 /* Not CYAML_BOOL, which takes every text but a few for true: "insecure: flase" must not open the gates. */
 static const cyaml_strval_t bool_names[] = {{"false", 0}, {"true", 1}, {"no", 0}, {"yes", 1}, {"off", 0}, {"on", 1}};
 static const cyaml_strval_t level_names[] = {
@@ -26,14 +30,12 @@ static const cyaml_schema_field_t sessions_fields[] = {CONFIG_SESSIONS_TABLE(SES
     CYAML_FIELD_STRING_PTR(#key, OPTIONAL, struct raw_rule, key, 0, NUMBER_SIZE_MAX),
 static const cyaml_schema_field_t rule_fields[] = {
     CYAML_FIELD_STRING_PTR("pattern", CYAML_FLAG_POINTER, struct raw_rule, pattern, 1, TOPIC_NAME_SIZE_MAX),
-    CYAML_FIELD_ENUM_PTR("kind", CYAML_FLAG_POINTER | CYAML_FLAG_STRICT, struct raw_rule, kind, kind_names,
-                         CYAML_ARRAY_LEN(kind_names)),
+    CYAML_FIELD_STRING_PTR("kind", CYAML_FLAG_POINTER, struct raw_rule, kind, 1, KIND_SIZE_MAX),
     CONFIG_RULE_TABLE(RULE_FIELD) CYAML_FIELD_END};
 
-static const cyaml_schema_field_t defaults_fields[] = {CYAML_FIELD_ENUM_PTR("kind", OPTIONAL | CYAML_FLAG_STRICT,
-                                                                            struct raw_rule, kind, kind_names,
-                                                                            CYAML_ARRAY_LEN(kind_names)),
-                                                       CONFIG_RULE_TABLE(RULE_FIELD) CYAML_FIELD_END};
+static const cyaml_schema_field_t defaults_fields[] = {
+    CYAML_FIELD_STRING_PTR("kind", OPTIONAL, struct raw_rule, kind, 1, KIND_SIZE_MAX),
+    CONFIG_RULE_TABLE(RULE_FIELD) CYAML_FIELD_END};
 
 static const cyaml_schema_value_t rule_value = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_rule, rule_fields)};
 
@@ -48,6 +50,29 @@ static const cyaml_schema_field_t topics_fields[] = {
 
 static const cyaml_schema_value_t url_value = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, 512)};
 
+static const cyaml_schema_value_t pattern_value = {
+    CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, TOPIC_NAME_SIZE_MAX)};
+static const cyaml_schema_value_t path_value = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, PLUGIN_PATH_MAX - 1)};
+
+/* `config` may be anything: config_value.c reads it. */
+#define PLUGIN_FIELD(key, initial, min, max, live) \
+    CYAML_FIELD_STRING_PTR(#key, OPTIONAL, struct raw_plugin, key, 0, NUMBER_SIZE_MAX),
+static const cyaml_schema_field_t plugin_fields[] = {
+    CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER, struct raw_plugin, name, 1, PLUGIN_NAME_MAX),
+    CYAML_FIELD_STRING_PTR("file", CYAML_FLAG_POINTER, struct raw_plugin, file, 1, PLUGIN_PATH_MAX - 1),
+    CYAML_FIELD_ENUM("role", CYAML_FLAG_STRICT, struct raw_plugin, role, role_names, CYAML_ARRAY_LEN(role_names)),
+    CYAML_FIELD_ENUM_PTR("host", OPTIONAL | CYAML_FLAG_STRICT, struct raw_plugin, host, host_names,
+                         CYAML_ARRAY_LEN(host_names)),
+    CYAML_FIELD_ENUM_PTR("restart", OPTIONAL | CYAML_FLAG_STRICT, struct raw_plugin, restart, restart_names,
+                         CYAML_ARRAY_LEN(restart_names)),
+    CYAML_FIELD_SEQUENCE("patterns", OPTIONAL, struct raw_plugin, patterns, &pattern_value, 0, PLUGIN_PATTERNS_MAX),
+    CYAML_FIELD_SEQUENCE("emit", OPTIONAL, struct raw_plugin, emit, &pattern_value, 0, PLUGIN_PATTERNS_MAX),
+    CYAML_FIELD_SEQUENCE("grants", OPTIONAL, struct raw_plugin, grants, &path_value, 0, PLUGIN_GRANTS_MAX),
+    CYAML_FIELD_IGNORE("config", CYAML_FLAG_OPTIONAL),
+    CONFIG_PLUGIN_TABLE(PLUGIN_FIELD) CYAML_FIELD_END};
+static const cyaml_schema_value_t plugin_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_plugin, plugin_fields)};
+
 #define BROKER_FIELD(key, initial, min, max, live) \
     CYAML_FIELD_STRING_PTR(#key, OPTIONAL, struct raw_config, key, 0, NUMBER_SIZE_MAX),
 static const cyaml_schema_field_t config_fields[] = {
@@ -60,6 +85,7 @@ static const cyaml_schema_field_t config_fields[] = {
     CYAML_FIELD_MAPPING_PTR("connections", OPTIONAL, struct raw_config, connections, connections_fields),
     CYAML_FIELD_MAPPING_PTR("sessions", OPTIONAL, struct raw_config, sessions, sessions_fields),
     CYAML_FIELD_MAPPING_PTR("topics", OPTIONAL, struct raw_config, topics, topics_fields),
+    CYAML_FIELD_SEQUENCE("plugins", OPTIONAL, struct raw_config, plugins, &plugin_value, 0, CONFIG_PLUGINS_MAX),
     CONFIG_BROKER_TABLE(BROKER_FIELD) CYAML_FIELD_END};
 
 const cyaml_schema_value_t config_schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw_config, config_fields)};

@@ -7,6 +7,8 @@
 
 #include "broker/main/config.h"
 
+enum config_host { CONFIG_HOST_PROCESS, CONFIG_HOST_THREAD };
+
 #define RAW_MEMBER(key, initial, min, max, live) char *key;
 struct raw_connections {
     CONFIG_CONNECTIONS_TABLE(RAW_MEMBER)
@@ -16,7 +18,7 @@ struct raw_sessions {
 };
 struct raw_rule {
     char *pattern;
-    enum topic_kind *kind;
+    char *kind;
     CONFIG_RULE_TABLE(RAW_MEMBER)
 };
 struct raw_topics {
@@ -26,7 +28,18 @@ struct raw_topics {
     unsigned rules_count;
     CONFIG_TOPICS_TABLE(RAW_MEMBER)
 };
+struct raw_plugin {
+    char *name, *file;
+    enum weir_actor_role role;
+    enum config_host *host;
+    enum restart_type *restart;
+    char **patterns, **emit, **grants;
+    unsigned patterns_count, emit_count, grants_count;
+    CONFIG_PLUGIN_TABLE(RAW_MEMBER)
+};
 struct raw_config {
+    struct raw_plugin *plugins;
+    unsigned plugins_count;
     char **listen;
     unsigned listen_count;
     char *admin;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "actors/base/assert.h"
+#include "actors/plugin/processes.h"
 #include "broker/main/boot.h"
 
 enum { EXIT_REFUSED = 1, EXIT_USAGE = 2 };
@@ -200,9 +201,15 @@ int serve_main(int argc, char **argv)
     int code = options_scan(&options);
     if (code >= 0)
         return code;
+    /* Before there are descriptors that it would have to close, and where a failure can still be told. */
+    if (options.check_path == NULL && processes_open(error, sizeof error) != WEIR_OK) {
+        fprintf(stderr, "weir serve: %s\n", error);
+        return EXIT_REFUSED;
+    }
     if (config_make(&config, error, &options) != WEIR_OK) {
         fprintf(stderr, "weir serve: %s\n", error);
         config_fini(&config);
+        processes_close();
         return EXIT_USAGE;
     }
     if (options.check_path != NULL) {
@@ -212,5 +219,6 @@ int serve_main(int argc, char **argv)
         code = serve_run(&options, &config);
     }
     config_fini(&config);
+    processes_close();
     return code;
 }

@@ -72,6 +72,8 @@ static bool render_run(struct connection *connection, struct gather *gather, str
     size_t allowance = data_allowance(session);
     if (allowance == 0)
         return false;
+    if (item->tag == TOPIC_ENTRIES && allowance > OUTPUT_BULK_PIECE)
+        allowance = OUTPUT_BULK_PIECE;
     const uint8_t *data = (uint8_t *)arena_data(connection->arena, run.pairs.block) + run.pairs.offset;
     size_t size = run.pairs.size;
     uint32_t count = run.count;
@@ -98,7 +100,7 @@ static bool render_run(struct connection *connection, struct gather *gather, str
     counter_add(&connection->counters.messages_out, 1);
     struct followed *followed = follows_find(&session->follows, item->detail);
     followed_rendered(connection, followed, size + run.value.size,
-                      follow_window(connection->config.outbox_bytes, session->follows.count));
+                      follow_window(connection->config->outbox_bytes, session->follows.count));
     *done = count == run.count;
     if (!*done) {
         item->word[0] = TOPIC_WORD(run.pairs.offset + size, run.pairs.size - size);
@@ -129,6 +131,7 @@ static void frame_of_begin(struct connection *connection, const struct message *
     frame->as.begin.epoch = begin->epoch;
     frame->as.begin.seq = begin->seq;
     frame->as.begin.resumed = begin->resumed;
+    frame->as.begin.delta = begin->delta;
     frame->as.begin.cause = cause_view(begin->cause);
 }
 
@@ -142,6 +145,7 @@ static void frame_of(struct connection *connection, const struct message *item, 
         frame->as.end.feed = feed;
         frame->as.end.epoch = item->word[0];
         frame->as.end.seq = item->word[1];
+        frame->as.end.delta = (item->word[2] & END_IS_DELTA) != 0;
         return;
     case TOPIC_GAP:
     case TOPIC_CONFLATED:
@@ -197,7 +201,11 @@ static bool render_frame(struct connection *connection, struct gather *gather, c
     gather_copy(gather, body, writer.size);
     counter_add(&connection->counters.messages_out, 1);
     if (item->tag == TOPIC_ENDED) {
-        follows_remove(connection, &session->follows, follows_find(&session->follows, item->detail));
+        struct followed *followed = follows_find(&session->follows, item->detail);
+        struct subscription *subscription = subscription_find(session, followed->owner);
+        if (subscription != NULL)
+            subscription->feed_count--;
+        follows_remove(connection, &session->follows, followed);
         atomic_store_explicit(&connection->counters.feeds, session->follows.count, memory_order_relaxed);
     }
     return true;
@@ -208,8 +216,15 @@ bool session_render(struct connection *connection, struct gather *gather, struct
     struct session *session = session_of(connection);
     *done = true;
     bool is_run = item->tag == TOPIC_ENTRIES || item->tag == TOPIC_UPDATES;
-    if (follows_find(&session->follows, item->detail) != NULL)
-        return is_run ? render_run(connection, gather, item, done) : render_frame(connection, gather, item);
+    struct followed *followed = follows_find(&session->follows, item->detail);
+    if (followed != NULL) {
+        if (is_run ? !render_run(connection, gather, item, done) : !render_frame(connection, gather, item))
+            return false;
+        followed = follows_find(&session->follows, item->detail); /* ENDED has ended it */
+        if (followed != NULL)
+            followed->queued -= *done;
+        return true;
+    }
     /* Unsubscribed meanwhile: dropped. */
     struct topic_run run = topic_run_read(item);
     if (is_run)

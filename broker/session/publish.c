@@ -37,21 +37,56 @@ static void ack_add(struct connection *connection, uint64_t number, uint32_t cou
     *ack = (struct pending_ack){.number = number, .count = count, .epoch = epoch, .seq = seq};
 }
 
+/* nack_word: what a topic's refusal says besides; 0: it is none. */
 static void refused_send(struct connection *connection, uint64_t number, uint32_t count, enum weir_error error,
-                         const char *text, struct view topic)
+                         const char *text, struct view topic, uint64_t nack_word)
 {
+    struct nack_text nack = nack_text_of(error, nack_word);
     session_ack_flush(connection); /* answers of one topic keep their order */
     struct frame frame = {.op = FRAME_REFUSED};
     frame.as.refused.number = number;
     frame.as.refused.count = count;
-    frame.as.refused.code = view_text(weir_error_code(error));
+    frame.as.refused.code = view_text(weir_error_code(nack.error));
     frame.as.refused.message = view_text(text);
     frame.as.refused.topic = topic;
-    if (error == WEIR_BUSY || error == WEIR_NO_MEMORY) {
-        frame.as.refused.cause = view_text(error == WEIR_BUSY ? "mailbox" : "memory");
+    frame.as.refused.cause = view_text(nack.cause);
+    frame.as.refused.seq = nack.seq;
+    if (error == WEIR_BUSY)
+        frame.as.refused.cause = view_text("mailbox");
+    if (nack.error == WEIR_BUSY)
         frame.as.refused.retry_ms = RETRY_MS;
-    }
     session_frame(connection, &frame, SESSION_FRAME_MAX);
+}
+
+/* A REFUSED for each run of neighbouring numbers. */
+static void handed_refuse(struct connection *connection, const struct handed *handed, enum weir_error error)
+{
+    uint64_t first = TOPIC_NUMBER(handed->number_word);
+    uint32_t count = 1;
+    for (uint32_t i = 1; i <= handed->count; i++) {
+        uint32_t step = i < handed->count && handed->slices != NULL ? record_step(&handed->slices[i]) : 1;
+        if (i < handed->count && step == 1) {
+            count++;
+            continue;
+        }
+        refused_send(connection, first, count, error, weir_error_text(error), handed->topic, 0);
+        first += count - 1 + step;
+        count = 1;
+    }
+}
+
+/* Of records whose numbers are no neighbours: each is answered by itself. */
+static void ack_add_spread(struct connection *connection, const struct message *message)
+{
+    uint32_t first = TOPIC_SPREAD_FIRST(message->detail), count = TOPIC_SPREAD_COUNT(message->detail);
+    const struct record_slice *slices = arena_data(connection->arena, message->hold[1]);
+    REQUIRE((first + count) * sizeof *slices <= arena_size(connection->arena, message->hold[1]));
+    uint64_t number = message->word[0];
+    for (uint32_t i = 0; i < count; i++) {
+        if (i > 0)
+            number += record_step(&slices[first + i]);
+        ack_add(connection, number, 1, message->word[1], message->word[2] + i);
+    }
 }
 
 void session_on_handed(struct connection *connection, const struct handed *handed, enum weir_error error)
@@ -63,7 +98,7 @@ void session_on_handed(struct connection *connection, const struct handed *hande
     uint64_t number = TOPIC_NUMBER(handed->number_word);
     enum ack_level level = TOPIC_ACK_LEVEL(handed->number_word);
     if (error != WEIR_OK)
-        refused_send(connection, number, handed->count, error, weir_error_text(error), handed->topic);
+        handed_refuse(connection, handed, error);
     else if (level == ACK_ACCEPTED)
         ack_add(connection, number, handed->count, 0, 0);
     else if (level == ACK_FOLDED)
@@ -76,14 +111,21 @@ void session_on_ack(struct connection *connection, const struct message *message
     uint64_t number = message->word[0];
     uint32_t count = message->detail;
     if (message->tag == TOPIC_ACK) {
-        ack_add(connection, number, count, message->word[1], message->word[2]);
+        bool is_spread = !msg_is_none(message->hold[1]);
+        count = is_spread ? TOPIC_SPREAD_COUNT(count) : count;
+        if (is_spread)
+            ack_add_spread(connection, message);
+        else
+            ack_add(connection, number, count, message->word[1], message->word[2]);
         session->unanswered -= session->unanswered < count ? session->unanswered : count;
         return;
     }
     enum weir_error error = (enum weir_error)message->word[1];
     /* Records of lower levels are answered when they are refused, too; nobody waits for those. */
     session->unanswered -= session->unanswered < count ? session->unanswered : count;
-    refused_send(connection, number, count, error, weir_error_text(error), view_of(NULL, 0));
+    char text[NACK_TEXT_SIZE];
+    nack_sentence(connection->arena, message->hold[0], nack_text_of(error, message->word[2]).text, text);
+    refused_send(connection, number, count, error, text, view_of(NULL, 0), message->word[2]);
 }
 
 /* ------------------------------------------------------------------------------------------- aliases */
@@ -118,7 +160,7 @@ enum weir_error session_alias(struct connection *connection, const struct frame 
     const char *reason = "the alias is for no valid topic name";
     if (name_check(topic, &reason) != WEIR_OK)
         return session_refuse(connection, REFUSAL_TOPIC_NAME, WEIR_BAD_TOPIC, reason);
-    if (alias >= connection->config.aliases_max)
+    if (alias >= connection->config->aliases_max)
         return session_refuse(connection, REFUSAL_QUOTA, WEIR_FULL, "the alias is beyond the broker's bound");
     weir_msg name;
     if (!aliases_reserve(connection, alias) ||
@@ -167,7 +209,7 @@ static enum weir_error publish_check(struct connection *connection, const struct
     if (session->in_received >= session->in_granted)
         return session_refuse(connection, REFUSAL_CREDIT, WEIR_PROTOCOL, "more data was sent than credit allowed");
     session->in_received += body_size;
-    if (frame->as.publish.count > connection->config.records_per_message_max)
+    if (frame->as.publish.count > connection->config->records_per_message_max)
         return session_refuse(connection, REFUSAL_RECORD_COUNT, WEIR_BAD_REQUEST, "the frame holds too many records");
     if (frame->as.publish.number > REQUEST_NUMBER_BIT - frame->as.publish.count)
         return session_refuse(connection, REFUSAL_MALFORMED, WEIR_BAD_REQUEST, "record numbers are at most 60 bits");
@@ -186,8 +228,17 @@ static enum weir_error publish_refuse_rest(struct connection *connection, const 
     publisher_refuse(connection, count, refusal_of(error));
     if (topic.size > TOPIC_NAME_SIZE_MAX)
         topic.size = 0;
-    refused_send(connection, frame->as.publish.number + session->published, count, error, reason, topic);
+    refused_send(connection, frame->as.publish.number + session->published, count, error, reason, topic, 0);
     return WEIR_OK;
+}
+
+/* What the frame's records are published with, but for their numbers; false: nothing. */
+static bool options_read(const struct connection *connection, const struct frame *frame, struct publish_options *out)
+{
+    *out = (struct publish_options){.with = frame->as.publish.with, .publisher_size = connection->identity_size};
+    if (connection->identity_size > 0)
+        memcpy(out->publisher, connection->identity, connection->identity_size);
+    return connection->identity_size > 0 || out->with.has_if_seq || out->with.bind || out->with.ttl_ms > 0;
 }
 
 static enum weir_error publish_items(struct connection *connection, const struct frame *frame, struct view name,
@@ -195,8 +246,10 @@ static enum weir_error publish_items(struct connection *connection, const struct
 {
     struct session *session = session_of(connection);
     struct view items = frame->as.publish.items, key, value;
+    struct publish_options options;
+    bool has_options = options_read(connection, frame, &options);
     for (;;) {
-        enum weir_error error = items_next(&items, connection->config.depth_max, &key, &value);
+        enum weir_error error = items_next(&items, connection->config->depth_max, &key, &value);
         if (error == WEIR_AGAIN)
             break;
         if (error != WEIR_OK) {
@@ -205,10 +258,12 @@ static enum weir_error publish_items(struct connection *connection, const struct
                                   "a record of the frame is malformed");
         }
         uint64_t number = frame->as.publish.number + session->published;
-        error = publisher_add(connection, entry, key, value, TOPIC_NUMBER_WORD(number, frame->as.publish.ack), 0);
+        options.number = number;
+        error = publisher_add(connection, entry, key, value, TOPIC_NUMBER_WORD(number, frame->as.publish.ack), 0,
+                              has_options ? &options : NULL);
         if (error != WEIR_OK) {
             publisher_refuse(connection, 1, refusal_of(error));
-            refused_send(connection, number, 1, error, weir_error_text(error), name);
+            refused_send(connection, number, 1, error, weir_error_text(error), name, 0);
         }
         session->published++;
     }
@@ -216,6 +271,19 @@ static enum weir_error publish_items(struct connection *connection, const struct
     if (session->published == frame->as.publish.count)
         return WEIR_OK;
     return session_refuse(connection, REFUSAL_MALFORMED, WEIR_BAD_REQUEST, "the frame's records are not whole pairs");
+}
+
+void session_ahead(struct connection *connection, struct view body)
+{
+    struct value_reader reader;
+    value_reader_init(&reader, body, 0);
+    (void)value_read_array(&reader);
+    uint64_t op = value_read_uint(&reader);
+    if (op != FRAME_PUBLISH && op != FRAME_PUBLISH_WITH)
+        return;
+    struct view name = value_read_str(&reader); /* or an alias: then it is empty */
+    if (name.size > 0)
+        publisher_ahead(connection, name);
 }
 
 enum weir_error session_publish(struct connection *connection, const struct frame *frame, size_t body_size)
@@ -237,6 +305,8 @@ enum weir_error session_publish(struct connection *connection, const struct fram
     if (frame->as.publish.ack == ACK_DURABLE)
         return publish_refuse_rest(connection, frame, WEIR_BAD_REQUEST,
                                    "this broker keeps no journal, so ack durable is not available", name);
+    if (frame->as.publish.with.ttl_ms > PUBLISH_TTL_MAX_MS)
+        return publish_refuse_rest(connection, frame, WEIR_BAD_REQUEST, "ttl_ms is at most ten years", name);
     struct topic_entry *entry;
     error = publisher_topic(connection, name, &entry);
     if (error == WEIR_AGAIN)

@@ -10,18 +10,19 @@
 
 enum { CLOSE_TEXT_MAX = 256 };
 
-void session_frame(struct connection *connection, const struct frame *frame, size_t size_max)
+bool session_frame(struct connection *connection, const struct frame *frame, size_t size_max)
 {
     if (session_of(connection)->is_told_end)
-        return;
+        return false;
     uint8_t *body = output_urgent_reserve(connection, size_max);
     if (body == NULL)
-        return;
+        return false;
     struct value_writer writer;
     value_writer_init(&writer, body, size_max);
     frame_write(&writer, frame);
     ENSURE(!writer.is_full);
     output_urgent_commit(connection, writer.size);
+    return true;
 }
 
 enum weir_error session_refuse(struct connection *connection, enum refusal refusal, enum weir_error error,
@@ -36,7 +37,8 @@ enum weir_error session_refuse(struct connection *connection, enum refusal refus
 static enum weir_error session_open(struct connection *connection)
 {
     connection->intake.body_max = SESSION_HELLO_MAX;
-    connection_timer(connection, TIMER_HELLO, connection->config.handshake_ms, false);
+    session_of(connection)->hello_timer =
+        connection_timer(connection, TIMER_HELLO, connection->config->handshake_ms, false);
     return WEIR_OK;
 }
 
@@ -47,9 +49,10 @@ static void session_hello_answer(struct connection *connection)
     frame.as.hello.is_server = true;
     frame.as.hello.version = SESSION_VERSION;
     frame.as.hello.credit = session->in_granted;
-    frame.as.hello.message_max = connection->config.message_size_max;
-    frame.as.hello.heartbeat_ms = connection->config.heartbeat_ms;
+    frame.as.hello.message_max = connection->config->message_size_max;
+    frame.as.hello.heartbeat_ms = connection->config->heartbeat_ms;
     frame.as.hello.peer = view_text(connection->gateway->server_name);
+    frame.as.hello.publish_with = true;
     session_frame(connection, &frame, SESSION_FRAME_MAX);
 }
 
@@ -60,19 +63,25 @@ static enum weir_error session_hello(struct connection *connection, const struct
         return session_refuse(connection, REFUSAL_HELLO, WEIR_PROTOCOL, "there was a HELLO already");
     if (frame->as.hello.version != SESSION_VERSION)
         return session_refuse(connection, REFUSAL_HELLO, WEIR_PROTOCOL, "this broker speaks version 1 of the protocol");
-    if (frame->as.hello.message_max < connection->config.message_size_max)
+    if (frame->as.hello.message_max < connection->config->message_size_max)
         return session_refuse(connection, REFUSAL_HELLO, WEIR_TOO_BIG,
                               "the client's message_max is below the broker's, which could not deliver everything");
+    if (frame->as.hello.publisher.size > PUBLISHER_NAME_MAX)
+        return session_refuse(connection, REFUSAL_HELLO, WEIR_BAD_REQUEST, "a publisher's name has at most 64 bytes");
+    /* A publisher has one session: an older one, perhaps a connection that only this side takes for alive, is ended. */
+    if (frame->as.hello.publisher.size > 0 && roster_take_over(connection, frame->as.hello.publisher) != WEIR_OK)
+        return session_refuse(connection, REFUSAL_MEMORY, WEIR_NO_MEMORY, weir_error_text(WEIR_NO_MEMORY));
     session->is_open = true;
-    session->in_granted = connection->config.publish_window;
+    timer_cancel(connection->runtime, session->hello_timer);
+    session->in_granted = connection->config->publish_window;
     session->out_granted = frame->as.hello.credit;
-    size_t out_max = connection->config.message_size_max > OUTPUT_BUFFER_MAX * 4 ? connection->config.message_size_max
-                                                                                 : OUTPUT_BUFFER_MAX * 4;
+    size_t out_max = connection->config->message_size_max > OUTPUT_BUFFER_MAX * 4 ? connection->config->message_size_max
+                                                                                  : OUTPUT_BUFFER_MAX * 4;
     session->out_max = frame->as.hello.message_max < out_max ? (size_t)frame->as.hello.message_max : out_max;
     connection_name_set(connection, frame->as.hello.peer);
-    connection->intake.body_max = connection->config.message_size_max;
+    connection->intake.body_max = connection->config->message_size_max;
     session_hello_answer(connection);
-    connection_timer(connection, TIMER_TICK, connection->config.heartbeat_ms, true);
+    connection_timer(connection, TIMER_TICK, connection->config->heartbeat_ms, true);
     return WEIR_OK;
 }
 
@@ -121,7 +130,8 @@ static enum weir_error session_dispatch(struct connection *connection, const str
     case FRAME_CREDIT: return session_credit(connection, frame);
     case FRAME_CLOSE: return session_closed(connection);
     case FRAME_ALIAS: return session_alias(connection, frame);
-    case FRAME_PUBLISH: return session_publish(connection, frame, body_size);
+    case FRAME_PUBLISH:
+    case FRAME_PUBLISH_WITH: return session_publish(connection, frame, body_size);
     case FRAME_SUBSCRIBE: return session_subscribe(connection, frame);
     case FRAME_UNSUBSCRIBE: return session_unsubscribe(connection, frame);
     case FRAME_REQUEST: return session_request(connection, frame);
@@ -133,7 +143,7 @@ static enum weir_error session_body(struct connection *connection, struct view b
 {
     struct frame frame;
     const char *reason = "the frame is malformed";
-    enum weir_error error = frame_read(body, connection->config.depth_max, &frame, &reason);
+    enum weir_error error = frame_read(body, connection->config->depth_max, &frame, &reason);
     if (error != WEIR_OK)
         return session_refuse(connection, REFUSAL_MALFORMED, error, reason);
     if (!session_of(connection)->is_open && frame.op != FRAME_HELLO && frame.op != FRAME_CLOSE)
@@ -157,7 +167,7 @@ static void session_message(struct connection *connection, struct message *messa
 static void session_tick(struct connection *connection)
 {
     struct session *session = session_of(connection);
-    uint64_t now_ns = turn_now_ns(connection->turn), heartbeat_ns = connection->config.heartbeat_ms * NS_PER_MS;
+    uint64_t now_ns = turn_now_ns(connection->turn), heartbeat_ns = connection->config->heartbeat_ms * NS_PER_MS;
     /* Whoever is not read, except for not reading, cannot be heard. */
     if ((connection->paused & ~(unsigned)PAUSE_URGENT) != 0)
         connection->heard_ns = now_ns;
@@ -183,7 +193,7 @@ static void session_timer(struct connection *connection, enum connection_timer t
 static void session_grant(struct connection *connection)
 {
     struct session *session = session_of(connection);
-    uint64_t window = connection->config.publish_window;
+    uint64_t window = connection->config->publish_window;
     /* Records of requests are parked without having cost credit, so that more may be held back than was ever received.
      */
     uint64_t earned = window + session->in_received, held = connection->publisher.parked_bytes;
@@ -214,11 +224,25 @@ static void session_tell_end(struct connection *connection, enum weir_error erro
     struct frame frame = {.op = FRAME_CLOSE};
     frame.as.close.code = view_text(weir_error_code(error));
     frame.as.close.message = view_of(text, strnlen(text, CLOSE_TEXT_MAX));
-    session_frame(connection, &frame, SESSION_FRAME_MAX);
+    /* Without memory for it the end has been told meanwhile, or it is told by what needs none. */
+    if (!session_frame(connection, &frame, SESSION_FRAME_MAX) && !session->is_told_end)
+        connection->output.has_last_words = true;
     session->is_told_end = true;
     queue_clear(connection, &connection->output.replies);
     queue_clear(connection, &connection->output.data);
+    queue_clear(connection, &connection->output.bulk);
     connection->output.data_size = 0;
+}
+
+/* CLOSE `no-memory` as it stands on the wire: the type byte of ipc, the length, the frame. */
+static struct view session_last_words(bool is_ipc)
+{
+    static const char words[] = "\1\0\0\0\0\0\0\0\x40"
+                                "\x93\x04\xa9no-memory\xd9\x32"
+                                "the broker has no memory to answer into at present";
+    _Static_assert(sizeof words - 1 == 9 + 0x40, "the length is that of the frame");
+    size_t skipped = is_ipc ? 0 : 1;
+    return view_of(words + skipped, sizeof words - 1 - skipped);
 }
 
 static void session_refused(struct connection *connection, enum weir_error error, const char *text)
@@ -231,7 +255,10 @@ static bool session_has_pending(const struct connection *connection) { return se
 static void session_drain(struct connection *connection)
 {
     output_pump(connection); /* CLOSE is the last frame: what the socket takes now still goes before it */
-    session_tell_end(connection, WEIR_CLOSED, "the broker ends this session");
+    if (connection->is_taken_over)
+        session_tell_end(connection, WEIR_CONFLICT, "another session has said hello as this publisher");
+    else
+        session_tell_end(connection, WEIR_CLOSED, "the broker ends this session");
 }
 
 /* Nobody is left to follow topics: at once, since a subscription of policy block would hold its topic back meanwhile.
@@ -239,7 +266,7 @@ static void session_drain(struct connection *connection)
 static void session_gone(struct connection *connection)
 {
     struct session *session = session_of(connection);
-    if (session->subscription_count > 0 || session->follows.count > 0)
+    if (session->subscriptions.count > 0 || session->follows.count > 0)
         connection_order(connection, &(struct message){.tag = DIRECTORY_CLOSE});
     session_subscriptions_fini(connection);
     follows_fini(connection, &session->follows);
@@ -274,6 +301,7 @@ const struct connection_ops session_ops = {
     .state_size = sizeof(struct session),
     .open = session_open,
     .on_body = session_body,
+    .on_ahead = session_ahead,
     .on_message = session_message,
     .on_handed = session_on_handed,
     .render = session_render,
@@ -283,6 +311,7 @@ const struct connection_ops session_ops = {
     .has_pending = session_has_pending,
     .on_drain = session_drain,
     .on_refused = session_refused,
+    .last_words = session_last_words,
     .on_gone = session_gone,
     .close = session_close,
 };

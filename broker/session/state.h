@@ -3,6 +3,7 @@
  *   session.c    hello, dispatch of frames, credit, heartbeats, the end
  *   publish.c    PUBLISH frames to topics, their answers back
  *   subscribe.c  subscriptions, and what topics send about their feeds
+ *   table.c      the table of subscriptions
  *   deliver.c    feeds' frames to the socket, under the client's credit
  *
  * Everything runs in the connection's turns. Only broker/session includes this. */
@@ -25,12 +26,28 @@
 /* Where a subscription stands with the directory. */
 enum subscription_state { SUBSCRIPTION_FREE, SUBSCRIPTION_ASKED, SUBSCRIPTION_STANDS, SUBSCRIPTION_ENDING };
 
+/* How a session's places of subscriptions are numbered for the directory and topics: by place and generation, within 31
+ * bits (REQUEST_SUB_BIT), so that what is still under way for one that ended does not meet a later one. A place may be
+ * used 2,048 times before it bears the same number again, and each time waits for the directory in between. */
+#define SUBSCRIPTION_PLACE_BITS 20
+#define SUBSCRIPTION_GENERATION_MAX ((1u << (31 - SUBSCRIPTION_PLACE_BITS)) - 1)
+
 struct subscription {
-    enum subscription_state state;
-    uint32_t sub;        /* the client's number */
-    uint32_t generation; /* of this place: a late message of an earlier one does not meet this one */
-    uint32_t credit;     /* that each of its feeds has at first */
-    enum weir_error end; /* for UNSUBSCRIBED */
+    uint32_t sub;              /* the client's number */
+    uint32_t credit;           /* that each of its feeds has at first */
+    uint32_t feed, feed_count; /* the last of its feeds to begin, and how many there are */
+    uint32_t next;             /* in its bucket, or among the free places */
+    uint16_t generation;
+    uint8_t state; /* enum subscription_state */
+    uint8_t end;   /* enum weir_error, for UNSUBSCRIBED */
+};
+
+/* By place; a hash from the client's numbers to places behind them in the same block. */
+struct subscriptions {
+    weir_msg block;
+    struct subscription *places;
+    uint32_t *buckets;
+    uint32_t capacity, bucket_count, count, free;
 };
 
 struct alias {
@@ -46,6 +63,7 @@ struct pending_ack {
 struct session {
     bool is_open;     /* HELLO was exchanged */
     bool is_told_end; /* CLOSE was sent: nothing follows it */
+    weir_timer hello_timer;
 
     /* Credit: bytes of data frames' bodies since the start. */
     uint64_t in_granted, in_received;
@@ -64,17 +82,15 @@ struct session {
     struct alias *aliases;
     uint32_t alias_count;
 
-    weir_msg subscription_block;
-    struct subscription *subscriptions;
-    uint32_t subscription_capacity, subscription_count;
+    struct subscriptions subscriptions;
     struct follows follows;
 };
 
 static inline struct session *session_of(const struct connection *connection) { return connection->state; }
 
 /* session.c: sends a frame that needs no credit, ahead of all data. Frames with long texts say how long they may get.
- */
-void session_frame(struct connection *connection, const struct frame *frame, size_t size_max);
+ * False: CLOSE was sent already, or there is no memory and the session ends with its last words. */
+bool session_frame(struct connection *connection, const struct frame *frame, size_t size_max);
 /* Cuts the session for a frame that breaks the protocol. text: static. */
 enum weir_error session_refuse(struct connection *connection, enum refusal refusal, enum weir_error error,
                                const char *text);
@@ -83,6 +99,7 @@ enum weir_error session_refuse(struct connection *connection, enum refusal refus
 WEIR_MUST_USE enum weir_error session_alias(struct connection *connection, const struct frame *frame);
 WEIR_MUST_USE enum weir_error session_publish(struct connection *connection, const struct frame *frame,
                                               size_t body_size);
+void session_ahead(struct connection *connection, struct view body);
 void session_on_handed(struct connection *connection, const struct handed *handed, enum weir_error error);
 void session_on_ack(struct connection *connection, const struct message *message);
 void session_ack_flush(struct connection *connection);
@@ -93,9 +110,20 @@ WEIR_MUST_USE enum weir_error session_subscribe(struct connection *connection, c
 WEIR_MUST_USE enum weir_error session_unsubscribe(struct connection *connection, const struct frame *frame);
 void session_on_topic(struct connection *connection, struct message *message);
 void session_on_directory(struct connection *connection, const struct message *message);
-void session_subscriptions_fini(struct connection *connection);
+
+/* table.c */
 /* The subscription behind a number given to the directory; NULL when it is over. */
-struct subscription *subscription_find(struct session *session, uint32_t internal);
+struct subscription *subscription_find(const struct session *session, uint32_t internal);
+/* The number by which directory and topics know it. */
+uint32_t subscription_internal(const struct session *session, const struct subscription *subscription);
+/* That of the client's number; NULL: none. */
+struct subscription *subscription_of_client(const struct session *session, uint32_t sub);
+/* A new one, asked for; NULL without memory. Moves the others. */
+struct subscription *subscription_take(struct connection *connection, uint32_t sub);
+void subscription_free(struct connection *connection, struct subscription *subscription);
+/* Forgets its feeds, so that nothing more of them is sent. */
+void subscription_feeds_forget(struct connection *connection, struct subscription *subscription);
+void session_subscriptions_fini(struct connection *connection);
 
 /* deliver.c */
 bool session_render(struct connection *connection, struct gather *gather, struct message *item, bool *done);

@@ -1,87 +1,11 @@
-/* Subscriptions, and what topics send about their feeds. In the connection's turns.
- *
- * The directory and topics know a subscription by an internal number, place and generation, so that what is still under
- * way for one that ended never meets a later one to which the client gave the same number. */
+/* Subscriptions, and what topics send about their feeds. In the connection's turns. */
 #include "actors/base/assert.h"
 #include "broker/session/state.h"
 #include "clients/wire/name.h"
 
 enum {
-    SUBSCRIPTIONS_FIRST = 4,
-    PLACE_BITS = 16,
-    GENERATION_MAX = (1 << 15) - 1, /* below REQUEST_SUB_BIT */
-    MERGED_SIZE_MAX = 256 * 1024,
+    MERGED_SIZE_MAX = 256 * 1024, /* of updates; entries make no more than a piece of bulk */
 };
-
-static uint32_t internal_of(const struct session *session, const struct subscription *subscription)
-{
-    uint32_t place = (uint32_t)(subscription - session->subscriptions);
-    return (subscription->generation & GENERATION_MAX) << PLACE_BITS | place;
-}
-
-struct subscription *subscription_find(struct session *session, uint32_t internal)
-{
-    uint32_t place = internal & ((1 << PLACE_BITS) - 1);
-    if (place >= session->subscription_capacity)
-        return NULL;
-    struct subscription *subscription = &session->subscriptions[place];
-    bool is_it = subscription->state != SUBSCRIPTION_FREE && internal_of(session, subscription) == internal;
-    return is_it ? subscription : NULL;
-}
-
-static struct subscription *subscription_of_client(struct session *session, uint32_t sub)
-{
-    for (uint32_t i = 0; i < session->subscription_capacity; i++)
-        if (session->subscriptions[i].state != SUBSCRIPTION_FREE && session->subscriptions[i].sub == sub)
-            return &session->subscriptions[i];
-    return NULL;
-}
-
-static bool subscriptions_grow(struct connection *connection)
-{
-    struct session *session = session_of(connection);
-    uint32_t capacity = session->subscription_capacity == 0 ? SUBSCRIPTIONS_FIRST : session->subscription_capacity * 2;
-    weir_msg block;
-    size_t size = capacity * sizeof *session->subscriptions;
-    if (arena_alloc(connection->arena, size, connection->budget, &block) != WEIR_OK)
-        return false;
-    struct subscription *subscriptions = arena_data(connection->arena, block);
-    memset(subscriptions, 0, size);
-    if (session->subscription_capacity > 0)
-        memcpy(subscriptions, session->subscriptions, session->subscription_capacity * sizeof *subscriptions);
-    arena_drop(connection->arena, session->subscription_block);
-    session->subscription_block = block;
-    session->subscriptions = subscriptions;
-    session->subscription_capacity = capacity;
-    return true;
-}
-
-static struct subscription *subscription_take(struct connection *connection, uint32_t sub)
-{
-    struct session *session = session_of(connection);
-    if (session->subscription_count == session->subscription_capacity && !subscriptions_grow(connection))
-        return NULL;
-    struct subscription *subscription = session->subscriptions;
-    while (subscription->state != SUBSCRIPTION_FREE)
-        subscription++;
-    subscription->sub = sub;
-    subscription->state = SUBSCRIPTION_ASKED;
-    subscription->end = WEIR_OK;
-    session->subscription_count++;
-    atomic_store_explicit(&connection->counters.subscriptions, session->subscription_count, memory_order_relaxed);
-    return subscription;
-}
-
-static void subscription_free(struct connection *connection, struct subscription *subscription)
-{
-    struct session *session = session_of(connection);
-    follows_remove_owner(connection, &session->follows, internal_of(session, subscription));
-    subscription->state = SUBSCRIPTION_FREE;
-    subscription->generation++;
-    session->subscription_count--;
-    atomic_store_explicit(&connection->counters.subscriptions, session->subscription_count, memory_order_relaxed);
-    atomic_store_explicit(&connection->counters.feeds, session->follows.count, memory_order_relaxed);
-}
 
 static void unsubscribed_send(struct connection *connection, uint32_t sub, enum weir_error error, const char *text)
 {
@@ -99,10 +23,10 @@ static void subscription_end(struct connection *connection, struct subscription 
     struct session *session = session_of(connection);
     if (subscription->state == SUBSCRIPTION_ENDING)
         return;
-    uint32_t internal = internal_of(session, subscription);
+    uint32_t internal = subscription_internal(session, subscription);
     subscription->state = SUBSCRIPTION_ENDING;
-    subscription->end = error;
-    follows_remove_owner(connection, &session->follows, internal);
+    subscription->end = (uint8_t)error;
+    subscription_feeds_forget(connection, subscription);
     connection_order(connection, &(struct message){.tag = DIRECTORY_UNSUBSCRIBE, .detail = internal});
 }
 
@@ -121,40 +45,56 @@ static enum weir_error subscribe_check(struct connection *connection, const stru
     *reason = "a subscription with this number stands";
     if (subscription_of_client(session, frame->as.subscribe.sub) != NULL)
         return WEIR_BAD_REQUEST;
-    *reason = "this broker offers the policies resync and block";
-    if (frame->as.subscribe.policy != POLICY_RESYNC && frame->as.subscribe.policy != POLICY_BLOCK)
+    *reason = "this broker offers the policies resync, block, conflate, drop and disconnect";
+    if (frame->as.subscribe.policy == POLICY_UNKNOWN)
+        return WEIR_BAD_REQUEST;
+    *reason = "a subscription is to one key or to a prefix, not to both";
+    if (frame->as.subscribe.key.size > 0 && frame->as.subscribe.prefix.size > 0)
         return WEIR_BAD_REQUEST;
     *reason = "the session has as many subscriptions or feeds as it may";
-    if (session->subscription_count >= connection->config.subscriptions_max ||
-        session->follows.count >= connection->config.feeds_max)
+    if (session->subscriptions.count >= connection->config->subscriptions_max ||
+        session->follows.count >= connection->config->feeds_max)
         return WEIR_FULL;
     return WEIR_OK;
 }
+
+/* Longer than seven weeks is as good as for ever. */
+static uint32_t milliseconds_of(uint64_t given) { return given < UINT32_MAX ? (uint32_t)given : UINT32_MAX; }
 
 static enum weir_error subscribe_order(struct connection *connection, const struct frame *frame,
                                        const struct subscription *subscription)
 {
     struct view pattern = frame->as.subscribe.pattern, cursors = frame->as.subscribe.cursors;
+    bool has_key = frame->as.subscribe.key.size > 0;
+    struct view key = has_key ? frame->as.subscribe.key : frame->as.subscribe.prefix;
     struct directory_subscribe *subscribe;
     weir_msg block;
-    enum weir_error error =
-        arena_alloc(connection->arena, sizeof *subscribe + pattern.size + cursors.size, connection->budget, &block);
+    size_t size = sizeof *subscribe + pattern.size + key.size + cursors.size;
+    enum weir_error error = arena_alloc(connection->arena, size, connection->budget, &block);
     if (error)
         return error;
     uint64_t outbox = frame->as.subscribe.outbox;
     subscribe = arena_data(connection->arena, block);
-    *subscribe = (struct directory_subscribe){.sub = internal_of(session_of(connection), subscription),
+    *subscribe = (struct directory_subscribe){.sub = subscription_internal(session_of(connection), subscription),
                                               .policy = frame->as.subscribe.policy,
                                               .snapshot = frame->as.subscribe.snapshot,
                                               .updates = frame->as.subscribe.updates,
                                               .credit = subscription->credit,
                                               .outbox_max = outbox < SIZE_MAX ? (size_t)outbox : SIZE_MAX,
+                                              .interval_ms = milliseconds_of(frame->as.subscribe.interval_ms),
+                                              .block_ms = milliseconds_of(frame->as.subscribe.block_ms),
+                                              .part = {.match = has_key        ? KEY_IS
+                                                                : key.size > 0 ? KEY_BEGINS
+                                                                               : KEY_ANY,
+                                                       .key_size = (uint16_t)key.size},
                                               .pattern_size = (uint32_t)pattern.size,
                                               .cursors_size = (uint32_t)cursors.size,
                                               .cursor_count = frame->as.subscribe.cursor_count};
     memcpy(subscribe->bytes, pattern.data, pattern.size);
+    if (key.size > 0)
+        memcpy(subscribe->bytes + pattern.size, key.data, key.size);
     if (cursors.size > 0)
-        memcpy(subscribe->bytes + pattern.size, cursors.data, cursors.size);
+        memcpy(subscribe->bytes + pattern.size + key.size, cursors.data, cursors.size);
     connection_order(connection, &(struct message){.tag = DIRECTORY_SUBSCRIBE, .hold = {block}});
     return WEIR_OK;
 }
@@ -175,7 +115,7 @@ enum weir_error session_subscribe(struct connection *connection, const struct fr
     /* Subscriptions that were asked for count before their feeds begin, or many at once would have it many times over.
      */
     size_t window =
-        follow_window(connection->config.outbox_bytes, session->follows.count + session->subscription_count);
+        follow_window(connection->config->outbox_bytes, session->follows.count + session->subscriptions.count);
     if (pattern_has_wildcard(frame->as.subscribe.pattern) && window > SESSION_PATTERN_CREDIT)
         window = SESSION_PATTERN_CREDIT;
     subscription->credit = (uint32_t)window;
@@ -204,7 +144,7 @@ void session_on_directory(struct connection *connection, const struct message *m
         return;
     enum weir_error error = (enum weir_error)message->word[2];
     if (message->tag == DIRECTORY_UNSUBSCRIBED) {
-        enum weir_error end = subscription->end;
+        enum weir_error end = (enum weir_error)subscription->end;
         unsubscribed_send(connection, subscription->sub, end, end == WEIR_OK ? "" : weir_error_text(end));
         subscription_free(connection, subscription);
         return;
@@ -235,14 +175,24 @@ static void feed_decline(struct connection *connection, const struct message *me
     (void)!turn_control(connection->turn, message->from, &order);
 }
 
-static void data_push(struct connection *connection, struct message *message)
+/* Snapshots queue apart from live updates, so that these need not wait for all of it. A feed that has something in one
+ * queue stays there until that has gone out, or its frames would change places. */
+static struct queue *queue_of(struct connection *connection, struct followed *followed, uint32_t tag)
 {
-    if (queue_push(connection, &connection->output.data, message) != WEIR_OK) {
+    if (followed->queued == 0)
+        followed->is_bulk = tag == TOPIC_BEGIN || tag == TOPIC_ENTRIES || tag == TOPIC_END;
+    return followed->is_bulk ? &connection->output.bulk : &connection->output.data;
+}
+
+static void data_push(struct connection *connection, struct followed *followed, struct message *message)
+{
+    if (queue_push(connection, queue_of(connection, followed, message->tag), message) != WEIR_OK) {
         connection_refuse(connection, REFUSAL_MEMORY, WEIR_NO_MEMORY,
                           "the client left more unread than the broker keeps");
         return;
     }
     message->hold[0] = message->hold[1] = WEIR_MSG_NONE;
+    followed->queued++;
 }
 
 static void topic_begin(struct connection *connection, struct message *message)
@@ -255,7 +205,7 @@ static void topic_begin(struct connection *connection, struct message *message)
         return;
     }
     struct followed *followed = follows_find(&session->follows, message->detail);
-    if (followed == NULL && session->follows.count >= connection->config.feeds_max) {
+    if (followed == NULL && session->follows.count >= connection->config->feeds_max) {
         gateway_count(connection->gateway, REFUSAL_QUOTA, 1);
         subscription_end(connection, subscription, WEIR_FULL);
         return;
@@ -267,12 +217,14 @@ static void topic_begin(struct connection *connection, struct message *message)
             return;
         }
         followed->owner = begin->sub;
-        followed->granted = subscription->credit;
+        followed->granted = (int32_t)subscription->credit;
+        subscription->feed = message->detail;
+        subscription->feed_count++;
     }
     followed->slot = begin->slot;
     followed->topic = message->from;
     atomic_store_explicit(&connection->counters.feeds, session->follows.count, memory_order_relaxed);
-    data_push(connection, message);
+    data_push(connection, followed, message);
 }
 
 /* Whether run goes on right where the last item of the queue ends, so that both can be one. */
@@ -283,7 +235,8 @@ static bool run_continues(const struct message *last, const struct message *mess
     if (!msg_is_none(last->hold[1]) || !msg_is_none(message->hold[1]) || last->hold[0].bits != message->hold[0].bits)
         return false;
     struct topic_run before = topic_run_read(last), run = topic_run_read(message);
-    if (before.pairs.size + run.pairs.size > MERGED_SIZE_MAX)
+    size_t size_max = message->tag == TOPIC_ENTRIES ? OUTPUT_BULK_PIECE : MERGED_SIZE_MAX;
+    if (before.pairs.size + run.pairs.size > size_max)
         return false;
     bool is_seq_next = message->tag == TOPIC_ENTRIES || run.seq == before.seq + before.count;
     return is_seq_next && run.pairs.offset == before.pairs.offset + before.pairs.size;
@@ -300,9 +253,9 @@ static void topic_run(struct connection *connection, struct message *message)
     struct topic_run run = topic_run_read(message);
     followed_came(followed, run.pairs.size + run.value.size);
     connection->output.data_size += run.pairs.size + run.value.size;
-    struct message *last = queue_last(&connection->output.data);
+    struct message *last = queue_last(queue_of(connection, followed, message->tag));
     if (!run_continues(last, message)) {
-        data_push(connection, message);
+        data_push(connection, followed, message);
         return;
     }
     /* The queue's reference holds the page for both. */
@@ -311,8 +264,17 @@ static void topic_run(struct connection *connection, struct message *message)
     last->word[1] = before.count + run.count;
 }
 
+/* Its policy cut a feed: the subscription ends as a whole, since the client was to read all of it or nothing. */
+static void topic_cut(struct connection *connection, const struct followed *followed)
+{
+    struct subscription *subscription = subscription_find(session_of(connection), followed->owner);
+    if (subscription != NULL)
+        subscription_end(connection, subscription, WEIR_CLOSED);
+}
+
 void session_on_topic(struct connection *connection, struct message *message)
 {
+    struct followed *followed;
     switch (message->tag) {
     case TOPIC_BEGIN: topic_begin(connection, message); return;
     case TOPIC_ENTRIES:
@@ -325,20 +287,14 @@ void session_on_topic(struct connection *connection, struct message *message)
     case TOPIC_STALE:
     case TOPIC_LIVE:
     case TOPIC_ENDED:
-        if (follows_find(&session_of(connection)->follows, message->detail) != NULL)
-            data_push(connection, message);
-        else
+        followed = follows_find(&session_of(connection)->follows, message->detail);
+        if (followed == NULL)
             feed_decline(connection, message);
+        else if (message->tag == TOPIC_ENDED && message->word[2] == CAUSE_OVERFLOW)
+            topic_cut(connection, followed);
+        else
+            data_push(connection, followed, message);
         return;
     default: return;
     }
-}
-
-void session_subscriptions_fini(struct connection *connection)
-{
-    struct session *session = session_of(connection);
-    arena_drop(connection->arena, session->subscription_block);
-    session->subscription_block = WEIR_MSG_NONE;
-    session->subscriptions = NULL;
-    session->subscription_capacity = session->subscription_count = 0;
 }

@@ -24,8 +24,11 @@ static const char help[] =
     "  dead [TOPIC]                 quarantined records\n"
     "  dead replay|drop TOPIC       publish them again, or forget them\n"
     "  disconnect ID                cut a connection (ID from connections)\n"
-    "  topic create TOPIC [KIND]    KIND: last, map, log or merge; else by the rules\n"
+    "  topic create TOPIC [KIND]    KIND: last, map, log, merge or plugin:NAME; else by the rules\n"
     "  topic delete|clear TOPIC     end it, or forget its state\n"
+    "  plugin list                  plugins: state, counts, restarts, why they last failed\n"
+    "  plugin load|unload NAME      start one that is configured; end one\n"
+    "  plugin reload NAME           run its file as it is now, with its state carried over\n"
     "  config show                  every setting, its default and whether SIGHUP can change it\n"
     "  log LEVEL                    debug, info, warning, error or off\n"
     "  drain                        no new clients; say goodbye to those that are there\n"
@@ -57,6 +60,8 @@ static const struct command {
     {"disconnect", NULL, {"id"}, 1},   {"topic", "create", {"topic", "kind"}, 1},
     {"topic", "delete", {"topic"}, 1}, {"topic", "clear", {"topic"}, 1},
     {"config", "show", {NULL}, 0},     {"log", NULL, {"level"}, 1},
+    {"plugin", "list", {NULL}, 0},     {"plugin", "load", {"name"}, 1},
+    {"plugin", "unload", {"name"}, 1}, {"plugin", "reload", {"name"}, 1},
     {"drain", NULL, {NULL}, 0},        {"shutdown", NULL, {NULL}, 0},
 };
 

@@ -1,4 +1,4 @@
-/* A REQ exchange over one pipe. The main thread waits; nng's threads note what happened. */
+/* A REQ exchange over one pipe. The main thread waits; a poller notes what happened. */
 #include "clients/cli/ask.h"
 
 #include <errno.h>

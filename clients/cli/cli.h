@@ -69,5 +69,6 @@ int get_main(int argc, char **argv);
 int list_main(int argc, char **argv);
 int admin_main(int argc, char **argv);
 int bench_main(int argc, char **argv);
+int plugin_main(int argc, char **argv);
 
 #endif

@@ -20,6 +20,13 @@ static const char help[] =
     "                      with --json VALUE and lines are JSON, else text; --records is always JSON\n"
     "      --key KEY       of the record; a map topic keeps the newest value of each key, JSON null deletes it\n"
     "      --ack LEVEL     none, accepted, folded (default) or durable: what to wait for\n"
+    "      --if-seq N      only if the newest record (of the key in a map topic, else of the topic) has seq N\n"
+    "      --if-absent     only if there is none\n"
+    "      --ttl-ms N      map and last: the topic removes the record when its time is over\n"
+    "      --bind          map and last: it goes a while after this session; with --stdin as long as that is open\n"
+    "      --publisher NAME  number the records under this name, so that none is lost or doubled when the connection\n"
+    "                      is lost: they are sent again, and the broker tells those it has\n"
+    "      --first-number N  of the first record, above all that NAME has used before; default: by the clock\n"
     "\n"
     "A VALUE that begins with '-' stands behind '--': weir pub sensors/oven -- -5\n"
     "Waits while the topic is full: the broker holds publishers back instead of dropping. Ends when every ack has\n"
@@ -27,15 +34,34 @@ static const char help[] =
     "With --json a last line {\"published\",\"acked\",\"refused\",\"unknown\"} and for one record also \"epoch\" and "
     "\"seq\".\n" CLI_EXIT_HELP;
 
-enum { OPTION_STDIN = CLI_OPTION_VERB, OPTION_RECORDS, OPTION_KEY, OPTION_ACK };
+enum {
+    OPTION_STDIN = CLI_OPTION_VERB,
+    OPTION_RECORDS,
+    OPTION_KEY,
+    OPTION_ACK,
+    OPTION_IF_SEQ,
+    OPTION_IF_ABSENT,
+    OPTION_TTL,
+    OPTION_BIND,
+    OPTION_PUBLISHER,
+    OPTION_FIRST
+};
 
 static const struct option options[] = {CLI_OPTIONS,
                                         {"stdin", no_argument, NULL, OPTION_STDIN},
                                         {"records", no_argument, NULL, OPTION_RECORDS},
                                         {"key", required_argument, NULL, OPTION_KEY},
                                         {"ack", required_argument, NULL, OPTION_ACK},
+                                        {"if-seq", required_argument, NULL, OPTION_IF_SEQ},
+                                        {"if-absent", no_argument, NULL, OPTION_IF_ABSENT},
+                                        {"ttl-ms", required_argument, NULL, OPTION_TTL},
+                                        {"bind", no_argument, NULL, OPTION_BIND},
+                                        {"publisher", required_argument, NULL, OPTION_PUBLISHER},
+                                        {"first-number", required_argument, NULL, OPTION_FIRST},
                                         {NULL, 0, NULL, 0}};
 
+#define TTL_MAX_MS (UINT64_C(10) * 365 * 86400000)
+#define NUMBER_MAX ((UINT64_C(1) << 60) - 1)
 enum { PROGRESS_MS = 250, LINE_SIZE_MAX = 64 * 1024 * 1024 };
 
 struct publishing {
@@ -43,16 +69,52 @@ struct publishing {
     struct weir *client;
     bool from_stdin, records;
     const char *key;
-    enum weir_ack ack;
+    const char *publisher;
+    uint64_t first_number;
+    struct weir_record form; /* what every record has: ack and options */
     uint64_t line, started_ns, shown_ns;
     bool shows_progress;
     atomic_bool has_complained; /* set by the client's thread; only the first refusal is printed */
+    uint64_t seq_there;         /* of the record that a refused one conflicts with */
     char reason[256]; /* of a single record's refusal: the client's thread, before weir_publish_wait returns */
 };
 
-static int arguments_read(struct publishing *p, int argc, char **argv)
+static bool ack_read(struct publishing *p)
 {
     static const char *const levels[] = {"none", "accepted", "folded", "durable"};
+    for (int level = 0; level < 4; level++) {
+        if (strcmp(optarg, levels[level]) == 0) {
+            p->form.ack = (enum weir_ack)level;
+            return true;
+        }
+    }
+    cli_fail(&p->cli, CLI_USAGE, "--ack: '%s' is none of none, accepted, folded, durable", optarg);
+    return false;
+}
+
+/* What every record is published with. False with the message printed. */
+static bool option_read(struct publishing *p, int option)
+{
+    switch (option) {
+    case OPTION_ACK: return ack_read(p);
+    case OPTION_IF_SEQ:
+    case OPTION_IF_ABSENT:
+        if (p->form.is_conditional) {
+            cli_fail(&p->cli, CLI_USAGE, "one condition is enough: --if-seq or --if-absent");
+            return false;
+        }
+        p->form.is_conditional = true;
+        return option == OPTION_IF_ABSENT || cli_number(&p->cli, "--if-seq", optarg, 0, UINT64_MAX, &p->form.if_seq);
+    case OPTION_TTL: return cli_number(&p->cli, "--ttl-ms", optarg, 1, TTL_MAX_MS, &p->form.ttl_ms);
+    case OPTION_BIND: p->form.bind = true; return true;
+    case OPTION_PUBLISHER: p->publisher = optarg; return true;
+    case OPTION_FIRST: return cli_number(&p->cli, "--first-number", optarg, 1, NUMBER_MAX, &p->first_number);
+    default: return false; /* getopt has said what is wrong */
+    }
+}
+
+static int arguments_read(struct publishing *p, int argc, char **argv)
+{
     int option = 0, code = -1;
     while ((option = getopt_long(argc, argv, "s:", options, NULL)) != -1) {
         if (cli_option(&p->cli, option, help, &code)) {
@@ -64,13 +126,8 @@ static int arguments_read(struct publishing *p, int argc, char **argv)
             p->records = true;
         } else if (option == OPTION_KEY) {
             p->key = optarg;
-        } else {
-            int level = 0;
-            while (level < 4 && strcmp(optarg, levels[level]) != 0)
-                level++;
-            if (level == 4)
-                return cli_fail(&p->cli, CLI_USAGE, "--ack: '%s' is none of none, accepted, folded, durable", optarg);
-            p->ack = (enum weir_ack)level;
+        } else if (!option_read(p, option)) {
+            return CLI_USAGE;
         }
     }
     int wanted = p->records ? 0 : p->from_stdin ? 1 : 2;
@@ -85,9 +142,11 @@ static void on_outcome(struct weir *client, uint64_t number, uint32_t count, enu
                        uint64_t seq, const char *reason, void *context)
 {
     struct publishing *p = context;
-    (void)client, (void)epoch, (void)seq;
-    if (outcome != WEIR_OK && !p->from_stdin && !p->records)
+    (void)client, (void)epoch;
+    if (outcome != WEIR_OK && !p->from_stdin && !p->records) {
         snprintf(p->reason, sizeof p->reason, "%s", reason);
+        p->seq_there = seq;
+    }
     if (outcome == WEIR_OK || (!p->from_stdin && !p->records) || atomic_exchange(&p->has_complained, true))
         return;
     cli_fail(&p->cli, 0, "record %llu (%u in this answer): %s (%s); further ones are only counted",
@@ -136,30 +195,37 @@ static int publish_refused(struct publishing *p, const char *topic, enum weir_er
 
 static int publish_one(struct publishing *p, const char *topic, const char *text)
 {
-    struct weir_record record = {.topic = topic, .key = p->key, .ack = p->ack};
+    struct weir_record record = p->form;
+    record.topic = topic;
+    record.key = p->key;
     struct weir_seq seq = {0, 0};
     uint8_t *owned = NULL;
     enum weir_error error = WEIR_OK;
     if (!value_make(p, text, strlen(text), &record, &owned))
         return CLI_USAGE;
-    if (p->ack == WEIR_ACK_NONE)
+    if (p->form.ack == WEIR_ACK_NONE)
         error = weir_publish(p->client, &record, p->cli.timeout_ms, NULL);
     else
         error = weir_publish_wait(p->client, &record, p->cli.timeout_ms, &seq);
     free(owned);
+    if (error == WEIR_CONFLICT && p->reason[0] != '\0')
+        return cli_fail(&p->cli, CLI_REFUSED, "topic '%s': %s (%s, seq %llu)", topic, p->reason, weir_error_code(error),
+                        (unsigned long long)p->seq_there);
     if (error != WEIR_OK && p->reason[0] != '\0')
         return cli_fail(&p->cli, cli_code(error), "topic '%s': %s (%s)", topic, p->reason, weir_error_code(error));
     if (error != WEIR_OK)
         return publish_refused(p, topic, error);
     if (p->cli.json)
         printf("{\"published\":1,\"acked\":%d,\"refused\":0,\"unknown\":0,\"epoch\":%llu,\"seq\":%llu}\n",
-               p->ack != WEIR_ACK_NONE, (unsigned long long)seq.epoch, (unsigned long long)seq.seq);
+               p->form.ack != WEIR_ACK_NONE, (unsigned long long)seq.epoch, (unsigned long long)seq.seq);
     return CLI_OK;
 }
 
 static int publish_line(struct publishing *p, const char *topic, const char *text, size_t size)
 {
-    struct weir_record record = {.topic = topic, .key = p->key, .ack = p->ack};
+    struct weir_record record = p->form;
+    record.topic = topic;
+    record.key = p->key;
     uint8_t *owned = NULL;
     if (!value_make(p, text, size, &record, &owned))
         return CLI_USAGE;
@@ -257,12 +323,16 @@ static int publish_stdin(struct publishing *p, const char *topic)
 
 int pub_main(int argc, char **argv)
 {
-    struct publishing p = {.ack = WEIR_ACK_FOLDED};
+    struct publishing p = {.form = {.ack = WEIR_ACK_FOLDED}};
     cli_init(&p.cli, "pub");
     int code = arguments_read(&p, argc, argv);
     if (code >= 0)
         return code;
-    struct weir_options wanted = {.connect_timeout_ms = p.cli.timeout_ms, .on_outcome = on_outcome, .context = &p};
+    struct weir_options wanted = {.connect_timeout_ms = p.cli.timeout_ms,
+                                  .publisher = p.publisher,
+                                  .first_number = p.first_number,
+                                  .on_outcome = on_outcome,
+                                  .context = &p};
     code = cli_connect(&p.cli, &wanted, &p.client);
     if (code != CLI_OK)
         return code;

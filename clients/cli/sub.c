@@ -17,8 +17,14 @@ static const char help[] =
     "  PATTERN is a topic, or has '+' for one segment and a last '#' for the rest: 'sensors/+/temperature', "
     "'prices/#'\n"
     "\n" CLI_OPTIONS_HELP
-    "      --policy P          when this reader is too slow: resync (default; a fresh snapshot once it reads again)\n"
-    "                          or block (the topic waits, and with it its publishers)\n"
+    "      --policy P          when this reader is too slow: resync (default; a fresh snapshot once it reads again),\n"
+    "                          block (the topic waits, and with it its publishers), conflate (only the newest of each\n"
+    "                          key comes), drop (the oldest waiting updates go; 'gap' says which) or disconnect (the\n"
+    "                          subscription ends)\n"
+    "      --interval-ms N     conflate: at least so long between two batches of updates\n"
+    "      --key K             only the entry and updates of this key\n"
+    "      --prefix P          only entries and updates of keys that begin so; 'idle' says how far the topic is\n"
+    "      --block-ms N        block: the topic waits at most so long, then it is as resync\n"
     "      --since CURSOR      resume behind TOPIC:EPOCH:SEQ as --json prints them; may be repeated\n"
     "      --count N           end after N entries and updates\n"
     "      --snapshot-only     end after the present state\n"
@@ -34,6 +40,10 @@ static const char help[] =
 
 enum {
     OPTION_POLICY = CLI_OPTION_VERB,
+    OPTION_INTERVAL_MS,
+    OPTION_KEY,
+    OPTION_PREFIX,
+    OPTION_BLOCK_MS,
     OPTION_SINCE,
     OPTION_COUNT,
     OPTION_SNAPSHOT_ONLY,
@@ -43,6 +53,10 @@ enum {
 
 static const struct option options[] = {CLI_OPTIONS,
                                         {"policy", required_argument, NULL, OPTION_POLICY},
+                                        {"interval-ms", required_argument, NULL, OPTION_INTERVAL_MS},
+                                        {"key", required_argument, NULL, OPTION_KEY},
+                                        {"prefix", required_argument, NULL, OPTION_PREFIX},
+                                        {"block-ms", required_argument, NULL, OPTION_BLOCK_MS},
                                         {"since", required_argument, NULL, OPTION_SINCE},
                                         {"count", required_argument, NULL, OPTION_COUNT},
                                         {"snapshot-only", no_argument, NULL, OPTION_SNAPSHOT_ONLY},
@@ -106,8 +120,19 @@ static int arguments_read(struct following *f, int argc, char **argv)
         switch (option) {
         case OPTION_POLICY:
             if (policy_find(view_text(optarg), &(enum overflow_policy){POLICY_RESYNC}) != WEIR_OK)
-                return cli_fail(&f->cli, CLI_USAGE, "--policy: '%s' is no policy; resync or block", optarg);
+                return cli_fail(&f->cli, CLI_USAGE,
+                                "--policy: '%s' is none of resync, block, conflate, drop, disconnect", optarg);
             f->wanted.policy = optarg;
+            break;
+        case OPTION_INTERVAL_MS:
+            if (!cli_number(&f->cli, "--interval-ms", optarg, 0, UINT32_MAX, &f->wanted.interval_ms))
+                return CLI_USAGE;
+            break;
+        case OPTION_KEY: f->wanted.key = optarg; break;
+        case OPTION_PREFIX: f->wanted.prefix = optarg; break;
+        case OPTION_BLOCK_MS:
+            if (!cli_number(&f->cli, "--block-ms", optarg, 0, UINT32_MAX, &f->wanted.block_ms))
+                return CLI_USAGE;
             break;
         case OPTION_SINCE:
             if (!cursor_add(f, optarg))
@@ -122,6 +147,8 @@ static int arguments_read(struct following *f, int argc, char **argv)
         default: f->verbose = true; break;
         }
     }
+    if (f->wanted.key != NULL && f->wanted.prefix != NULL)
+        return cli_fail(&f->cli, CLI_USAGE, "give --key or --prefix, not both");
     if (optind == argc || argc - optind > PATTERNS_MAX || (f->wanted.snapshot_only && f->wanted.no_snapshot)) {
         fprintf(stderr, "weir sub: give 1 to %d patterns, and not both --snapshot-only and --no-snapshot\n",
                 PATTERNS_MAX);

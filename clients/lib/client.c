@@ -13,13 +13,18 @@
 #include "actors/base/clock.h"
 #include "clients/wire/utf8.h"
 
-enum { NAME_SIZE_MAX = 255, GOODBYE_MS = 200 };
+enum { NAME_SIZE_MAX = 255, PUBLISHER_SIZE_MAX = 64, GOODBYE_MS = 200 };
 
 static const char *const link_reason_none = "the broker could not be reached in time";
 
 const char *weir_version(void) { return WEIR_VERSION; }
 
-void client_wake(struct weir *client) { pthread_cond_signal(&client->work); }
+void client_wake(struct weir *client)
+{
+    pthread_cond_signal(&client->work);
+    if (client->link.is_resting)
+        sp_pipe_receive_interrupt(client->link.pipe);
+}
 
 bool client_is_own_thread(const struct weir *client) { return pthread_equal(pthread_self(), client->thread) != 0; }
 
@@ -85,7 +90,8 @@ static bool is_hopeless(enum weir_error error)
 static void client_reconnect(struct weir *client)
 {
     enum weir_error error = client->link.error == WEIR_OK ? WEIR_CLOSED : client->link.error;
-    if (client->options.reconnect_never || (!client->link.was_up && is_hopeless(error))) {
+    /* Another client has this one's name as publisher: coming back would only take it away again. */
+    if (client->options.reconnect_never || error == WEIR_CONFLICT || (!client->link.was_up && is_hopeless(error))) {
         client_end(client, error);
         return;
     }
@@ -134,7 +140,9 @@ static void *client_main(void *argument)
         if (client_round(client) || client->is_stopping || client->is_over)
             continue;
         uint64_t next = link_heartbeat(client, clock_now_ns());
-        if (!client->link.has_received && !client->link.is_closed && client->ready.first == NULL)
+        if (client->link.has_received || client->link.is_closed || client->ready.first != NULL)
+            continue;
+        if (!link_rest(client, next))
             condition_wait(client, &client->work, next);
     }
     if (client->link.pipe != NULL) {
@@ -150,15 +158,26 @@ static void *client_main(void *argument)
 }
 
 /* HELLO takes UTF-8 of a sensible size. */
-static char *name_given(const char *name)
+static char *name_given(const char *name, size_t size_max)
 {
-    return strlen(name) <= NAME_SIZE_MAX && utf8_is_valid((const uint8_t *)name, strlen(name)) ? strdup(name) : NULL;
+    return strlen(name) <= size_max && utf8_is_valid((const uint8_t *)name, strlen(name)) ? strdup(name) : NULL;
 }
 
 static char *name_default(void)
 {
     char *text = NULL;
     return asprintf(&text, "%s[%d]", program_invocation_short_name, (int)getpid()) < 0 ? NULL : text;
+}
+
+/* Numbers of a publisher go on rising when its program starts anew; by the clock they do so for everyone who publishes
+ * less than a million records a second. */
+static uint64_t number_first(const struct weir_options *options)
+{
+    struct timespec now = {0};
+    if (options->publisher == NULL || options->first_number != 0)
+        return options->publisher != NULL ? options->first_number : 1;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 static enum weir_error client_init(struct weir *client, const struct weir_options *options)
@@ -168,7 +187,7 @@ static enum weir_error client_init(struct weir *client, const struct weir_option
     struct weir_options *o = &client->options;
     const char *url = o->url != NULL ? o->url : getenv("WEIR_URL");
     client->url = strdup(url != NULL && *url != '\0' ? url : WEIR_DEFAULT_URL);
-    client->name = o->name != NULL ? name_given(o->name) : name_default();
+    client->name = o->name != NULL ? name_given(o->name, NAME_SIZE_MAX) : name_default();
     o->connect_timeout_ms = o->connect_timeout_ms != 0 ? o->connect_timeout_ms : 5000;
     o->backoff_min_ms = o->backoff_min_ms != 0 ? o->backoff_min_ms : 50;
     o->backoff_max_ms = o->backoff_max_ms != 0 ? o->backoff_max_ms : 5000;
@@ -179,10 +198,14 @@ static enum weir_error client_init(struct weir *client, const struct weir_option
     if (getrandom(&client->jitter, sizeof client->jitter, GRND_NONBLOCK) != sizeof client->jitter)
         client->jitter = clock_now_ns() ^ (uint64_t)(uintptr_t)client;
     client->jitter |= 1;
+    client->feeds_by_id.seed = client->subscriptions_by_id.seed = client->jitter;
     client->backoff_ms = o->backoff_min_ms;
-    client->publisher.next_number = 1;
-    client->publisher.first_number = 1;
+    if (o->publisher != NULL && *o->publisher != '\0')
+        client->publisher_name = name_given(o->publisher, PUBLISHER_SIZE_MAX);
+    client->publisher.lowest_number = number_first(o);
+    client->publisher.next_number = client->publisher.first_number = client->publisher.lowest_number;
     client->next_sub = 1;
+    client->burst = 1;
     client->next_request = 1;
     pthread_mutex_init(&client->lock, NULL);
     pthread_condattr_t monotonic;
@@ -191,7 +214,8 @@ static enum weir_error client_init(struct weir *client, const struct weir_option
     pthread_cond_init(&client->changed, &monotonic);
     pthread_cond_init(&client->work, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    if (o->name != NULL && client->name == NULL)
+    if ((o->name != NULL && client->name == NULL) || (o->publisher != NULL && client->publisher_name == NULL) ||
+        o->first_number >= UINT64_C(1) << 60)
         return WEIR_BAD_REQUEST;
     return client->url != NULL && client->name != NULL ? WEIR_OK : WEIR_NO_MEMORY;
 }
@@ -199,6 +223,7 @@ static enum weir_error client_init(struct weir *client, const struct weir_option
 static void client_free(struct weir *client)
 {
     subscriptions_fini(client);
+    events_fini(client);
     client_publisher_fini(client);
     link_fini(client);
     pthread_cond_destroy(&client->work);
@@ -206,6 +231,7 @@ static void client_free(struct weir *client)
     pthread_mutex_destroy(&client->lock);
     free(client->url);
     free(client->name);
+    free(client->publisher_name);
     client->magic = 0;
     free(client);
 }

@@ -1,6 +1,6 @@
 /* The inside of libweir: one struct weir, its lock, and its parts (link, publisher, subscriptions, requests).
  *
- * One mutex guards everything below. Three sorts of threads take it: the user's, in calls; nng's, in the pipe's
+ * One mutex guards everything below. Three sorts of threads take it: the user's, in calls; a poller's, in the pipe's
  * handlers, which only note what happened; and the client's own, which dials, takes frames apart, renews credit and
  * runs callbacks (with the lock released). Functions declared here are called with the lock held unless they say
  * otherwise. */
@@ -8,8 +8,10 @@
 #define CLIENTS_LIB_CLIENT_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "actors/base/limits.h"
+#include "clients/lib/numbers.h"
 #include "clients/lib/weir.h"
 #include "clients/sp/inbox.h"
 #include "clients/sp/pipe.h"
@@ -31,22 +33,27 @@ struct link {
     struct sp_pipe *pipe;
     bool is_ipc, is_receiving, is_sending, is_closed;
     bool has_received;     /* bytes are in inbox that were not taken apart */
+    bool is_resting;       /* the client's thread waits for bytes: client_wake interrupts it */
     bool is_paused;        /* not receiving, because too many events wait for the user */
     bool was_up;           /* this client has had a session before */
     enum weir_error error; /* why it closes */
     char reason[160];
     struct sp_inbox inbox;              /* the client's thread; on_received commits while that one waits for it */
-    size_t offered;                     /* bytes of the receive under way */
+    void *space;                        /* where the receive under way puts them, of the inbox */
+    size_t offered;                     /* and how many at most */
     bool is_flowing;                    /* the last receive filled much of what it was offered: there is likely more */
     struct outbuf control;              /* frames that never wait behind data */
     struct outbuf data;                 /* closed PUBLISH frames that wait for credit or the line */
     struct outbuf sending;              /* what is with the pipe now */
     uint64_t sent_ns;                   /* when the last send ended */
+    uint64_t send_ns;                   /* how long the last one took that was done at once */
     uint64_t credit_total, credit_used; /* for PUBLISH bodies, from the broker */
     uint64_t granted_total, consumed_total; /* for ENTRIES and UPDATES bodies, to the broker */
+    uint64_t data_total;                    /* of those, what came */
     uint64_t leftover;                      /* bytes of earlier connections that were queued when this one began */
     uint64_t message_max;
-    uint64_t dialed_ns, heard_ns, pinged_ns;
+    bool takes_options; /* the broker understands PUBLISH_WITH and publishers */
+    uint64_t dialed_ns, up_ns, heard_ns, pinged_ns;
     unsigned pings;
 };
 
@@ -56,6 +63,9 @@ struct unacked {
     uint32_t count;
     uint32_t remaining; /* records whose outcome is to come; 0: done with */
     enum ack_level ack;
+    bool has_options, is_resent; /* is_resent: it went out on an earlier connection, and may be answered in part */
+    uint8_t *kept;               /* the message, to be sent again after a loss; NULL: it is not kept */
+    size_t kept_size;
 };
 
 struct publish_waiter {
@@ -70,16 +80,19 @@ struct publisher {
     /* The open batch: records of one topic and ack level, not yet a frame. */
     char topic[TOPIC_NAME_SIZE_MAX + 1];
     enum ack_level ack;
+    struct publish_with with;
     uint8_t *items;
     size_t items_size, items_capacity;
     uint32_t count;
+    uint64_t lowest_number; /* of all that this client ever publishes */
     uint64_t first_number, next_number;
     /* A ring in order of numbers; the last unsent_count of them are the messages in link.data, in the same order. */
     struct unacked *unacked;
     size_t unacked_start, unacked_count, unacked_capacity, unsent_count;
     size_t sending_count; /* those before the unsent: with the pipe now */
     struct publish_waiter *waiters;
-    bool is_telling; /* on_outcome runs */
+    size_t kept_bytes, kept_records; /* of frames that are kept until they are answered */
+    bool is_telling;                 /* on_outcome runs */
 };
 
 struct feed {
@@ -100,29 +113,35 @@ struct queued {
     struct queued *next;
     struct frame frame;
     struct feed *feed; /* NULL: about the whole subscription */
-    size_t credit;     /* bytes to give back when consumed */
+    size_t size;       /* bytes of body */
+    size_t credit;     /* bytes to give back when consumed: all of them, or none */
     struct view items; /* still to be delivered */
     uint64_t epoch;    /* of its feed at that time */
     uint64_t seq;      /* of the next item */
+    size_t capacity;   /* bytes of body that there is room for */
     uint8_t body[];
 };
 
 struct weir_subscription {
     struct weir *client;
-    struct weir_subscription *next;
+    struct weir_subscription *next, *previous; /* of the client's */
     uint32_t id;
     struct weir_subscribe_options options; /* its pointers are not used after the copy */
     enum overflow_policy policy;
     char *pattern;
+    uint8_t *key; /* of the keys that it is about: encoded; NULL: of all */
+    size_t key_size;
+    bool key_is_prefix;
     void *feeds_by_topic; /* tsearch tree of struct feed, by topic */
     struct queued *first, **last;
     struct queued *current; /* the pulled one whose views are out */
     struct weir_subscription *listed_next;
-    bool is_listed;            /* in client->ready or client->pullable */
-    bool is_over;              /* no more will come */
-    bool is_over_told;         /* weir_next has said so */
-    bool is_ended_by_user;     /* none of its events is delivered any more */
-    bool is_ended_in_callback; /* the client's thread frees it when the callback is back */
+    bool is_listed;               /* in client->ready or client->pullable */
+    bool is_over;                 /* no more will come */
+    bool is_over_told;            /* weir_next has said so */
+    atomic_bool is_ended_by_user; /* none of its events is delivered any more: set with the lock held; the thread that
+                                     delivers looks between two events without (relaxed: it only ends sooner) */
+    bool is_ended_in_callback;    /* the client's thread frees it when the callback is back */
 };
 
 /* Subscriptions with something to deliver, first come first served. */
@@ -141,7 +160,7 @@ struct request_waiter {
 struct weir {
     uint32_t magic;
     struct weir_options options;
-    char *url, *name;
+    char *url, *name, *publisher_name; /* publisher_name: NULL: it has none */
     pthread_mutex_t lock;
     pthread_cond_t changed; /* for the user's threads: room, outcomes, replies, events, the link */
     pthread_cond_t work;    /* for the client's thread */
@@ -157,7 +176,12 @@ struct weir {
     struct ready_list pullable;           /* for weir_await */
     struct weir_subscription *delivering; /* whose callback runs now */
     size_t queued_bytes, queued_count;    /* of all subscriptions; bytes: what counts for credit */
-    void *feeds_by_id;                    /* tsearch tree of struct feed, by id, of this connection */
+    size_t queued_free_bytes;             /* of queued frames that take no credit */
+    struct queued *spare, *small;         /* blocks of consumed frames, for the next ones; see event.c */
+    unsigned spare_count, small_count;
+    unsigned burst;             /* events that are delivered without the lock between; the client's thread only */
+    struct numbers feeds_by_id; /* struct feed, of this connection */
+    struct numbers subscriptions_by_id; /* those that the user has not ended */
     uint32_t next_sub;
     struct request_waiter *requests;
     uint64_t next_request;
@@ -174,6 +198,11 @@ uint64_t deadline_after_ms(uint64_t timeout_ms);
 /* link.c: the connection */
 void link_dial(struct weir *client); /* releases the lock meanwhile */
 void link_close(struct weir *client, enum weir_error error, const char *reason);
+/* Receives while the client's thread does something else. */
+void link_receive(struct weir *client);
+/* Waits for bytes in the client's thread until then, or until client_wake; false: nothing may be received now, so there
+ * is nothing to wait for. Releases the lock meanwhile. */
+bool link_rest(struct weir *client, uint64_t until_ns);
 /* Takes apart what came; true when it did something. */
 bool link_take(struct weir *client);
 /* The next time the link wants attention; sends pings and gives up on a silent peer. */
@@ -191,6 +220,8 @@ void link_sent(struct weir *client);
 void link_control(struct weir *client, const struct frame *frame);
 /* The user has dealt with size bytes of data frames: renews the broker's credit. */
 void link_consumed(struct weir *client, size_t size);
+/* Adds bytes that are whole messages; false when memory is out. */
+bool outbuf_append(struct outbuf *buffer, struct view messages);
 /* Adds one SP message of head and items to buffer; false when memory is out. */
 bool outbuf_message(struct outbuf *buffer, bool is_ipc, struct view head, struct view items);
 size_t outbuf_size(const struct outbuf *buffer);
@@ -203,13 +234,32 @@ void client_publisher_fini(struct weir *client);
 /* outcome.c: what became of published frames */
 bool unacked_reserve(struct publisher *publisher);
 void unacked_push(struct publisher *publisher, const struct unacked *frame);
+/* The frame at i of the ring, counted from the oldest; how many were sent or are with the pipe. */
+struct unacked *unacked_at(const struct publisher *publisher, size_t i);
+size_t unacked_sent_count(const struct publisher *publisher);
 const struct unacked *unacked_oldest(const struct publisher *publisher); /* NULL: none */
+/* Frees what the frame keeps to be sent again. */
+void unacked_release(struct publisher *publisher, struct unacked *frame);
+/* Takes the oldest frame out, which keeps nothing any more. */
+void unacked_pop(struct publisher *publisher);
+void unacked_fini(struct publisher *publisher);
+struct outcome {
+    uint64_t number;
+    uint32_t count;
+    enum weir_error error;
+    uint64_t epoch, seq;
+    const char *reason;
+};
+/* Releases the lock for the user's callback. */
+void outcome_tell(struct weir *client, const struct outcome *outcome);
 /* The next frame of link.data goes out; then all that did are with the kernel. */
 void publisher_on_sending(struct weir *client);
 void publisher_on_sent(struct weir *client);
 void publisher_on_ack(struct weir *client, const struct frame *frame);
 void publisher_on_refused(struct weir *client, const struct frame *frame);
-/* A broker with a smaller bound than the last may answer: what it would not take is refused here. */
+
+/* loss.c: published frames when the connection goes and comes */
+/* What this broker would not take is refused here, what it could not tell from new records is unknown. */
 void publisher_on_link_up(struct weir *client);
 void publisher_on_link_down(struct weir *client);
 void publisher_on_over(struct weir *client);
@@ -242,6 +292,10 @@ enum weir_error events_push(struct weir_subscription *subscription, const struct
                             struct feed *feed);
 /* The next event; false when none is queued. The frame it points into stays as `current` until the next call. */
 bool subscription_event(struct weir_subscription *subscription, struct weir_event *event);
+/* The next item of the frame that `event` came from, in its place. Without the lock, by the thread that delivers. */
+bool subscription_event_more(struct weir_subscription *subscription, struct weir_event *event);
+/* Frees the spare blocks. */
+void events_fini(struct weir *client);
 /* Forgets all that is queued. */
 void events_clear(struct weir_subscription *subscription);
 

@@ -15,30 +15,126 @@ const char *weir_event_name(enum weir_event_kind kind)
 
 /* ----------------------------------------------------------------------------------------------- queue */
 
-/* Frames without a feed and without views (made here) have no body. */
+/* Frames come by the thousand and go soon, and those of a snapshot are so large that malloc would give their pages back
+ * to the system and fetch them again each time: blocks stay for the next, as many small ones as one receive brings
+ * frames, half a MiB, and a few larger ones. */
+enum {
+    SMALL_SIZE = 256,
+    SMALL_MAX = 1024,
+    SPARE_MAX = 8,
+    SPARE_SIZE_MAX = 128 * 1024, /* larger ones are rare */
+    QUEUED_SIZE_STEP = 512,      /* sizes are rounded up, so that one fits for the next */
+};
+
+static struct queued *small_alloc(struct weir *client)
+{
+    struct queued *queued = client->small;
+    if (queued != NULL) {
+        client->small = queued->next;
+        client->small_count--;
+        return queued;
+    }
+    queued = malloc(sizeof *queued + SMALL_SIZE);
+    if (queued != NULL)
+        queued->capacity = SMALL_SIZE;
+    return queued;
+}
+
+static struct queued *queued_alloc(struct weir *client, size_t size)
+{
+    if (size <= SMALL_SIZE)
+        return small_alloc(client);
+    for (struct queued **at = &client->spare; *at != NULL; at = &(*at)->next) {
+        struct queued *found = *at;
+        if (found->capacity < size)
+            continue;
+        *at = found->next;
+        client->spare_count--;
+        return found;
+    }
+    size_t capacity = (size + QUEUED_SIZE_STEP - 1) / QUEUED_SIZE_STEP * QUEUED_SIZE_STEP;
+    struct queued *queued = malloc(sizeof *queued + capacity);
+    if (queued != NULL)
+        queued->capacity = capacity;
+    return queued;
+}
+
+static void queued_free(struct weir *client, struct queued *queued)
+{
+    bool is_small = queued->capacity == SMALL_SIZE;
+    unsigned *count = is_small ? &client->small_count : &client->spare_count;
+    struct queued **list = is_small ? &client->small : &client->spare;
+    if (*count == (is_small ? SMALL_MAX : SPARE_MAX) || queued->capacity > SPARE_SIZE_MAX) {
+        free(queued);
+        return;
+    }
+    queued->next = *list;
+    *list = queued;
+    (*count)++;
+}
+
+static void list_free(struct queued *queued)
+{
+    while (queued != NULL) {
+        struct queued *next = queued->next;
+        free(queued);
+        queued = next;
+    }
+}
+
+void events_fini(struct weir *client)
+{
+    list_free(client->spare);
+    list_free(client->small);
+    client->spare = client->small = NULL;
+}
+
+static bool has_items(const struct queued *queued)
+{
+    return queued->frame.op == FRAME_ENTRIES || queued->frame.op == FRAME_UPDATES;
+}
+
+/* Of a frame with items only these are kept: the rest has been followed already (feed.c). */
+static void queued_take_items(struct queued *queued, const struct frame *frame, struct view body)
+{
+    bool is_updates = frame->op == FRAME_UPDATES;
+    struct view items = is_updates ? frame->as.updates.items : frame->as.entries.items;
+    memcpy(queued->body, items.data, items.size);
+    queued->items = view_of(queued->body, items.size);
+    queued->seq = is_updates ? frame->as.updates.seq : 0;
+    queued->credit = body.size;
+}
+
+/* The frame with views into the copy of its body; one that was made here has neither. */
+static void queued_take_frame(struct queued *queued, const struct frame *frame, struct view body)
+{
+    queued->credit = 0;
+    queued->items = view_of(NULL, 0);
+    queued->frame = *frame;
+    if (body.size == 0)
+        return;
+    memcpy(queued->body, body.data, body.size);
+    enum weir_error error = frame_read(view_of(queued->body, body.size), CLIENT_DEPTH_MAX, &queued->frame, NULL);
+    INVARIANT(error == WEIR_OK); /* it could be read before, and is the same */
+}
+
 enum weir_error events_push(struct weir_subscription *s, const struct frame *frame, struct view body, struct feed *feed)
 {
-    struct queued *queued = malloc(sizeof *queued + body.size);
+    struct queued *queued = queued_alloc(s->client, body.size);
     if (queued == NULL)
         return WEIR_NO_MEMORY;
-    *queued = (struct queued){.frame = *frame, .feed = feed};
-    if (body.size > 0) {
-        memcpy(queued->body, body.data, body.size);
-        enum weir_error error = frame_read(view_of(queued->body, body.size), CLIENT_DEPTH_MAX, &queued->frame, NULL);
-        INVARIANT(error == WEIR_OK); /* it could be read before, and is the same */
-    }
-    if (feed != NULL) {
+    queued->next = NULL;
+    queued->frame.op = frame->op;
+    queued->feed = feed;
+    if (has_items(queued))
+        queued_take_items(queued, frame, body);
+    else
+        queued_take_frame(queued, frame, body);
+    queued->epoch = feed != NULL ? feed->epoch : 0;
+    if (feed != NULL)
         feed_hold(feed);
-        queued->epoch = feed->epoch;
-    }
-    if (frame->op == FRAME_ENTRIES) {
-        queued->items = queued->frame.as.entries.items;
-        queued->credit = body.size;
-    } else if (frame->op == FRAME_UPDATES) {
-        queued->items = queued->frame.as.updates.items;
-        queued->seq = frame->as.updates.seq;
-        queued->credit = body.size;
-    }
+    queued->size = body.size;
+    s->client->queued_free_bytes += body.size - queued->credit;
     s->client->queued_bytes += queued->credit;
     s->client->queued_count++;
     *s->last = queued;
@@ -57,6 +153,7 @@ static void events_pop(struct weir_subscription *s)
 static void queued_done(struct weir *client, struct queued *queued)
 {
     client->queued_bytes -= queued->credit;
+    client->queued_free_bytes -= queued->size - queued->credit;
     client->queued_count--;
     if (queued->credit > 0)
         link_consumed(client, queued->credit);
@@ -64,7 +161,7 @@ static void queued_done(struct weir *client, struct queued *queued)
         feed_drop(queued->feed);
     if (client->link.is_paused)
         client_wake(client);
-    free(queued);
+    queued_free(client, queued);
 }
 
 void events_clear(struct weir_subscription *s)
@@ -93,14 +190,13 @@ static const char *kind_text(struct view kind)
     return "plugin";
 }
 
-/* The key's text behind its str header. */
+/* The key's text behind its str header, which is of the shortest form: items_next has checked it. */
 static struct weir_view key_text(struct view key)
 {
-    struct value_reader reader;
     if (key.size == 0)
         return (struct weir_view){NULL, 0};
-    value_reader_init(&reader, key, 1);
-    return given(value_read_str(&reader));
+    size_t head = key.data[0] < 0xc0 ? 1 : key.data[0] == 0xd9 ? 2 : 3;
+    return (struct weir_view){key.data + head, key.size - head};
 }
 
 /* The next of the items; false when there is none left. */
@@ -179,6 +275,11 @@ static void event_of_frame(const struct frame *frame, struct weir_event *event)
     }
 }
 
+bool subscription_event_more(struct weir_subscription *s, struct weir_event *event)
+{
+    return has_items(s->current) && event_of_item(s->current, event);
+}
+
 bool subscription_event(struct weir_subscription *s, struct weir_event *event)
 {
     if (s->current != NULL && s->current != s->first)
@@ -186,16 +287,15 @@ bool subscription_event(struct weir_subscription *s, struct weir_event *event)
     s->current = NULL;
     while (s->first != NULL) {
         struct queued *queued = s->first;
-        bool has_items = queued->frame.op == FRAME_ENTRIES || queued->frame.op == FRAME_UPDATES;
         *event = (struct weir_event){.topic_kind = "", .epoch = queued->epoch};
         if (queued->feed != NULL)
             event->topic = (struct weir_view){queued->feed->topic, queued->feed->topic_size};
-        if (has_items && event_of_item(queued, event)) {
+        if (has_items(queued) && event_of_item(queued, event)) {
             s->current = queued;
             return true;
         }
         events_pop(s);
-        if (!has_items) {
+        if (!has_items(queued)) {
             event_of_frame(&queued->frame, event);
             s->current = queued;
             return true;

@@ -5,12 +5,7 @@
 #include <string.h>
 
 #include "clients/lib/client.h"
-
-static int feed_compare_id(const void *a, const void *b)
-{
-    const struct feed *x = a, *y = b;
-    return x->id < y->id ? -1 : x->id > y->id;
-}
+#include "clients/wire/name.h"
 
 static int feed_compare_topic(const void *a, const void *b)
 {
@@ -36,17 +31,10 @@ struct feed *feed_ensure(struct weir_subscription *subscription, struct view top
     return feed;
 }
 
-static struct feed *feed_find(struct weir *client, uint32_t id)
-{
-    struct feed key = {.id = id};
-    struct feed **found = tfind(&key, &client->feeds_by_id, feed_compare_id);
-    return found == NULL ? NULL : *found;
-}
-
 static void feed_close(struct weir *client, struct feed *feed)
 {
     if (feed->is_open)
-        tdelete(feed, &client->feeds_by_id, feed_compare_id);
+        numbers_remove(&client->feeds_by_id, feed->id);
     feed->is_open = false;
 }
 
@@ -69,8 +57,13 @@ void feed_drop(struct feed *feed)
 
 void feeds_close(struct weir *client)
 {
-    while (client->feeds_by_id != NULL)
-        feed_close(client, *(struct feed **)client->feeds_by_id);
+    const struct numbers *feeds = &client->feeds_by_id;
+    for (size_t i = 0; i < feeds->capacity; i++) {
+        struct feed *feed = feeds->places[i].thing;
+        if (feed != NULL)
+            feed->is_open = false;
+    }
+    numbers_clear(&client->feeds_by_id);
 }
 
 void feeds_free(struct weir_subscription *subscription)
@@ -89,6 +82,10 @@ enum weir_error feed_begin(struct weir *client, struct weir_subscription *subscr
                            struct feed **out, const char **reason)
 {
     uint32_t id = frame->as.begin.feed;
+    /* Users are told the end of a whole subscription by a topic of no bytes. */
+    *reason = "the broker began a topic that no topic can be named like";
+    if (name_check(frame->as.begin.topic, NULL) != WEIR_OK)
+        return WEIR_PROTOCOL;
     struct feed *feed = feed_ensure(subscription, frame->as.begin.topic);
     *reason = "no memory for a topic";
     if (feed == NULL)
@@ -96,10 +93,10 @@ enum weir_error feed_begin(struct weir *client, struct weir_subscription *subscr
     if (!feed->is_open || feed->id != id) {
         feed_close(client, feed);
         feed->id = id;
-        struct feed **placed = tsearch(feed, &client->feeds_by_id, feed_compare_id);
+        struct feed *placed = numbers_put(&client->feeds_by_id, id, feed);
         if (placed == NULL)
             return WEIR_NO_MEMORY;
-        if (*placed != feed) {
+        if (placed != feed) {
             *reason = "the broker gave two topics the same number";
             return WEIR_PROTOCOL;
         }
@@ -128,11 +125,12 @@ static const char *updates_follow(struct feed *feed, const struct frame *frame)
 {
     if (feed->is_joining || !feed->has_cursor)
         return "the broker sent updates of a topic before the end of its snapshot";
-    if (frame->as.updates.seq != feed->seq + 1)
+    /* Where only some keys are followed, updates of the others are left out without a word. */
+    if (feed->subscription->key != NULL ? frame->as.updates.seq <= feed->seq : frame->as.updates.seq != feed->seq + 1)
         return "the broker left a gap in a topic's updates";
     if (!items_are_whole(frame->as.updates.items, frame->as.updates.count))
         return "the broker sent malformed updates";
-    feed->seq += frame->as.updates.count;
+    feed->seq = frame->as.updates.seq + frame->as.updates.count - 1;
     return NULL;
 }
 
@@ -162,8 +160,11 @@ static const char *frame_follow(struct feed *feed, const struct frame *frame)
         feed->seq = 0;
         return NULL;
     case FRAME_IDLE:
-        if (feed->has_cursor && frame->as.idle.seq > feed->seq)
+        if (!feed->has_cursor || frame->as.idle.seq <= feed->seq)
+            return NULL;
+        if (feed->subscription->key == NULL)
             return "the broker left a gap in front of an idle topic's seq";
+        feed->seq = frame->as.idle.seq;
         return NULL;
     default: return NULL;
     }
@@ -187,7 +188,7 @@ static uint32_t frame_feed(const struct frame *frame)
 
 enum weir_error feed_follow(struct weir *client, const struct frame *frame, struct feed **out, const char **reason)
 {
-    struct feed *feed = feed_find(client, frame_feed(frame));
+    struct feed *feed = numbers_find(&client->feeds_by_id, frame_feed(frame));
     *out = feed;
     if (feed == NULL)
         return WEIR_OK;

@@ -18,7 +18,7 @@ add_custom_command(OUTPUT ${libweir_object}
 add_library(libweir_static STATIC EXCLUDE_FROM_ALL ${libweir_object})
 set_source_files_properties(${libweir_object} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
 add_library(libweir_shared SHARED EXCLUDE_FROM_ALL ${libweir_objects})
-target_link_libraries(libweir_shared PRIVATE weir_options nng::nng PkgConfig::MSGPACK PkgConfig::JANSSON)
+target_link_libraries(libweir_shared PRIVATE weir_options PkgConfig::MSGPACK PkgConfig::JANSSON)
 set_target_properties(libweir_static libweir_shared PROPERTIES
   LINKER_LANGUAGE C OUTPUT_NAME weir VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
   ARCHIVE_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)

@@ -1,6 +1,9 @@
 /* The connection of a client: dialing, and taking received bytes apart into frames. Everything runs on the client's
- * thread or a user's with the lock held, but for the pipe's three handlers, which nng's threads call and which only
- * note what happened and send what has gathered. */
+ * thread or a user's with the lock held, but for the pipe's three handlers, which a poller calls and which only
+ * note what happened and send what has gathered.
+ *
+ * A client's thread that has nothing to do waits for bytes itself (link_rest): what comes alone then costs one switch
+ * of threads less than through on_received, which serves while the thread is busy with what came before. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,12 +14,23 @@
 #include "clients/lib/client.h"
 
 enum {
-    RECEIVE_SIZE = 64 * 1024, /* one read's worth under load */
-    PINGS_MAX = 2,            /* silence of one interval and two pings more: dead after the third */
-    QUEUED_MAX = 256 * 1024,  /* events that wait for the user; beyond, nothing is received until half are gone */
+    RECEIVE_SIZE = 64 * 1024,  /* one read's worth under load */
+    PINGS_MAX = 2,             /* silence of one interval and two pings more: dead after the third */
+    QUEUED_MAX = 256 * 1024,   /* events that wait for the user; beyond, nothing is received until half are gone */
+    QUEUED_FREE_MAX = 4 << 20, /* the same for bytes of those that take no credit: some tens a frame, as a rule */
 };
 
-/* ------------------------------------------------------------------------------- handlers, nng's threads */
+/* ------------------------------------------------------------------------------- handlers, a poller's thread */
+
+static void link_note_received(struct weir *client, size_t size)
+{
+    struct link *link = &client->link;
+    sp_inbox_commit(&link->inbox, size);
+    link->is_flowing = size >= link->offered / 2;
+    link->has_received = true;
+    link->heard_ns = clock_now_ns();
+    client->counts.bytes_received += size;
+}
 
 static void on_received(void *owner, size_t size, enum weir_error error)
 {
@@ -25,11 +39,7 @@ static void on_received(void *owner, size_t size, enum weir_error error)
     pthread_mutex_lock(&client->lock);
     link->is_receiving = false;
     if (error == WEIR_OK) {
-        sp_inbox_commit(&link->inbox, size);
-        link->is_flowing = size >= link->offered / 2;
-        link->has_received = true;
-        link->heard_ns = clock_now_ns();
-        client->counts.bytes_received += size;
+        link_note_received(client, size);
     } else {
         link_close(client, error, "the connection was lost");
     }
@@ -71,40 +81,63 @@ static void link_fail(struct weir *client, enum weir_error error, const char *re
     pthread_cond_broadcast(&client->changed);
 }
 
-/* Waits for more; while much comes, what is there already is taken without a switch of threads. The client's thread. */
-static void link_receive(struct weir *client)
+/* Whether something may be received now. The client's thread. */
+static bool link_may_receive(struct weir *client)
 {
     struct link *link = &client->link;
-    void *space = NULL;
-    size_t received = 0;
     if (link->is_receiving || link->has_received || link->pipe == NULL || link->error != WEIR_OK)
-        return;
-    link->is_paused = client->queued_count > QUEUED_MAX;
+        return false;
+    link->is_paused = client->queued_count > QUEUED_MAX || client->queued_free_bytes > QUEUED_FREE_MAX;
     if (link->is_paused)
+        return false;
+    if (sp_inbox_reserve(&link->inbox, &link->space, &link->offered) == WEIR_OK)
+        return true;
+    link_close(client, WEIR_NO_MEMORY, "no memory for a received message");
+    return false;
+}
+
+/* Receives meanwhile; while much comes, what is there already is taken without a switch of threads. */
+void link_receive(struct weir *client)
+{
+    struct link *link = &client->link;
+    size_t received = 0;
+    if (!link_may_receive(client))
         return;
-    if (sp_inbox_reserve(&link->inbox, &space, &link->offered) != WEIR_OK) {
-        link_close(client, WEIR_NO_MEMORY, "no memory for a received message");
-        return;
-    }
     enum weir_error error = WEIR_AGAIN;
     if (link->is_flowing) {
         pthread_mutex_unlock(&client->lock);
-        error = sp_pipe_receive_now(link->pipe, space, link->offered, &received);
+        error = sp_pipe_receive_now(link->pipe, link->space, link->offered, &received);
         pthread_mutex_lock(&client->lock);
     }
     if (error == WEIR_OK) {
-        sp_inbox_commit(&link->inbox, received);
-        link->is_flowing = received >= link->offered / 2;
-        link->has_received = true;
-        link->heard_ns = clock_now_ns();
-        client->counts.bytes_received += received;
+        link_note_received(client, received);
     } else if (error == WEIR_AGAIN) {
         link->is_flowing = false;
         link->is_receiving = true;
-        sp_pipe_receive(link->pipe, space, link->offered);
+        sp_pipe_receive(link->pipe, link->space, link->offered);
     } else {
         link_close(client, error, "the connection was lost");
     }
+}
+
+bool link_rest(struct weir *client, uint64_t until_ns)
+{
+    struct link *link = &client->link;
+    uint64_t now = clock_now_ns();
+    size_t received = 0;
+    if (!link_may_receive(client))
+        return false;
+    uint64_t left_ms = until_ns > now ? (until_ns - now + NS_PER_MS - 1) / NS_PER_MS : 1;
+    link->is_resting = true;
+    pthread_mutex_unlock(&client->lock);
+    enum weir_error error = sp_pipe_receive_wait(link->pipe, link->space, link->offered, left_ms, &received);
+    pthread_mutex_lock(&client->lock);
+    link->is_resting = false;
+    if (error == WEIR_OK)
+        link_note_received(client, received);
+    else if (error != WEIR_AGAIN)
+        link_close(client, error, "the connection was lost");
+    return true;
 }
 
 static void link_hello(struct weir *client)
@@ -119,6 +152,8 @@ static void link_hello(struct weir *client)
     frame.as.hello.message_max = MESSAGE_SIZE_MAX;
     frame.as.hello.heartbeat_ms = client->options.heartbeat_ms;
     frame.as.hello.peer = view_text(client->name);
+    if (client->publisher_name != NULL)
+        frame.as.hello.publisher = view_text(client->publisher_name);
     link_control(client, &frame);
     link_pump(client);
 }
@@ -134,7 +169,7 @@ static void link_begin(struct weir *client, struct sp_pipe *pipe)
         sp_inbox_init(&link->inbox, link->is_ipc, RECEIVE_SIZE, MESSAGE_SIZE_MAX);
     link->is_closed = link->is_receiving = link->is_sending = link->has_received = link->is_flowing = false;
     link->pings = 0;
-    link->credit_total = link->credit_used = link->consumed_total = 0;
+    link->credit_total = link->credit_used = link->consumed_total = link->data_total = 0;
     link->dialed_ns = link->heard_ns = clock_now_ns();
     link->error = WEIR_OK;
     link->state = LINK_HELLO;
@@ -155,7 +190,6 @@ void link_dial(struct weir *client)
     link_begin(client, pipe);
     sp_pipe_start(pipe, &handlers, client);
     link_hello(client);
-    link_receive(client);
 }
 
 static void link_on_hello(struct weir *client, const struct frame *frame)
@@ -172,9 +206,10 @@ static void link_on_hello(struct weir *client, const struct frame *frame)
     link->state = LINK_UP;
     link->credit_total = frame->as.hello.credit;
     link->message_max = frame->as.hello.message_max;
+    link->takes_options = frame->as.hello.publish_with;
     client->counts.reconnects += link->was_up;
     link->was_up = true;
-    client->backoff_ms = client->options.backoff_min_ms;
+    link->up_ns = clock_now_ns();
     publisher_on_link_up(client);
     link_consumed(client, 0);
     subscriptions_on_link_up(client);
@@ -217,6 +252,9 @@ void link_reap(struct weir *client)
     pthread_mutex_lock(&client->lock);
     if (!was_up)
         return;
+    /* A broker that says hello and hangs up is not asked again and again at once. */
+    if (clock_now_ns() - link->up_ns >= client->options.backoff_max_ms * NS_PER_MS)
+        client->backoff_ms = client->options.backoff_min_ms;
     publisher_on_link_down(client);
     pthread_cond_broadcast(&client->changed);
     if (client->options.on_link != NULL) {
@@ -263,11 +301,22 @@ static void link_on_frame(struct weir *client, const struct frame *frame, struct
     case FRAME_REPLY: requests_on_reply(client, frame); break;
     case FRAME_ALIAS:
     case FRAME_PUBLISH:
+    case FRAME_PUBLISH_WITH:
     case FRAME_SUBSCRIBE:
     case FRAME_UNSUBSCRIBE:
     case FRAME_REQUEST: link_close(client, WEIR_PROTOCOL, "the broker sent a frame that only clients send"); break;
     default: subscriptions_on_frame(client, frame, body); break;
     }
+}
+
+/* Only a broker that keeps to its credit can be held back: what a user has not consumed stays within the window. */
+static bool link_has_credit(struct link *link, enum frame_op op, size_t size)
+{
+    if (op != FRAME_ENTRIES && op != FRAME_UPDATES)
+        return true;
+    bool has_credit = link->data_total < link->granted_total;
+    link->data_total += size;
+    return has_credit;
 }
 
 /* Takes one message out of the inbox; false when there is no whole one. */
@@ -287,6 +336,10 @@ static bool link_take_one(struct weir *client)
         error = WEIR_PROTOCOL;
         reason = "the broker did not say hello";
     }
+    if (error == WEIR_OK && !link_has_credit(link, frame.op, size)) {
+        error = WEIR_PROTOCOL;
+        reason = "the broker sent more data than it had credit for";
+    }
     if (error != WEIR_OK) {
         link_close(client, WEIR_PROTOCOL, reason);
         return false;
@@ -298,7 +351,8 @@ static bool link_take_one(struct weir *client)
 bool link_take(struct weir *client)
 {
     struct link *link = &client->link;
-    if (link->is_paused && client->queued_count <= QUEUED_MAX / 2) {
+    bool is_half_gone = client->queued_count <= QUEUED_MAX / 2 && client->queued_free_bytes <= QUEUED_FREE_MAX / 2;
+    if (link->is_paused && is_half_gone) {
         link->heard_ns = clock_now_ns(); /* it was this side that did not listen */
         link_receive(client);
     }
@@ -307,7 +361,8 @@ bool link_take(struct weir *client)
     link->has_received = false;
     while (link->error == WEIR_OK && link_take_one(client)) {
     }
-    link_receive(client);
+    if (link->is_flowing)
+        link_receive(client);
     return true;
 }
 

@@ -1,6 +1,6 @@
 /* What became of published records. Each PUBLISH frame stands in a ring, in order of its numbers, until all its records
- * are answered for; the last ones in it are not sent yet. The client's thread and, when a send ends, nng's, with the
- * lock held; it is released around the user's callback. */
+ * are answered for; the last ones in it are not sent yet. The client's thread and, when a send ends, a poller's, with
+ * the lock held; it is released around the user's callback. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@
 
 /* --------------------------------------------------------------------------------------------- the ring */
 
-static struct unacked *unacked_at(const struct publisher *publisher, size_t i)
+struct unacked *unacked_at(const struct publisher *publisher, size_t i)
 {
     return &publisher->unacked[(publisher->unacked_start + i) & (publisher->unacked_capacity - 1)];
 }
@@ -38,21 +38,46 @@ void unacked_push(struct publisher *publisher, const struct unacked *frame)
     publisher->unsent_count++;
 }
 
+void unacked_fini(struct publisher *publisher)
+{
+    for (size_t i = 0; i < publisher->unacked_count; i++)
+        free(unacked_at(publisher, i)->kept);
+    free(publisher->unacked);
+    publisher->unacked = NULL;
+    publisher->unacked_count = publisher->unacked_capacity = 0;
+}
+
+void unacked_release(struct publisher *publisher, struct unacked *frame)
+{
+    if (frame->kept == NULL)
+        return;
+    free(frame->kept);
+    frame->kept = NULL;
+    publisher->kept_bytes -= frame->kept_size;
+    publisher->kept_records -= frame->count;
+}
+
+void unacked_pop(struct publisher *publisher)
+{
+    publisher->unacked_start = (publisher->unacked_start + 1) & (publisher->unacked_capacity - 1);
+    publisher->unacked_count--;
+}
+
 const struct unacked *unacked_oldest(const struct publisher *publisher)
 {
     return publisher->unacked_count == 0 ? NULL : unacked_at(publisher, 0);
 }
 
-static size_t sent_count(const struct publisher *publisher)
+size_t unacked_sent_count(const struct publisher *publisher)
 {
     return publisher->unacked_count - publisher->unsent_count;
 }
 
 static void unacked_trim(struct publisher *publisher)
 {
-    while (sent_count(publisher) > publisher->sending_count && unacked_at(publisher, 0)->remaining == 0) {
-        publisher->unacked_start = (publisher->unacked_start + 1) & (publisher->unacked_capacity - 1);
-        publisher->unacked_count--;
+    while (unacked_sent_count(publisher) > publisher->sending_count && unacked_at(publisher, 0)->remaining == 0) {
+        unacked_release(publisher, unacked_at(publisher, 0));
+        unacked_pop(publisher);
     }
 }
 
@@ -82,7 +107,7 @@ void publisher_on_sending(struct weir *client)
 void publisher_on_sent(struct weir *client)
 {
     struct publisher *publisher = &client->publisher;
-    size_t end = sent_count(publisher);
+    size_t end = unacked_sent_count(publisher);
     for (size_t i = end - publisher->sending_count; i < end; i++) {
         struct unacked *frame = unacked_at(publisher, i);
         if (frame->ack == ACK_NONE)
@@ -94,17 +119,8 @@ void publisher_on_sent(struct weir *client)
 
 /* -------------------------------------------------------------------------------------------- outcomes */
 
-struct outcome {
-    uint64_t number;
-    uint32_t count;
-    enum weir_error error;
-    uint64_t epoch, seq;
-    const char *reason;
-};
-
-/* The callback comes first, so that who waits for the outcome finds what it left. */
 /* on_outcome first: who waits for the record is told when that is back. */
-static void outcome_tell(struct weir *client, const struct outcome *outcome)
+void outcome_tell(struct weir *client, const struct outcome *outcome)
 {
     if (client->options.on_outcome != NULL) {
         client->publisher.is_telling = true;
@@ -120,7 +136,7 @@ static void outcome_tell(struct weir *client, const struct outcome *outcome)
         w->is_done = true;
         w->outcome = outcome->error;
         w->seq.epoch = outcome->epoch;
-        w->seq.seq = outcome->seq == 0 ? 0 : outcome->seq + (w->number - outcome->number);
+        w->seq.seq = outcome->seq == 0 ? 0 : outcome->seq + (outcome->error ? 0 : w->number - outcome->number);
     }
     pthread_cond_broadcast(&client->changed);
 }
@@ -130,9 +146,9 @@ static void outcome_tell(struct weir *client, const struct outcome *outcome)
 static bool outcome_settle(struct publisher *publisher, uint64_t number, uint32_t count, bool is_refusal)
 {
     uint64_t end = number + count;
-    size_t sent = sent_count(publisher);
+    size_t sent = unacked_sent_count(publisher);
     uint64_t settled = 0;
-    if (count == 0 || number == 0 || end > publisher->next_number)
+    if (count == 0 || number < publisher->lowest_number || end > publisher->next_number)
         return false;
     for (size_t i = unacked_find(publisher, number); i < sent; i++) {
         struct unacked *frame = unacked_at(publisher, i);
@@ -151,9 +167,65 @@ static bool outcome_settle(struct publisher *publisher, uint64_t number, uint32_
     return settled == count || (is_refusal && settled == 0);
 }
 
+/* Takes what an answer says of records from number on off the frame that has them: *part, count 0 where that was told
+ * on an earlier connection; returns the number behind. 0: nobody waits for that answer. */
+static uint64_t part_settle(struct publisher *publisher, const struct outcome *whole, uint64_t number,
+                            struct outcome *part)
+{
+    uint64_t end = whole->number + whole->count;
+    size_t at = unacked_find(publisher, number);
+    struct unacked *frame = at < unacked_sent_count(publisher) ? unacked_at(publisher, at) : NULL;
+    bool is_between = frame == NULL || frame->number > number;
+    uint64_t part_end = is_between ? (frame == NULL ? end : frame->number) : frame->number + frame->count;
+    part_end = part_end < end ? part_end : end;
+    bool is_waited_for = !is_between && frame->ack != ACK_NONE;
+    if (!is_waited_for && whole->error == WEIR_OK)
+        return 0;
+    uint64_t from = number;
+    if (is_waited_for) {
+        /* Answers come in order within a frame, so that its last records are the open ones. */
+        uint64_t open = frame->number + frame->count - frame->remaining;
+        if (frame->is_resent && open > from)
+            from = open < part_end ? open : part_end;
+        if (part_end - from > frame->remaining)
+            return 0;
+        frame->remaining -= (uint32_t)(part_end - from);
+    }
+    *part = *whole;
+    part->number = from;
+    part->count = (uint32_t)(part_end - from);
+    if (whole->error == WEIR_OK && whole->seq != 0)
+        part->seq = whole->seq + (from - whole->number);
+    unacked_trim(publisher);
+    return part_end;
+}
+
+/* The same frame by frame, for a publisher whose frames may have been answered in part before. */
+static void on_answer_again(struct weir *client, const struct outcome *outcome)
+{
+    struct publisher *publisher = &client->publisher;
+    uint64_t number = outcome->number, end = outcome->number + outcome->count;
+    struct outcome part;
+    bool is_known = outcome->count > 0 && number >= publisher->lowest_number && end <= publisher->next_number;
+    while (is_known && number < end) {
+        number = part_settle(publisher, outcome, number, &part);
+        is_known = number != 0;
+        if (!is_known || part.count == 0)
+            continue;
+        *(outcome->error != WEIR_OK ? &client->counts.refused : &client->counts.acked) += part.count;
+        outcome_tell(client, &part);
+    }
+    if (!is_known)
+        link_close(client, WEIR_PROTOCOL, "the broker answered for records that wait for no answer");
+}
+
 static void on_answer(struct weir *client, const struct outcome *outcome)
 {
     bool is_refusal = outcome->error != WEIR_OK;
+    if (client->publisher_name != NULL) {
+        on_answer_again(client, outcome);
+        return;
+    }
     if (!outcome_settle(&client->publisher, outcome->number, outcome->count, is_refusal)) {
         link_close(client, WEIR_PROTOCOL, "the broker answered for records that wait for no answer");
         return;
@@ -182,119 +254,6 @@ void publisher_on_refused(struct weir *client, const struct frame *frame)
     on_answer(client, &(struct outcome){.number = frame->as.refused.number,
                                         .count = frame->as.refused.count,
                                         .error = error == WEIR_OK ? WEIR_INTERNAL : error,
+                                        .seq = frame->as.refused.seq,
                                         .reason = reason});
-}
-
-/* ------------------------------------------------------------------------------------ losses and bounds */
-
-/* The oldest frame is done with, with whatever of it was not answered. Answers come in order within a frame, so that
- * its last records are the open ones. */
-static void oldest_give_up(struct weir *client, const char *reason)
-{
-    struct publisher *publisher = &client->publisher;
-    struct unacked frame = *unacked_at(publisher, 0);
-    publisher->unacked_start = (publisher->unacked_start + 1) & (publisher->unacked_capacity - 1);
-    publisher->unacked_count--;
-    if (frame.remaining == 0)
-        return;
-    client->counts.unknown += frame.remaining;
-    outcome_tell(client, &(struct outcome){.number = frame.number + frame.count - frame.remaining,
-                                           .count = frame.remaining,
-                                           .error = WEIR_CLOSED,
-                                           .reason = reason});
-}
-
-/* What was sent and not answered may or may not have been folded; what was not sent waits for the next connection. */
-void publisher_on_link_down(struct weir *client)
-{
-    struct publisher *publisher = &client->publisher;
-    publisher->sending_count = 0;
-    while (sent_count(publisher) > 0)
-        oldest_give_up(client, "the connection was lost before an answer came");
-}
-
-void publisher_on_over(struct weir *client)
-{
-    struct publisher *publisher = &client->publisher;
-    publisher_on_link_down(client);
-    while (publisher->unacked_count > 0) {
-        publisher->unsent_count--;
-        oldest_give_up(client, "the client ended before it was sent");
-    }
-    outbuf_clear(&client->link.data);
-    if (publisher->count == 0)
-        return;
-    struct outcome outcome = {.number = publisher->first_number,
-                              .count = publisher->count,
-                              .error = WEIR_CLOSED,
-                              .reason = "the client ended before it was sent"};
-    client->counts.unknown += publisher->count;
-    publisher->count = 0;
-    publisher->items_size = 0;
-    outcome_tell(client, &outcome);
-}
-
-/* The size of the body of the message at `at` in link.data; *whole with its prefix. */
-static size_t data_body(const struct link *link, size_t at, size_t *whole)
-{
-    size_t offset = 0, size = 0, needed = 0;
-    enum weir_error error =
-        sp_message_find(link->data.data + at, link->data.end - at, link->is_ipc, SIZE_MAX / 2, &offset, &size, &needed);
-    INVARIANT(error == WEIR_OK);
-    *whole = offset + size;
-    return size;
-}
-
-static bool data_has_larger(const struct link *link, size_t size_max)
-{
-    size_t whole = 0;
-    for (size_t at = link->data.start; at < link->data.end; at += whole) {
-        if (data_body(link, at, &whole) > size_max)
-            return true;
-    }
-    return false;
-}
-
-/* Takes the unsent frames that the broker would not, off data and ring; returns how many, and them in *taken. */
-static size_t larger_take(struct weir *client, struct unacked *taken)
-{
-    struct publisher *publisher = &client->publisher;
-    struct link *link = &client->link;
-    size_t kept_end = link->data.start, kept_count = 0, taken_count = 0, whole = 0, at = link->data.start;
-    for (size_t i = 0; i < publisher->unacked_count; i++, at += whole) {
-        struct unacked frame = *unacked_at(publisher, i);
-        if (data_body(link, at, &whole) > link->message_max) {
-            taken[taken_count++] = frame;
-            continue;
-        }
-        memmove(link->data.data + kept_end, link->data.data + at, whole);
-        kept_end += whole;
-        *unacked_at(publisher, kept_count++) = frame;
-    }
-    link->data.end = kept_end;
-    publisher->unacked_count = publisher->unsent_count = kept_count;
-    return taken_count;
-}
-
-void publisher_on_link_up(struct weir *client)
-{
-    struct publisher *publisher = &client->publisher;
-    INVARIANT(sent_count(publisher) == 0);
-    publisher_close_batch(client); /* made by the old bound, as the others */
-    if (!data_has_larger(&client->link, client->link.message_max))
-        return;
-    struct unacked *taken = malloc(publisher->unacked_count * sizeof *taken);
-    if (taken == NULL) {
-        link_close(client, WEIR_NO_MEMORY, "no memory to go through what waits");
-        return;
-    }
-    size_t count = larger_take(client, taken);
-    for (size_t i = 0; i < count; i++) {
-        client->counts.refused += taken[i].count;
-        outcome_tell(client, &(struct outcome){.number = taken[i].number,
-                                               .count = taken[i].count,
-                                               .error = WEIR_TOO_BIG,
-                                               .reason = "the broker that answers now takes only smaller messages"});
-    }
-    free(taken);
 }

@@ -13,19 +13,43 @@
 enum {
     BATCH_SIZE_MAX = 16 * 1024, /* beyond this a frame gains nothing, and the broker copies more cut ones */
     BATCH_COUNT_MAX = 4096,
-    UNACKED_MAX = 65536, /* frames with outcomes to come; beyond it publishing waits */
-    HEAD_MAX = 24,       /* of a PUBLISH frame, without the topic's text */
-    VALUE_HEAD_MAX = 5,  /* a str or bin header */
+    UNACKED_MAX = 65536,   /* frames with outcomes to come; beyond it publishing waits */
+    UNANSWERED_MAX = 4096, /* records of a publisher with a name: brokers remember so many */
+    HEAD_MAX = 24,         /* of a PUBLISH frame, without the topic's text */
+    OPTIONS_MAX = 48,      /* of a PUBLISH_WITH frame besides */
+    VALUE_HEAD_MAX = 5,    /* a str or bin header */
 };
 
 /* -------------------------------------------------------------------------------------------- the batch */
+
+static bool with_is_none(const struct publish_with *with)
+{
+    return !with->has_if_seq && with->ttl_ms == 0 && !with->bind;
+}
+
+/* The frame's own copy of its message, which stands at the end of link.data. */
+static bool frame_keep(struct weir *client, struct unacked *frame, size_t data_size)
+{
+    if (client->publisher_name == NULL || frame->ack == ACK_NONE)
+        return true;
+    const struct outbuf *data = &client->link.data;
+    frame->kept_size = outbuf_size(data) - data_size;
+    frame->kept = malloc(frame->kept_size);
+    if (frame->kept == NULL)
+        return false;
+    memcpy(frame->kept, data->data + data->end - frame->kept_size, frame->kept_size);
+    client->publisher.kept_bytes += frame->kept_size;
+    client->publisher.kept_records += frame->count;
+    return true;
+}
 
 void publisher_close_batch(struct weir *client)
 {
     struct publisher *publisher = &client->publisher;
     if (publisher->count == 0)
         return;
-    struct frame frame = {.op = FRAME_PUBLISH};
+    struct frame frame = {.op = with_is_none(&publisher->with) ? FRAME_PUBLISH : FRAME_PUBLISH_WITH};
+    frame.as.publish.with = publisher->with;
     frame.as.publish.topic = view_text(publisher->topic);
     frame.as.publish.number = publisher->first_number;
     frame.as.publish.ack = publisher->ack;
@@ -35,23 +59,38 @@ void publisher_close_batch(struct weir *client)
     value_writer_init(&writer, head, sizeof head);
     frame_head_write(&writer, &frame);
     INVARIANT(!writer.is_full);
-    if (!outbuf_message(&client->link.data, client->link.is_ipc, view_of(head, writer.size),
-                        view_of(publisher->items, publisher->items_size))) {
-        return; /* no memory now: the batch stays and is tried again with the next send */
+    struct unacked unacked = {publisher->first_number, publisher->count, publisher->count, publisher->ack,
+                              .has_options = frame.op == FRAME_PUBLISH_WITH};
+    struct outbuf *data = &client->link.data;
+    size_t size = outbuf_size(data);
+    /* Without memory the batch stays and is tried again with the next send. */
+    if (!outbuf_message(data, client->link.is_ipc, view_of(head, writer.size),
+                        view_of(publisher->items, publisher->items_size)))
+        return;
+    if (!frame_keep(client, &unacked, size)) {
+        data->end = data->start + size;
+        return;
     }
-    unacked_push(publisher,
-                 &(struct unacked){publisher->first_number, publisher->count, publisher->count, publisher->ack});
+    unacked_push(publisher, &unacked);
     publisher->count = 0;
     publisher->items_size = 0;
     publisher->first_number = publisher->next_number;
 }
 
-/* What a frame takes beside its items: op, topic, number, ack and the heads of the arrays. */
-static size_t head_need(const char *topic) { return strlen(topic) + HEAD_MAX; }
-
-static size_t batch_size_max(const struct weir *client, const char *topic)
+static bool record_has_options(const struct weir_record *record)
 {
-    size_t allowed = client->link.message_max - head_need(topic);
+    return record->is_conditional || record->ttl_ms > 0 || record->bind;
+}
+
+/* What a frame takes beside its items: op, topic, number, ack and the heads of the arrays. */
+static size_t head_need(const struct weir_record *record)
+{
+    return strlen(record->topic) + HEAD_MAX + (record_has_options(record) ? OPTIONS_MAX : 0);
+}
+
+static size_t batch_size_max(const struct weir *client, const struct weir_record *record)
+{
+    size_t allowed = client->link.message_max - head_need(record);
     return allowed < BATCH_SIZE_MAX ? allowed : BATCH_SIZE_MAX;
 }
 
@@ -60,7 +99,9 @@ static bool batch_takes(const struct publisher *publisher, const struct weir_rec
 {
     return publisher->count == 0 ||
            (publisher->items_size + need <= size_max && publisher->count < BATCH_COUNT_MAX &&
-            publisher->ack == (enum ack_level)record->ack && strcmp(publisher->topic, record->topic) == 0);
+            !publisher->with.has_if_seq && !record->is_conditional && publisher->with.ttl_ms == record->ttl_ms &&
+            publisher->with.bind == record->bind && publisher->ack == (enum ack_level)record->ack &&
+            strcmp(publisher->topic, record->topic) == 0);
 }
 
 static bool batch_reserve(struct publisher *publisher, size_t need)
@@ -98,6 +139,8 @@ static uint64_t batch_add(struct publisher *publisher, const struct weir_record 
     if (publisher->count++ == 0) {
         publisher->first_number = publisher->next_number;
         publisher->ack = (enum ack_level)record->ack;
+        publisher->with = (struct publish_with){record->is_conditional, record->bind,
+                                                record->is_conditional ? record->if_seq : 0, record->ttl_ms};
         memcpy(publisher->topic, record->topic, strlen(record->topic) + 1);
     }
     return publisher->next_number++;
@@ -136,7 +179,9 @@ static size_t record_need(const struct weir_record *record)
 static bool publisher_has_room(const struct weir *client, size_t need)
 {
     const struct publisher *publisher = &client->publisher;
-    size_t waiting = publisher->items_size + outbuf_size(&client->link.data);
+    size_t waiting = publisher->items_size + outbuf_size(&client->link.data) + publisher->kept_bytes;
+    if (client->publisher_name != NULL && publisher->kept_records + publisher->count >= UNANSWERED_MAX)
+        return false;
     return publisher->unacked_count < UNACKED_MAX &&
            (waiting == 0 || waiting + need <= client->options.publish_buffer_bytes);
 }
@@ -145,9 +190,11 @@ static enum weir_error publisher_add(struct weir *client, const struct weir_reco
                                      uint64_t *number)
 {
     struct publisher *publisher = &client->publisher;
-    if (need + head_need(record->topic) > client->link.message_max)
+    if (record_has_options(record) && !client->link.takes_options)
+        return WEIR_FORBIDDEN;
+    if (need + head_need(record) > client->link.message_max)
         return WEIR_TOO_BIG;
-    if (!batch_takes(publisher, record, need, batch_size_max(client, record->topic))) {
+    if (!batch_takes(publisher, record, need, batch_size_max(client, record))) {
         publisher_close_batch(client);
         if (publisher->count > 0)
             return WEIR_NO_MEMORY;
@@ -256,6 +303,6 @@ enum weir_error weir_flush(struct weir *client, uint64_t timeout_ms)
 
 void client_publisher_fini(struct weir *client)
 {
+    unacked_fini(&client->publisher);
     free(client->publisher.items);
-    free(client->publisher.unacked);
 }

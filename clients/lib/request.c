@@ -142,6 +142,35 @@ enum weir_error weir_get(struct weir *client, const char *topic, const char *key
     return error;
 }
 
+enum weir_error weir_get_page(struct weir *client, const char *topic, const struct weir_page *page, uint64_t timeout_ms,
+                              struct weir_reply *reply)
+{
+    size_t capacity = strlen(topic) + (page->prefix != NULL ? strlen(page->prefix) : 0) + page->after.size + 64;
+    uint8_t *args = malloc(capacity);
+    if (args == NULL)
+        return WEIR_NO_MEMORY;
+    struct value_writer writer;
+    value_writer_init(&writer, args, capacity);
+    value_write_map(&writer, 1u + (page->prefix != NULL) + (page->after.data != NULL) + (page->limit > 0));
+    value_write_str(&writer, view_text("topic"));
+    value_write_str(&writer, view_text(topic));
+    if (page->prefix != NULL) {
+        value_write_str(&writer, view_text("prefix"));
+        value_write_str(&writer, view_text(page->prefix));
+    }
+    if (page->after.data != NULL) {
+        value_write_str(&writer, view_text("after"));
+        value_write_str(&writer, view_of(page->after.data, page->after.size));
+    }
+    if (page->limit > 0) {
+        value_write_str(&writer, view_text("limit"));
+        value_write_uint(&writer, page->limit);
+    }
+    enum weir_error error = weir_request(client, "get", (struct weir_view){args, writer.size}, timeout_ms, reply);
+    free(args);
+    return error;
+}
+
 enum weir_error weir_list(struct weir *client, const char *pattern, uint64_t timeout_ms, struct weir_reply *reply)
 {
     size_t capacity = strlen(pattern) + 32;

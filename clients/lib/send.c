@@ -1,6 +1,7 @@
 /* What a client sends: control frames first, then PUBLISH frames as far as the broker's credit reaches. While the line
- * is idle a send is one write in the thread that asks for it; while sends follow one another nng does them, and what
- * comes meanwhile gathers for the next. Any thread, with the lock held. */
+ * rests for at least as long as a send takes, each is one write in the thread that asks for it, which so spends no more
+ * than half of its time on them; while they follow one another more closely a poller tells of each, and what comes
+ * until then gathers for the next. Any thread, with the lock held. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,6 @@ enum {
     SENDING_SIZE_MAX = 256 * 1024, /* data sent at once: more would only delay control frames behind it */
     CONTROL_BODY_MAX = 1024,       /* all control frames but those sized by their parts fit */
     PONGS_SIZE_MAX = 64 * 1024,    /* answers that a peer may leave unread: thousands of pings */
-    IDLE_NS = 50 * 1000,           /* a line without a send for so long is idle: longer than a thread switch */
 };
 
 /* ------------------------------------------------------------------------------------------- buffers */
@@ -42,6 +42,16 @@ static bool outbuf_reserve(struct outbuf *buffer, size_t size)
         return false;
     buffer->data = data;
     buffer->capacity = capacity;
+    return true;
+}
+
+bool outbuf_append(struct outbuf *buffer, struct view messages)
+{
+    if (!outbuf_reserve(buffer, messages.size))
+        return false;
+    if (messages.size > 0)
+        memcpy(buffer->data + buffer->end, messages.data, messages.size);
+    buffer->end += messages.size;
     return true;
 }
 
@@ -90,7 +100,7 @@ static size_t frame_size_bound(const struct frame *frame)
     if (frame->op == FRAME_REQUEST)
         return CONTROL_BODY_MAX + frame->as.request.verb.size + frame->as.request.args.size;
     if (frame->op == FRAME_HELLO)
-        return CONTROL_BODY_MAX + frame->as.hello.peer.size;
+        return CONTROL_BODY_MAX + frame->as.hello.peer.size + frame->as.hello.publisher.size;
     return CONTROL_BODY_MAX;
 }
 
@@ -184,10 +194,12 @@ static bool sending_flush(struct weir *client)
     struct iovec part = {link->sending.data + link->sending.start, outbuf_size(&link->sending)};
     size_t sent = 0;
     client->counts.bytes_sent += part.iov_len;
-    if (clock_now_ns() - link->sent_ns > IDLE_NS) {
+    uint64_t begin = clock_now_ns();
+    if (begin - link->sent_ns >= link->send_ns) {
         enum weir_error error = sp_pipe_send_now(link->pipe, &part, 1, &sent);
         if (error == WEIR_OK) {
             link_sent(client);
+            link->send_ns = link->sent_ns - begin;
             pthread_cond_broadcast(&client->changed);
             return true;
         }

@@ -4,11 +4,12 @@
 #include <string.h>
 
 #include "actors/base/assert.h"
+#include "actors/base/clock.h"
 #include "clients/lib/client.h"
 #include "clients/wire/name.h"
 
 enum {
-    ASK_SIZE = 1024,    /* a SUBSCRIBE frame without its cursors */
+    ASK_SIZE = 2304,    /* a SUBSCRIBE frame without its cursors: pattern, key, and some words */
     SUB_MAX = INT32_MAX /* PROTOCOL.md, 6.6 */
 };
 
@@ -76,10 +77,8 @@ static void subscription_over(struct weir_subscription *s)
 
 static struct weir_subscription *subscription_find(struct weir *client, uint32_t id)
 {
-    struct weir_subscription *s = client->subscriptions;
-    while (s != NULL && (s->id != id || s->is_over))
-        s = s->next;
-    return s;
+    struct weir_subscription *s = numbers_find(&client->subscriptions_by_id, id);
+    return s == NULL || s->is_over ? NULL : s;
 }
 
 static void on_feed_frame(struct weir *client, const struct frame *frame, struct view body)
@@ -146,6 +145,9 @@ static void subscription_ask(struct weir *client, struct weir_subscription *s)
     frame.as.subscribe.snapshot = !s->options.no_snapshot;
     frame.as.subscribe.updates = !s->options.snapshot_only;
     frame.as.subscribe.outbox = s->options.outbox_bytes;
+    frame.as.subscribe.interval_ms = s->options.interval_ms;
+    frame.as.subscribe.block_ms = s->options.block_ms;
+    *(s->key_is_prefix ? &frame.as.subscribe.prefix : &frame.as.subscribe.key) = view_of(s->key, s->key_size);
     frame.as.subscribe.cursor_count = count;
     frame.as.subscribe.cursors = view_of(cursors, size);
     link_control(client, &frame);
@@ -182,21 +184,45 @@ static void subscription_free(struct weir_subscription *s)
     events_clear(s);
     feeds_free(s);
     free(s->pattern);
+    free(s->key);
     free(s);
 }
 
-bool subscriptions_deliver(struct weir *client)
+/* Events that are handled quickly follow one another without the lock between, up to BURST_MAX of them. Between two
+ * bursts that were quick the next is delivered before more is received, so that what waits stays small and in the
+ * processor's caches; pings are answered and other subscriptions served once this has lasted for DELIVER_NS. */
+enum { BURST_MAX = 16, BURST_NS = 100 * 1000, DELIVER_NS = 200 * 1000 };
+
+/* Calls back with event and those behind it in the same frame; the time afterwards. Without the lock. */
+static uint64_t subscription_burst(struct weir_subscription *s, struct weir_event *event, uint64_t start_ns)
 {
-    struct weir_subscription *s = list_pop(&client->ready);
+    struct weir *client = s->client;
+    unsigned count = 0;
+    do
+        s->options.on_event(s, event, s->options.context);
+    while (++count < client->burst && !atomic_load_explicit(&s->is_ended_by_user, memory_order_relaxed) &&
+           subscription_event_more(s, event));
+    uint64_t end_ns = clock_now_ns();
+    if (end_ns - start_ns > BURST_NS)
+        client->burst = 1;
+    else if (count == client->burst && count < BURST_MAX)
+        client->burst *= 2;
+    return end_ns;
+}
+
+/* Events of one subscription, since start_ns of this round of deliveries; the time afterwards. */
+static uint64_t subscription_deliver(struct weir *client, struct weir_subscription *s, uint64_t start_ns,
+                                     uint64_t now_ns)
+{
     struct weir_event event;
-    if (s == NULL)
-        return false;
     client->delivering = s;
     while (!s->is_ended_by_user && subscription_event(s, &event)) {
+        if (now_ns != start_ns) /* one alone is over soon, and then this thread waits for the next itself */
+            link_receive(client);
         pthread_mutex_unlock(&client->lock);
-        s->options.on_event(s, &event, s->options.context);
+        now_ns = subscription_burst(s, &event, now_ns);
         pthread_mutex_lock(&client->lock);
-        if (client->link.has_received) /* pings are answered between two callbacks, too */
+        if (client->link.has_received && (client->burst == 1 || now_ns - start_ns > DELIVER_NS))
             break;
     }
     client->delivering = NULL;
@@ -205,6 +231,24 @@ bool subscriptions_deliver(struct weir *client)
     else if (!s->is_ended_by_user && s->first != NULL && !s->is_listed)
         list_push(&client->ready, s);
     pthread_cond_broadcast(&client->changed);
+    return now_ns;
+}
+
+/* Whether others want the client's thread, in the midst of many subscriptions that have something. */
+static bool deliveries_pause(const struct weir *client)
+{
+    return client->link.is_closed || client->is_stopping || client->burst == 1;
+}
+
+bool subscriptions_deliver(struct weir *client)
+{
+    struct weir_subscription *s = list_pop(&client->ready);
+    if (s == NULL)
+        return false;
+    uint64_t start_ns = clock_now_ns(), now_ns = start_ns;
+    do
+        now_ns = subscription_deliver(client, s, start_ns, now_ns);
+    while (!deliveries_pause(client) && now_ns - start_ns < DELIVER_NS && (s = list_pop(&client->ready)) != NULL);
     return true;
 }
 
@@ -215,18 +259,42 @@ void subscriptions_fini(struct weir *client)
         client->subscriptions = s->next;
         subscription_free(s);
     }
+    numbers_clear(&client->subscriptions_by_id);
+    numbers_clear(&client->feeds_by_id);
 }
 
 /* --------------------------------------------------------------------------------------------- the user */
+
+static enum weir_error key_take(struct weir_subscription *s, const struct weir_subscribe_options *options)
+{
+    const char *text = options->key != NULL ? options->key : options->prefix;
+    if (text == NULL)
+        return WEIR_OK;
+    size_t size = strlen(text);
+    if ((options->key != NULL && options->prefix != NULL) || size > KEY_SIZE_MAX)
+        return WEIR_BAD_REQUEST;
+    s->key = malloc(size + 5);
+    if (s->key == NULL)
+        return WEIR_NO_MEMORY;
+    struct value_writer writer;
+    value_writer_init(&writer, s->key, size + 5);
+    value_write_str(&writer, view_text(text));
+    s->key_size = writer.size;
+    s->key_is_prefix = options->key == NULL;
+    return WEIR_OK;
+}
 
 static enum weir_error options_take(struct weir_subscription *s, const struct weir_subscribe_options *options)
 {
     s->options = *options;
     if (options->policy != NULL && policy_find(view_text(options->policy), &s->policy) != WEIR_OK)
         return WEIR_BAD_REQUEST;
+    enum weir_error error = key_take(s, options);
+    if (error != WEIR_OK)
+        return error;
     for (size_t i = 0; i < options->cursor_count; i++) {
         const struct weir_cursor *cursor = &options->cursors[i];
-        enum weir_error error = name_check(view_text(cursor->topic), NULL);
+        error = name_check(view_text(cursor->topic), NULL);
         if (error != WEIR_OK)
             return error;
         struct feed *feed = feed_ensure(s, view_text(cursor->topic));
@@ -259,6 +327,28 @@ static enum weir_error subscription_create(struct weir *client, const char *patt
     return WEIR_OK;
 }
 
+/* Gives it a number and a place among the client's; false without memory. */
+static bool subscription_link(struct weir *client, struct weir_subscription *s)
+{
+    s->id = client->next_sub & SUB_MAX;
+    if (numbers_put(&client->subscriptions_by_id, s->id, s) != s)
+        return false;
+    client->next_sub++;
+    s->next = client->subscriptions;
+    if (s->next != NULL)
+        s->next->previous = s;
+    client->subscriptions = s;
+    return true;
+}
+
+static void subscription_unlink(struct weir *client, struct weir_subscription *s)
+{
+    *(s->previous != NULL ? &s->previous->next : &client->subscriptions) = s->next;
+    if (s->next != NULL)
+        s->next->previous = s->previous;
+    numbers_remove(&client->subscriptions_by_id, s->id);
+}
+
 enum weir_error weir_subscribe(struct weir *client, const char *pattern, const struct weir_subscribe_options *options,
                                struct weir_subscription **out)
 {
@@ -270,10 +360,11 @@ enum weir_error weir_subscribe(struct weir *client, const char *pattern, const s
     pthread_mutex_lock(&client->lock);
     struct weir_subscription *s = NULL;
     error = client->is_over ? WEIR_CLOSED : subscription_create(client, pattern, options, &s);
+    if (error == WEIR_OK && !subscription_link(client, s)) {
+        subscription_free(s);
+        error = WEIR_NO_MEMORY;
+    }
     if (error == WEIR_OK) {
-        s->id = client->next_sub++ & SUB_MAX;
-        s->next = client->subscriptions;
-        client->subscriptions = s;
         *out = s;
         if (client->link.state == LINK_UP) {
             subscription_ask(client, s);
@@ -342,16 +433,14 @@ void weir_unsubscribe(struct weir_subscription **subscription)
         return;
     struct weir *client = s->client;
     pthread_mutex_lock(&client->lock);
-    struct weir_subscription **at = &client->subscriptions;
-    while (*at != s)
-        at = &(*at)->next;
-    *at = s->next;
+    subscription_unlink(client, s);
+    /* First of all, so that nothing is delivered once the broker has heard of it. */
+    atomic_store_explicit(&s->is_ended_by_user, true, memory_order_relaxed);
     if (client->link.state == LINK_UP && !s->is_over) {
         link_control(client, &(struct frame){.op = FRAME_UNSUBSCRIBE, .as.unsubscribe.sub = s->id});
         link_pump(client);
     }
     bool is_delivering = client->delivering == s;
-    s->is_ended_by_user = true;
     s->is_ended_in_callback = is_delivering && client_is_own_thread(client);
     while (is_delivering && !s->is_ended_in_callback && client->delivering == s)
         client_wait(client, UINT64_MAX);

@@ -42,18 +42,26 @@ struct weir_options {
     const char *name;            /* shown to the operator; NULL: the program's name and pid */
     uint64_t connect_timeout_ms; /* weir_open waits this long for the first connection; 0: 5,000 */
     uint64_t backoff_min_ms;     /* reconnect waits a random time up to this, doubling; 0: 50 */
-    uint64_t backoff_max_ms;     /* 0: 5,000 */
+    uint64_t backoff_max_ms;     /* at most; a session that stood so long ends the doubling; 0: 5,000 */
     bool reconnect_never;        /* true: the first loss ends the client; calls return WEIR_CLOSED */
     size_t window_bytes;         /* received and not yet consumed, at most about this; 0: 1 MiB */
     size_t publish_buffer_bytes; /* accepted from the caller and not yet sent; 0: 1 MiB */
-    uint64_t heartbeat_ms;       /* silence after which the broker is asked; thrice: it is lost; 0: 5,000 */
+    /* NULL, or the name (1 to 64 bytes of UTF-8) under which this program numbers its records, over all its
+     * connections: then no loss leaves a record unknown, since what was not answered is sent again on the next
+     * connection and folded once. It is kept until it is answered, in publish_buffer_bytes. One client at a time has
+     * the name: a second one ends this one with WEIR_CONFLICT. Not for ack none, and not across an end of the broker,
+     * whose topics then begin anew. */
+    const char *publisher;
+    uint64_t first_number; /* with publisher: of the first record, above all it has used before; 0: by the clock */
+    uint64_t heartbeat_ms; /* silence after which the broker is asked; thrice: it is lost; 0: 5,000 */
 
     /* Optional, on the client's thread: the session is up or down; cause says why. */
     void (*on_link)(struct weir *client, enum weir_link link, enum weir_error cause, const char *reason, void *context);
     /* Optional, on the client's thread: what became of records published with an ack level, or refused.
      * WEIR_OK: folded (or accepted: then 0, 0) as seq, seq+1, ... in epoch. WEIR_CLOSED: the connection was lost before
      * an answer, so that they may or may not have been folded; for ack none only those that were on their way to the
-     * kernel. Anything else: refused. numbers are those of weir_publish. */
+     * kernel. WEIR_CONFLICT: refused, by its condition or number; seq is of the record that is there, 0 if there is
+     * none. Anything else: refused. numbers are those of weir_publish. */
     void (*on_outcome)(struct weir *client, uint64_t number, uint32_t count, enum weir_error outcome, uint64_t epoch,
                        uint64_t seq, const char *reason, void *context);
     void *context;
@@ -88,6 +96,12 @@ struct weir_record {
     size_t value_size;
     enum weir_form form;
     enum weir_ack ack;
+    /* Options, all of them 0 for none; WEIR_FORBIDDEN where the broker is too old for them. */
+    bool is_conditional; /* only if the newest record has if_seq: its key's in a map, the topic's otherwise; */
+    uint64_t if_seq;     /* 0: only if there is none. Else WEIR_CONFLICT */
+    uint64_t ttl_ms;     /* kinds last and map: the topic publishes the key's removal when this time is over */
+    bool bind;           /* kinds last and map: the same a while after this client's connection has ended. A client that
+                            comes back publishes its bound keys again, at best in on_link */
 };
 
 /* Hands one record over: copied, sent at once when the line is idle, gathered with others while it is busy. Waits up to
@@ -100,7 +114,8 @@ WEIR_API WEIR_MUST_USE enum weir_error weir_publish(struct weir *client, const s
 struct weir_seq {
     uint64_t epoch, seq;
 };
-/* weir_publish, then waits for the outcome of that record. WEIR_TIMEOUT: not known yet. Not from a callback. */
+/* weir_publish, then waits for the outcome of that record. WEIR_TIMEOUT: not known yet. WEIR_CONFLICT: out->seq is of
+ * the record that is there. Not from a callback. */
 WEIR_API WEIR_MUST_USE enum weir_error weir_publish_wait(struct weir *client, const struct weir_record *record,
                                                          uint64_t timeout_ms, struct weir_seq *out);
 
@@ -120,11 +135,11 @@ WEIR_API void weir_counts(struct weir *client, struct weir_counts *out); /* Call
 enum weir_event_kind {
     WEIR_EVENT_SUBSCRIBED, /* the subscription stands: count topics match at present. Again after each reconnect */
     WEIR_EVENT_BEGIN,      /* a topic's snapshot begins, or with resumed its updates go on behind the cursor */
-    WEIR_EVENT_ENTRY,      /* one element of the state */
-    WEIR_EVENT_END,        /* the snapshot is complete at epoch, seq */
-    WEIR_EVENT_UPDATE,     /* one record, seq one above the last */
+    WEIR_EVENT_ENTRY,  /* one element of the state; of a merge topic a map of one: a member of it, see PROTOCOL.md */
+    WEIR_EVENT_END,    /* the snapshot is complete at epoch, seq */
+    WEIR_EVENT_UPDATE, /* one record, seq one above the last; above it, where only some keys are followed */
     WEIR_EVENT_GAP,
-    WEIR_EVENT_CONFLATED, /* seq..seq_to were left out, cause */
+    WEIR_EVENT_CONFLATED, /* seq..seq_to were left out, cause; conflated: newer ones of their keys follow */
     WEIR_EVENT_RESET,     /* the topic's history is void; BEGIN follows */
     WEIR_EVENT_IDLE,      /* nothing new up to seq */
     WEIR_EVENT_STALE,
@@ -139,9 +154,9 @@ struct weir_event {
     const char *topic_kind; /* BEGIN: "last", "map", "log", "merge" */
     uint64_t epoch, seq, seq_to;
     uint64_t count;         /* SUBSCRIBED */
-    bool resumed, delta;    /* BEGIN */
+    bool resumed, delta;    /* BEGIN; END too. delta: the entries are laid over what was known */
     struct weir_view key;   /* text, no NUL; data NULL: no key */
-    struct weir_view value; /* one msgpack value; nil in a map topic's update: the key was deleted */
+    struct weir_view value; /* one msgpack value; nil in a map topic's update or delta: the key was deleted */
     struct weir_view cause; /* text */
     enum weir_error error;  /* ENDED */
 };
@@ -152,7 +167,16 @@ struct weir_cursor {
 };
 
 struct weir_subscribe_options {
-    const char *policy;                /* NULL: "resync"; or "block" */
+    /* What the broker does when this client does not keep up: NULL or "resync": a fresh snapshot once it reads again;
+     * "block": the topic waits, and with it its publishers; "conflate": updates that a newer one of the same key
+     * replaces are left out, WEIR_EVENT_CONFLATED says which; "drop": the oldest waiting updates go, WEIR_EVENT_GAP
+     * says which; "disconnect": WEIR_EVENT_ENDED with WEIR_CLOSED ends the subscription. */
+    const char *policy;
+    uint64_t interval_ms;              /* conflate: at least so long between two batches of updates; 0: as they come */
+    uint64_t block_ms;                 /* block: the topic waits at most so long, then it is as resync; 0: as long as
+                                          the broker allows */
+    const char *key, *prefix;          /* only records of this key, or of keys that begin so; not both; NULL: all. The
+                                          updates' seq then has holes, and WEIR_EVENT_IDLE says how far the topic is */
     bool no_snapshot;                  /* updates only */
     bool snapshot_only;                /* ENDED after END */
     size_t outbox_bytes;               /* how far the broker lets it fall behind; 0: the broker's default */
@@ -203,6 +227,19 @@ WEIR_API void weir_reply_free(struct weir_reply *reply);
 /* The state of a topic, or of one key of it: reply->result is {epoch, seq, kind, state}. */
 WEIR_API WEIR_MUST_USE enum weir_error weir_get(struct weir *client, const char *topic, const char *key,
                                                 uint64_t timeout_ms, struct weir_reply *reply);
+/* One page of a large map, or merged map: reply->result is {epoch, seq, kind, state, next?}; state has at most limit
+ * entries (0: as many as there are, if a message can hold them) with keys that begin with prefix (NULL: all), and next,
+ * where others follow, is the key to give as after (data NULL: the first page). Each page is of its own seq: a key that
+ * stays in the map is in exactly one page, one that comes or goes meanwhile perhaps in none. Another epoch: start over.
+ */
+struct weir_page {
+    const char *prefix;
+    struct weir_view after;
+    uint64_t limit;
+};
+WEIR_API WEIR_MUST_USE enum weir_error weir_get_page(struct weir *client, const char *topic,
+                                                     const struct weir_page *page, uint64_t timeout_ms,
+                                                     struct weir_reply *reply);
 /* The topics that match: reply->result is {topics: [{topic, kind, epoch, seq, bytes, subscribers}...]}. */
 WEIR_API WEIR_MUST_USE enum weir_error weir_list(struct weir *client, const char *pattern, uint64_t timeout_ms,
                                                  struct weir_reply *reply);

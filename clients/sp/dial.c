@@ -7,211 +7,254 @@
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
 
-#include <nng/supplemental/util/platform.h>
-
 #include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
-#include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 /* A local listener whose queue of connections is full answers "again" at once; it empties in microseconds. */
 #define DIAL_AGAIN_MS 5
-#define URL_SIZE_MAX 512
+/* More of one host are not tried. */
+#define ADDRESSES_MAX 16
 
-/* One attempt to connect. nng 1.5.2 may abort the process when a dial is cancelled and its dialer freed while it still
- * resolves or connects; so none is ever cancelled. One that outlasts its caller's deadline is left to end by itself
- * (the kernel gives up a connect after some two minutes), and what is left of it goes with a later sp_dial. */
-struct attempt {
-    struct attempt *next; /* abandoned ones; under attempts_lock */
-    nng_stream_dialer *dialer;
-    nng_aio *aio;
-    pthread_mutex_t lock;
+/* ------------------------------------------------------------------------------------------- resolving */
+
+/* One host being looked up, which the C library does for as long as it likes: on a thread of its own, which the dialer
+ * leaves behind at its deadline. Whoever is last frees it. */
+struct lookup {
+    pthread_mutex_t lock; /* guards all below host */
     pthread_cond_t changed;
-    bool is_done; /* nng's thread sets it, under lock, and does not touch the attempt any more */
+    struct sp_url url; /* without its path */
+    bool is_done, is_abandoned;
+    int code; /* of getaddrinfo */
+    struct addrinfo *found;
 };
 
-static pthread_mutex_t attempts_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct attempt *attempts_abandoned;
-
-static void attempt_free(struct attempt *attempt)
+static void lookup_free(struct lookup *lookup)
 {
-    if (attempt->aio != NULL)
-        nng_aio_free(attempt->aio); /* waits for the callback */
-    if (attempt->dialer != NULL)
-        nng_stream_dialer_free(attempt->dialer);
-    pthread_cond_destroy(&attempt->changed);
-    pthread_mutex_destroy(&attempt->lock);
-    free(attempt);
+    if (lookup->found != NULL)
+        freeaddrinfo(lookup->found);
+    pthread_cond_destroy(&lookup->changed);
+    pthread_mutex_destroy(&lookup->lock);
+    free(lookup);
 }
 
-static void on_attempt(void *argument)
+static int host_find(const struct sp_url *url, int flags, struct addrinfo **out)
 {
-    struct attempt *attempt = argument;
-    pthread_mutex_lock(&attempt->lock);
-    attempt->is_done = true;
-    pthread_cond_signal(&attempt->changed);
-    pthread_mutex_unlock(&attempt->lock);
+    const struct addrinfo hints = {
+        .ai_family = url->family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags};
+    return getaddrinfo(url->host[0] != '\0' ? url->host : NULL, url->port, &hints, out);
 }
 
-static int attempt_create(const char *url, enum sp_transport transport, struct attempt **out)
+static void *lookup_main(void *argument)
 {
-    struct attempt *attempt = calloc(1, sizeof *attempt);
-    if (attempt == NULL)
-        return NNG_ENOMEM;
+    struct lookup *lookup = argument;
+    struct addrinfo *found = NULL;
+    int code = host_find(&lookup->url, 0, &found);
+    pthread_mutex_lock(&lookup->lock);
+    lookup->code = code;
+    lookup->found = found;
+    lookup->is_done = true;
+    bool is_last = lookup->is_abandoned;
+    pthread_cond_signal(&lookup->changed);
+    pthread_mutex_unlock(&lookup->lock);
+    if (is_last)
+        lookup_free(lookup);
+    return NULL;
+}
+
+static struct lookup *lookup_create(const struct sp_url *url)
+{
+    struct lookup *lookup = calloc(1, sizeof *lookup);
+    if (lookup == NULL)
+        return NULL;
     pthread_condattr_t monotonic;
-    pthread_mutex_init(&attempt->lock, NULL);
+    pthread_mutex_init(&lookup->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&attempt->changed, &monotonic);
+    pthread_cond_init(&lookup->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    int code = nng_stream_dialer_alloc(&attempt->dialer, url);
-    if (!code && transport == SP_TCP)
-        code = nng_stream_dialer_set_bool(attempt->dialer, NNG_OPT_TCP_NODELAY, true);
-    if (!code)
-        code = nng_aio_alloc(&attempt->aio, on_attempt, attempt);
-    if (code)
-        attempt_free(attempt);
-    else
-        *out = attempt;
-    return code;
+    lookup->url = *url;
+    /* Signals are for the user's threads. */
+    sigset_t all, before;
+    pthread_t thread;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    int failed = pthread_create(&thread, NULL, lookup_main, lookup);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed) {
+        lookup_free(lookup);
+        return NULL;
+    }
+    pthread_detach(thread);
+    return lookup;
 }
 
-static bool attempt_wait(struct attempt *attempt, uint64_t deadline_ns)
+static enum weir_error lookup_error(int code, const char **reason)
+{
+    if (code == 0)
+        return WEIR_OK;
+    *reason = code == EAI_MEMORY ? weir_error_text(WEIR_NO_MEMORY) : "the host of the URL has no address";
+    return code == EAI_MEMORY ? WEIR_NO_MEMORY : code == EAI_AGAIN ? WEIR_CONNECT : WEIR_BAD_REQUEST;
+}
+
+static enum weir_error lookup_wait(const struct sp_url *url, uint64_t deadline_ns, struct addrinfo **out,
+                                   const char **reason)
 {
     struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_S), .tv_nsec = (long)(deadline_ns % NS_PER_S)};
-    int code = 0;
-    pthread_mutex_lock(&attempt->lock);
-    while (!attempt->is_done && code != ETIMEDOUT)
-        code = pthread_cond_timedwait(&attempt->changed, &attempt->lock, &until);
-    bool is_done = attempt->is_done;
-    pthread_mutex_unlock(&attempt->lock);
-    return is_done;
+    struct lookup *lookup = lookup_create(url);
+    int late = 0;
+    *reason = weir_error_text(WEIR_NO_MEMORY);
+    if (lookup == NULL)
+        return WEIR_NO_MEMORY;
+    pthread_mutex_lock(&lookup->lock);
+    while (!lookup->is_done && late != ETIMEDOUT)
+        late = pthread_cond_timedwait(&lookup->changed, &lookup->lock, &until);
+    bool is_done = lookup->is_done;
+    lookup->is_abandoned = !is_done;
+    pthread_mutex_unlock(&lookup->lock);
+    *reason = "the name of the host was not found out in time";
+    if (!is_done)
+        return WEIR_TIMEOUT;
+    enum weir_error error = lookup_error(lookup->code, reason);
+    *out = lookup->found;
+    lookup->found = NULL;
+    lookup_free(lookup);
+    return error;
 }
 
-/* Frees the abandoned attempts that have ended meanwhile. */
-static void attempts_sweep(void)
+/* Where to try, in that order. Numbers need no looking up, nor a thread. */
+static enum weir_error addresses_find(const struct sp_url *url, uint64_t deadline_ns,
+                                      struct sp_address out[ADDRESSES_MAX], unsigned *count, const char **reason)
 {
-    struct attempt *ended = NULL;
-    pthread_mutex_lock(&attempts_lock);
-    for (struct attempt **at = &attempts_abandoned; *at != NULL;) {
-        struct attempt *attempt = *at;
-        if (!attempt_wait(attempt, 0)) {
-            at = &attempt->next;
-            continue;
-        }
-        *at = attempt->next;
-        attempt->next = ended;
-        ended = attempt;
+    struct addrinfo *found = NULL;
+    *count = 1;
+    if (url->transport == SP_IPC) {
+        sp_path_address(url->path, &out[0]);
+        return WEIR_OK;
     }
-    pthread_mutex_unlock(&attempts_lock);
-    while (ended != NULL) {
-        struct attempt *attempt = ended;
-        ended = attempt->next;
-        nng_stream *stream = nng_aio_result(attempt->aio) == 0 ? nng_aio_get_output(attempt->aio, 0) : NULL;
-        attempt_free(attempt);
-        if (stream != NULL)
-            sp_stream_drop(stream);
+    enum weir_error error = WEIR_OK;
+    if (host_find(url, AI_NUMERICHOST, &found) != 0)
+        error = lookup_wait(url, deadline_ns, &found, reason);
+    if (error)
+        return error;
+    *count = 0;
+    for (const struct addrinfo *at = found; at != NULL && *count < ADDRESSES_MAX; at = at->ai_next) {
+        memcpy(&out[*count].bytes, at->ai_addr, at->ai_addrlen);
+        out[(*count)++].size = at->ai_addrlen;
     }
+    freeaddrinfo(found);
+    return WEIR_OK;
 }
 
-/* One blocking attempt: nng's code. */
-static int stream_dial_once(const char *url, enum sp_transport transport, uint64_t deadline_ns, nng_stream **out)
-{
-    struct attempt *attempt = NULL;
-    int code = attempt_create(url, transport, &attempt);
-    if (code)
-        return code;
-    nng_aio_set_timeout(attempt->aio, NNG_DURATION_INFINITE);
-    nng_stream_dialer_dial(attempt->dialer, attempt->aio);
-    if (!attempt_wait(attempt, deadline_ns)) {
-        pthread_mutex_lock(&attempts_lock);
-        attempt->next = attempts_abandoned;
-        attempts_abandoned = attempt;
-        pthread_mutex_unlock(&attempts_lock);
-        return NNG_ETIMEDOUT;
-    }
-    code = nng_aio_result(attempt->aio);
-    if (!code)
-        *out = nng_aio_get_output(attempt->aio, 0);
-    attempt_free(attempt);
-    return code;
-}
+/* ------------------------------------------------------------------------------------------ connecting */
 
-static int stream_dial(const char *url, enum sp_transport transport, uint64_t deadline_ns, nng_stream **out)
+/* 0 once one of the events is there, else a code of errno. */
+static int socket_await(int descriptor, short events, uint64_t deadline_ns)
 {
     for (;;) {
-        if (sp_time_left_ms(deadline_ns) == 0)
-            return NNG_ETIMEDOUT;
-        int code = stream_dial_once(url, transport, deadline_ns, out);
-        if (code != NNG_EAGAIN)
-            return code;
-        nng_msleep(DIAL_AGAIN_MS);
-    }
-}
-
-/* nng tries only the first address of a name, and for "localhost" that may be ::1 where the broker listens on
- * 127.0.0.1. So a name that refuses is tried once for each family. */
-static int stream_dial_families(const char *url, enum sp_transport transport, uint64_t deadline_ns, nng_stream **out)
-{
-    static const char *const schemes[] = {"tcp4", "tcp6"};
-    int code = stream_dial(url, transport, deadline_ns, out);
-    const char *rest = url + strlen("tcp");
-    bool is_plain = strncmp(url, "tcp://", strlen("tcp://")) == 0;
-    bool is_literal = is_plain && (rest[3] == '[' || strspn(rest + 3, "0123456789.:") == strlen(rest + 3));
-    if (!is_plain || is_literal)
-        return code;
-    for (size_t i = 0; i < COUNT_OF(schemes) && (code == NNG_ECONNREFUSED || code == NNG_EUNREACHABLE); i++) {
-        char other[URL_SIZE_MAX];
-        int size = snprintf(other, sizeof other, "%s%s", schemes[i], rest);
-        if (size < 0 || (size_t)size >= sizeof other)
-            return code;
-        int again = stream_dial(other, transport, deadline_ns, out);
-        /* A family that the name does not have says nothing new. */
-        if (again == 0 || again == NNG_ETIMEDOUT)
-            return again;
-    }
-    return code;
-}
-
-/* Moves exactly one header, in as many operations as it takes. */
-static int header_move(nng_stream *stream, nng_aio *aio, uint8_t header[SP_HEADER_SIZE], bool is_sending,
-                       uint64_t deadline_ns)
-{
-    size_t done = 0;
-    while (done < SP_HEADER_SIZE) {
-        nng_duration left_ms = sp_time_left_ms(deadline_ns);
+        struct pollfd source = {.fd = descriptor, .events = events};
+        int left_ms = sp_time_left_ms(deadline_ns);
         if (left_ms == 0)
-            return NNG_ETIMEDOUT;
-        nng_iov part = {.iov_buf = header + done, .iov_len = SP_HEADER_SIZE - done};
-        int failed = nng_aio_set_iov(aio, 1, &part);
-        ENSURE(failed == 0);
-        nng_aio_set_timeout(aio, left_ms);
-        if (is_sending)
-            nng_stream_send(stream, aio);
-        else
-            nng_stream_recv(stream, aio);
-        nng_aio_wait(aio);
-        int code = nng_aio_result(aio);
-        if (code)
-            return code;
-        done += nng_aio_count(aio);
+            return ETIMEDOUT;
+        int ready = poll(&source, 1, left_ms);
+        if (ready > 0)
+            return 0;
+        if (ready < 0 && errno != EINTR)
+            return errno;
+    }
+}
+
+/* An attempt on a socket that does not block: 0, or a code of errno. */
+static int socket_connect(int descriptor, const struct sp_address *address, uint64_t deadline_ns)
+{
+    int code = 0;
+    socklen_t size = sizeof code;
+    if (connect(descriptor, (const struct sockaddr *)&address->bytes, address->size) == 0)
+        return 0;
+    if (errno != EINPROGRESS && errno != EINTR)
+        return errno;
+    int late = socket_await(descriptor, POLLOUT, deadline_ns);
+    if (late)
+        return late;
+    return getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &size) == 0 ? code : errno;
+}
+
+/* A connected socket, or -1 and the code of errno. */
+static int address_dial(const struct sp_address *address, uint64_t deadline_ns, int *code)
+{
+    for (;;) {
+        int descriptor = socket(address->bytes.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (descriptor < 0) {
+            *code = errno;
+            return -1;
+        }
+        *code = socket_connect(descriptor, address, deadline_ns);
+        if (*code == 0)
+            return descriptor;
+        close(descriptor);
+        if (*code != EAGAIN)
+            return -1;
+        if (sp_time_left_ms(deadline_ns) == 0) {
+            *code = ETIMEDOUT;
+            return -1;
+        }
+        (void)poll(NULL, 0, DIAL_AGAIN_MS); /* there is nothing to wait on */
+    }
+}
+
+/* Tries one after the other: "localhost" may be ::1 first where the broker listens on 127.0.0.1. */
+static int addresses_dial(const struct sp_address *addresses, unsigned count, uint64_t deadline_ns, int *code)
+{
+    int descriptor = -1;
+    *code = EHOSTUNREACH;
+    for (unsigned i = 0; i < count && descriptor < 0 && *code != ETIMEDOUT; i++)
+        descriptor = address_dial(&addresses[i], deadline_ns, code);
+    return descriptor;
+}
+
+/* ------------------------------------------------------------------------------------------- handshake */
+
+/* Moves exactly one header, in as many operations as it takes: 0, -1 when the listener hung up, or a code of errno. */
+static int header_move(int descriptor, uint8_t header[SP_HEADER_SIZE], bool is_sending, uint64_t deadline_ns)
+{
+    for (size_t done = 0; done < SP_HEADER_SIZE;) {
+        size_t left = SP_HEADER_SIZE - done;
+        ssize_t moved = is_sending ? send(descriptor, header + done, left, MSG_NOSIGNAL | MSG_DONTWAIT)
+                                   : recv(descriptor, header + done, left, MSG_DONTWAIT);
+        if (moved > 0) {
+            done += (size_t)moved;
+            continue;
+        }
+        if (moved == 0)
+            return -1;
+        if (errno != EAGAIN && errno != EINTR)
+            return errno == EPIPE || errno == ECONNRESET ? -1 : errno;
+        int late = socket_await(descriptor, is_sending ? POLLOUT : POLLIN, deadline_ns);
+        if (late)
+            return late;
     }
     return 0;
 }
 
-static enum weir_error headers_exchange(nng_stream *stream, nng_aio *aio, enum sp_protocol own, enum sp_protocol peer,
+static enum weir_error headers_exchange(int descriptor, enum sp_protocol own, enum sp_protocol peer,
                                         uint64_t deadline_ns, const char **reason)
 {
     uint8_t header[SP_HEADER_SIZE];
     uint16_t answer = 0;
     sp_header_write(header, own);
-    int code = header_move(stream, aio, header, true, deadline_ns);
-    if (!code)
-        code = header_move(stream, aio, header, false, deadline_ns);
-    if (code) {
-        *reason = code == NNG_ECONNSHUT ? "the listener refused the connection" : sp_code_reason(code);
-        return sp_code_error(code);
+    int code = header_move(descriptor, header, true, deadline_ns);
+    if (code == 0)
+        code = header_move(descriptor, header, false, deadline_ns);
+    if (code != 0) {
+        *reason = code < 0 ? "the listener refused the connection" : sp_errno_reason(code);
+        return code < 0 ? WEIR_CLOSED : sp_errno_error(code);
     }
     if (sp_header_read(header, &answer)) {
         *reason = "what listens there does not speak SP";
@@ -224,45 +267,19 @@ static enum weir_error headers_exchange(nng_stream *stream, nng_aio *aio, enum s
     return WEIR_OK;
 }
 
-/* Its aio is freed before anybody frees the stream: nng's expiry thread may be inside an aio that has ended, and only
- * nng_aio_free waits for it. */
-static enum weir_error stream_shake(nng_stream *stream, enum sp_protocol own, enum sp_protocol peer,
-                                    uint64_t deadline_ns, const char **reason)
+static enum weir_error pipe_shake(int descriptor, enum sp_transport transport, enum sp_protocol own,
+                                  enum sp_protocol peer, uint64_t deadline_ns, struct sp_pipe **out,
+                                  const char **reason)
 {
-    nng_aio *aio = NULL;
-    int code = nng_aio_alloc(&aio, NULL, NULL);
-    if (code) {
-        *reason = sp_code_reason(code);
-        return sp_code_error(code);
-    }
-    enum weir_error error = headers_exchange(stream, aio, own, peer, deadline_ns, reason);
-    nng_aio_free(aio);
-    return error;
-}
-
-static enum weir_error pipe_dial(const char *url, enum sp_transport transport, enum sp_protocol own,
-                                 enum sp_protocol peer, uint64_t deadline_ns, struct sp_pipe **out, const char **reason)
-{
-    nng_stream *stream = NULL;
-    int code = stream_dial_families(url, transport, deadline_ns, &stream);
-    if (code) {
-        enum weir_error error = sp_code_error(code);
-        *reason = sp_code_reason(code);
-        /* ECONNRESET and the like before there is a connection mean that there is none. */
-        return error == WEIR_CLOSED || error == WEIR_NOT_FOUND ? WEIR_CONNECT : error;
-    }
     struct sp_peer description;
-    enum weir_error error = sp_peer_describe(stream, transport, &description);
+    enum weir_error error = sp_peer_describe(descriptor, transport, &description);
     *reason = "the listener hung up";
     if (!error)
-        error = stream_shake(stream, own, peer, deadline_ns, reason);
-    if (!error) {
-        *reason = weir_error_text(WEIR_NO_MEMORY);
-        error = sp_pipe_create(stream, &description, peer, out);
-    }
+        error = headers_exchange(descriptor, own, peer, deadline_ns, reason);
     if (error)
-        sp_stream_drop(stream);
-    return error;
+        return error;
+    *reason = weir_error_text(WEIR_NO_MEMORY);
+    return sp_pipe_create(descriptor, &description, peer, out);
 }
 
 enum weir_error sp_dial(const char *url, enum sp_protocol own, enum sp_protocol peer, uint64_t timeout_ms,
@@ -270,13 +287,26 @@ enum weir_error sp_dial(const char *url, enum sp_protocol own, enum sp_protocol 
 {
     uint64_t bounded_ms = timeout_ms < INT32_MAX ? timeout_ms : INT32_MAX;
     uint64_t deadline_ns = clock_now_ns() + bounded_ms * NS_PER_MS;
-    enum sp_transport transport;
-    enum weir_error error = sp_url_transport(url, &transport, reason);
+    struct sp_url parsed;
+    struct sp_address addresses[ADDRESSES_MAX];
+    unsigned count = 0;
+    enum weir_error error = sp_url_parse(url, &parsed, reason);
+    if (!error)
+        error = addresses_find(&parsed, deadline_ns, addresses, &count, reason);
     if (error)
         return error;
-    attempts_sweep();
-    error = pipe_dial(url, transport, own, peer, deadline_ns, out, reason);
-    if (!error)
+    int code = 0, descriptor = addresses_dial(addresses, count, deadline_ns, &code);
+    if (descriptor < 0) {
+        *reason = sp_errno_reason(code);
+        error = sp_errno_error(code);
+        /* ECONNRESET and the like before there is a connection mean that there is none. */
+        return error == WEIR_CLOSED || error == WEIR_NOT_FOUND ? WEIR_CONNECT : error;
+    }
+    sp_socket_tune(descriptor, parsed.transport);
+    error = pipe_shake(descriptor, parsed.transport, own, peer, deadline_ns, out, reason);
+    if (error)
+        close(descriptor);
+    else
         *reason = NULL;
     return error;
 }

@@ -4,6 +4,7 @@
 
 #include "actors/base/assert.h"
 
+#include <endian.h>
 #include <string.h>
 
 #define IPC_MESSAGE_TYPE 0x01
@@ -53,8 +54,8 @@ void sp_prefix_write(uint8_t *out, bool is_ipc, uint64_t body_size)
 {
     if (is_ipc)
         *out++ = IPC_MESSAGE_TYPE;
-    for (unsigned i = 0; i < 8; i++)
-        out[i] = (uint8_t)(body_size >> (56 - 8 * i));
+    uint64_t length = htobe64(body_size);
+    memcpy(out, &length, sizeof length);
 }
 
 enum weir_error sp_message_find(const uint8_t *data, size_t size, bool is_ipc, size_t body_size_max,
@@ -69,9 +70,9 @@ enum weir_error sp_message_find(const uint8_t *data, size_t size, bool is_ipc, s
         *needed = prefix_size;
         return WEIR_AGAIN;
     }
-    uint64_t length = 0;
-    for (size_t i = prefix_size - 8; i < prefix_size; i++)
-        length = length << 8 | data[i];
+    uint64_t length;
+    memcpy(&length, data + prefix_size - sizeof length, sizeof length);
+    length = be64toh(length);
     if (length > body_size_max)
         return WEIR_TOO_BIG;
     *needed = prefix_size + (size_t)length;

@@ -1,5 +1,5 @@
 /* A listening address: accepts for ever and hands each connection whose handshake succeeds to the owner as a pipe.
- * Created and stopped by the owner's thread; accepting runs on nng's threads, one accept at a time.
+ * Created and stopped by the owner's thread; accepting runs on one poller's.
  *
  * After a failed accept (no descriptors, no memory, whatever it is) the next one waits ACCEPT_RETRY_MS: at once would
  * spin, never would leave a dead listener behind a live process. */
@@ -7,80 +7,103 @@
 
 #include "clients/sp/handshake.h"
 #include "clients/sp/path_claim.h"
+#include "clients/sp/poller.h"
 #include "clients/sp/stream.h"
 
 #include "actors/base/assert.h"
+#include "actors/base/clock.h"
 
-#include <pthread.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define LISTENER_MAGIC 0x4c53544eu
 /* Short against the second in which a listener must be back once descriptors are free, long against an accept. */
 #define ACCEPT_RETRY_MS 100
+#define BACKLOG 1024
+/* Accepted before other sockets get their turn. */
+#define ACCEPTS_MAX 32
 
 struct sp_listener {
     uint32_t magic;
     enum sp_transport transport;
+    int descriptor; /* -1: closed */
     int path_claim; /* -1: none */
+    char *path;     /* of the socket file that goes with it; NULL: none */
     char *url;
-    nng_stream_listener *stream_listener;
-    nng_aio *accept_aio;
-    nng_aio *delay_aio;
+    struct sp_poller *poller;
+    struct sp_source source;
+    struct sp_alarm retry;
+    struct sp_job stopping;
+    bool is_stopped; /* the owner's thread */
     struct sp_handshakes *handshakes;
     struct sp_listener_handlers handlers;
     void *owner;
-    /* Operations begin under this lock and only while !is_stopping, so that stop finds none half begun. */
-    pthread_mutex_t lock;
-    bool is_stopping;
     atomic_uint_fast64_t accept_failures; /* relaxed: a count for people */
 };
 
-static void accept_begin(struct sp_listener *listener)
-{
-    pthread_mutex_lock(&listener->lock);
-    if (!listener->is_stopping)
-        nng_stream_listener_accept(listener->stream_listener, listener->accept_aio);
-    pthread_mutex_unlock(&listener->lock);
-}
-
-static void accept_begin_later(struct sp_listener *listener)
-{
-    pthread_mutex_lock(&listener->lock);
-    if (!listener->is_stopping)
-        nng_sleep_aio(ACCEPT_RETRY_MS, listener->delay_aio);
-    pthread_mutex_unlock(&listener->lock);
-}
-
-static void delay_ended(void *argument) { accept_begin(argument); }
+/* --------------------------------------------------------------------------- accepting, on the poller */
 
 /* One that is gone already, or unwelcome, is dropped before it costs a slot. */
-static void connection_admit(struct sp_listener *listener, nng_stream *stream)
+static void connection_admit(struct sp_listener *listener, int descriptor)
 {
     struct sp_peer peer;
-    if (sp_peer_describe(stream, listener->transport, &peer) ||
-        !listener->handlers.on_accept(listener->owner, peer.address))
-        sp_stream_drop(stream);
-    else
-        sp_handshakes_start(listener->handshakes, stream, &peer);
-}
-
-static void accept_ended(void *argument)
-{
-    struct sp_listener *listener = argument;
-    MAGIC_CHECK(listener, LISTENER_MAGIC);
-    int code = nng_aio_result(listener->accept_aio);
-    if (code != 0) {
-        if (code != NNG_ECLOSED && code != NNG_ECANCELED)
-            atomic_fetch_add_explicit(&listener->accept_failures, 1, memory_order_relaxed);
-        accept_begin_later(listener);
+    if (sp_peer_describe(descriptor, listener->transport, &peer) ||
+        !listener->handlers.on_accept(listener->owner, peer.address)) {
+        close(descriptor);
         return;
     }
-    connection_admit(listener, nng_aio_get_output(listener->accept_aio, 0));
-    accept_begin(listener);
+    sp_socket_tune(descriptor, listener->transport);
+    sp_handshakes_start(listener->handshakes, descriptor, &peer);
 }
+
+static void on_connections(struct sp_source *source, uint32_t events)
+{
+    struct sp_listener *listener = CONTAINER_OF(source, struct sp_listener, source);
+    MAGIC_CHECK(listener, LISTENER_MAGIC);
+    (void)events;
+    for (int i = 0; i < ACCEPTS_MAX; i++) {
+        int descriptor = accept4(listener->descriptor, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (descriptor >= 0) {
+            connection_admit(listener, descriptor);
+            continue;
+        }
+        if (errno == EAGAIN)
+            return;
+        if (errno == EINTR || errno == ECONNABORTED) /* the latter's peer has left already */
+            continue;
+        atomic_fetch_add_explicit(&listener->accept_failures, 1, memory_order_relaxed);
+        sp_poller_change(listener->poller, listener->descriptor, 0, source);
+        sp_alarm_set(listener->poller, &listener->retry, clock_now_ns() + ACCEPT_RETRY_MS * NS_PER_MS);
+        return;
+    }
+}
+
+static void on_retry(struct sp_alarm *alarm)
+{
+    struct sp_listener *listener = CONTAINER_OF(alarm, struct sp_listener, retry);
+    sp_poller_change(listener->poller, listener->descriptor, EPOLLIN, &listener->source);
+}
+
+static void stop_here(struct sp_job *job)
+{
+    struct sp_listener *listener = CONTAINER_OF(job, struct sp_listener, stopping);
+    sp_poller_forget(listener->poller, listener->descriptor);
+    sp_alarm_clear(listener->poller, &listener->retry);
+    close(listener->descriptor);
+    listener->descriptor = -1;
+    sp_handshakes_stop(listener->handshakes);
+}
+
+/* ------------------------------------------------------------------------------------------- listening */
 
 static void handshake_done(void *owner, struct sp_pipe *pipe)
 {
@@ -94,103 +117,128 @@ static void handshake_failed(void *owner, const struct sp_peer *peer, enum weir_
     listener->handlers.on_refused(listener->owner, peer->address, peer->text, error, reason);
 }
 
-/* Descriptors, memory and threads of a listener that does not listen yet. */
+/* One that does not listen yet. */
 static enum weir_error listener_alloc(const struct sp_listen_options *options,
                                       const struct sp_listener_handlers *handlers, void *owner,
                                       struct sp_listener **out)
 {
+    const struct sp_handshake_handlers on_handshake = {.on_done = handshake_done, .on_failed = handshake_failed};
     struct sp_listener *listener = calloc(1, sizeof *listener);
     if (!listener)
         return WEIR_NO_MEMORY;
-    const struct sp_handshake_handlers on_handshake = {.on_done = handshake_done, .on_failed = handshake_failed};
-    if (pthread_mutex_init(&listener->lock, NULL) != 0)
-        goto no_lock;
-    if (nng_aio_alloc(&listener->accept_aio, accept_ended, listener) != 0)
-        goto no_accept_aio;
-    if (nng_aio_alloc(&listener->delay_aio, delay_ended, listener) != 0)
-        goto no_delay_aio;
-    if (sp_handshakes_create(options->handshaking_max, options->handshake_ms, &on_handshake, listener,
-                             &listener->handshakes))
-        goto no_handshakes;
-    nng_aio_set_timeout(listener->accept_aio, NNG_DURATION_INFINITE);
-    nng_aio_set_timeout(listener->delay_aio, NNG_DURATION_INFINITE);
+    listener->poller = sp_poller_take();
+    if (!listener->poller || sp_handshakes_create(listener->poller, options->handshaking_max, options->handshake_ms,
+                                                  &on_handshake, listener, &listener->handshakes)) {
+        free(listener);
+        return WEIR_NO_MEMORY;
+    }
+    listener->source.on_events = on_connections;
+    listener->retry.run = on_retry;
+    listener->stopping.run = stop_here;
     atomic_init(&listener->accept_failures, 0);
     listener->handlers = *handlers;
     listener->owner = owner;
-    listener->path_claim = -1;
+    listener->descriptor = listener->path_claim = -1;
     listener->magic = LISTENER_MAGIC;
     *out = listener;
     return WEIR_OK;
-no_handshakes:
-    nng_aio_free(listener->delay_aio);
-no_delay_aio:
-    nng_aio_free(listener->accept_aio);
-no_accept_aio:
-    pthread_mutex_destroy(&listener->lock);
-no_lock:
-    free(listener);
-    return WEIR_NO_MEMORY;
 }
 
 static void listener_free(struct sp_listener *listener)
 {
     sp_handshakes_destroy(&listener->handshakes);
-    nng_aio_free(listener->delay_aio);
-    nng_aio_free(listener->accept_aio);
-    if (listener->stream_listener)
-        nng_stream_listener_free(listener->stream_listener);
-    /* Last: the path is ours until nng has removed its socket file. */
+    if (listener->descriptor >= 0)
+        close(listener->descriptor);
+    if (listener->path != NULL)
+        (void)unlink(listener->path);
+    /* Last: the path is ours until its socket file is gone. */
     if (listener->path_claim >= 0)
         sp_path_release(listener->path_claim);
-    pthread_mutex_destroy(&listener->lock);
+    free(listener->path);
     free(listener->url);
     listener->magic = 0;
     free(listener);
 }
 
-/* "tcp://[::1]:0" as "tcp://[::1]:41234". */
-static char *url_with_port(const char *url, int port)
+/* The first address of the host, and WEIR_BAD_REQUEST with *reason where it has none. */
+static enum weir_error host_address(const struct sp_url *url, struct sp_address *out, const char **reason)
 {
-    size_t host_size = strlen(url);
-    const char *colon = strrchr(url, ':');
-    if (colon && strspn(colon + 1, "0123456789") == strlen(colon + 1))
-        host_size = (size_t)(colon - url);
-    char *out = NULL;
-    if (asprintf(&out, "%.*s:%d", (int)host_size, url, port) < 0)
-        return NULL;
-    return out;
-}
-
-static int options_set(struct sp_listener *listener, const struct sp_listen_options *options)
-{
-    if (listener->transport == SP_IPC)
-        return options->ipc_mode == 0 ? 0
-                                      : nng_stream_listener_set_int(listener->stream_listener, NNG_OPT_IPC_PERMISSIONS,
-                                                                    (int)options->ipc_mode);
-    int code = nng_stream_listener_set_bool(listener->stream_listener, NNG_OPT_TCP_NODELAY, true);
-    /* Push and sub peers send us nothing to notice their death by; the kernel's probes do, in hours. */
-    return code ? code : nng_stream_listener_set_bool(listener->stream_listener, NNG_OPT_TCP_KEEPALIVE, true);
-}
-
-static int listener_open(struct sp_listener *listener, const char *url, const struct sp_listen_options *options)
-{
-    int code = nng_stream_listener_alloc(&listener->stream_listener, url);
-    if (code)
-        return code;
-    code = options_set(listener, options);
-    if (code)
-        return code;
-    code = nng_stream_listener_listen(listener->stream_listener);
-    if (code)
-        return code;
-    int port = 0;
-    if (listener->transport == SP_TCP) {
-        code = nng_stream_listener_get_int(listener->stream_listener, NNG_OPT_TCP_BOUND_PORT, &port);
-        if (code)
-            return code;
+    const struct addrinfo hints = {
+        .ai_family = url->family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found = NULL;
+    int code = getaddrinfo(url->host[0] != '\0' ? url->host : NULL, url->port, &hints, &found);
+    if (code != 0) {
+        *reason = "the host of the URL has no address here";
+        return code == EAI_MEMORY ? WEIR_NO_MEMORY : WEIR_BAD_REQUEST;
     }
-    listener->url = listener->transport == SP_TCP ? url_with_port(url, port) : strdup(url);
-    return listener->url ? 0 : NNG_ENOMEM;
+    memcpy(&out->bytes, found->ai_addr, found->ai_addrlen);
+    out->size = found->ai_addrlen;
+    freeaddrinfo(found);
+    return WEIR_OK;
+}
+
+/* 0, or a code of errno. */
+static int socket_listen(struct sp_listener *listener, const struct sp_address *address, const struct sp_url *url,
+                         unsigned ipc_mode)
+{
+    const int yes = 1;
+    int descriptor = socket(address->bytes.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (descriptor < 0)
+        return errno;
+    listener->descriptor = descriptor;
+    /* Connections of a listener that ended a moment ago do not keep its port. */
+    if (url->transport == SP_TCP && setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0)
+        return errno;
+    if (bind(descriptor, (const struct sockaddr *)&address->bytes, address->size) != 0)
+        return errno;
+    if (url->transport == SP_IPC && (listener->path = strdup(url->path)) == NULL)
+        return ENOMEM;
+    if (url->transport == SP_IPC && ipc_mode != 0 && chmod(url->path, ipc_mode) != 0)
+        return errno;
+    return listen(descriptor, BACKLOG) == 0 ? 0 : errno;
+}
+
+/* "tcp://[::1]:0" as "tcp://[::1]:41234". NULL: no memory. */
+static char *url_with_port(const char *url, int descriptor)
+{
+    struct sockaddr_storage bound = {.ss_family = AF_UNSPEC};
+    socklen_t size = sizeof bound;
+    int failed = getsockname(descriptor, (struct sockaddr *)&bound, &size);
+    ENSURE(failed == 0);
+    struct sockaddr_in6 any;
+    _Static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockaddr_in6, sin6_port),
+                   "both families have the port in one place");
+    memcpy(&any, &bound, sizeof any);
+    unsigned port = ntohs(any.sin6_port);
+    char *out = NULL;
+    int host_size = (int)(strrchr(url, ':') - url);
+    return asprintf(&out, "%.*s:%u", host_size, url, port) < 0 ? NULL : out;
+}
+
+static enum weir_error listener_open(struct sp_listener *listener, const char *text,
+                                     const struct sp_listen_options *options, const char **reason)
+{
+    struct sp_url url;
+    struct sp_address address;
+    enum weir_error error = sp_url_parse(text, &url, reason);
+    if (error)
+        return error;
+    listener->transport = url.transport;
+    if (url.transport == SP_TCP)
+        error = host_address(&url, &address, reason);
+    else if ((error = sp_path_claim(url.path, &listener->path_claim, reason)) != WEIR_OK)
+        listener->path_claim = -1;
+    else
+        sp_path_address(url.path, &address);
+    if (error)
+        return error;
+    int code = socket_listen(listener, &address, &url, options->ipc_mode);
+    *reason = sp_errno_reason(code);
+    if (code != 0)
+        return sp_errno_error(code);
+    *reason = weir_error_text(WEIR_NO_MEMORY);
+    listener->url = url.transport == SP_TCP ? url_with_port(text, listener->descriptor) : strdup(text);
+    return listener->url ? WEIR_OK : WEIR_NO_MEMORY;
 }
 
 enum weir_error sp_listen(const char *url, const struct sp_listen_options *options,
@@ -198,35 +246,23 @@ enum weir_error sp_listen(const char *url, const struct sp_listen_options *optio
                           const char **reason)
 {
     REQUIRE(handlers->on_accept && handlers->on_ready && handlers->on_refused);
-    enum sp_transport transport;
-    enum weir_error error = sp_url_transport(url, &transport, reason);
-    if (error)
-        return error;
     struct sp_listener *listener = NULL;
     *reason = weir_error_text(WEIR_NO_MEMORY);
-    error = listener_alloc(options, handlers, owner, &listener);
+    enum weir_error error = listener_alloc(options, handlers, owner, &listener);
     if (error)
         return error;
-    listener->transport = transport;
-    if (transport == SP_IPC)
-        error = sp_path_claim(strstr(url, "://") + strlen("://"), &listener->path_claim, reason);
+    error = listener_open(listener, url, options, reason);
+    if (!error) {
+        *reason = weir_error_text(WEIR_NO_MEMORY);
+        error = sp_poller_watch(listener->poller, listener->descriptor, EPOLLIN, &listener->source);
+    }
     if (error) {
-        listener->path_claim = -1;
-        goto failed;
+        listener_free(listener);
+        return error;
     }
-    int code = listener_open(listener, url, options);
-    if (code) {
-        error = sp_code_error(code);
-        *reason = sp_code_reason(code);
-        goto failed;
-    }
-    accept_begin(listener);
     *reason = NULL;
     *out = listener;
     return WEIR_OK;
-failed:
-    listener_free(listener);
-    return error;
 }
 
 const char *sp_listener_url(const struct sp_listener *listener) { return listener->url; }
@@ -239,14 +275,11 @@ uint64_t sp_listener_accept_failures(const struct sp_listener *listener)
 void sp_listener_stop(struct sp_listener *listener)
 {
     MAGIC_CHECK(listener, LISTENER_MAGIC);
-    pthread_mutex_lock(&listener->lock);
-    listener->is_stopping = true;
-    pthread_mutex_unlock(&listener->lock);
-    nng_stream_listener_close(listener->stream_listener);
-    nng_aio_stop(listener->accept_aio);
-    nng_aio_stop(listener->delay_aio);
-    /* After the accept callback, which starts handshakes. */
-    sp_handshakes_stop(listener->handshakes);
+    if (listener->is_stopped)
+        return;
+    listener->is_stopped = true;
+    sp_poller_post(listener->poller, &listener->stopping);
+    sp_poller_await(listener->poller, &listener->stopping);
 }
 
 void sp_listener_destroy(struct sp_listener **listener_pointer)

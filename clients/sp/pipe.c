@@ -1,33 +1,39 @@
-/* One connection: receive, send and close over an nng stream. Called by the connection's owner from any thread; nng's
- * threads run the two callbacks at the end of an operation.
+/* One connection: receive, send and close on a socket that does not block. Called by the connection's owner from any
+ * thread; the handlers are called by its poller's thread, one after the other.
  *
- * Two facts about nng 1.5.2 shape this file. A stream that is closed still accepts a new operation, which then never
- * ends: so an operation is submitted under its lane's lock, and closing passes through both locks first. And an aio may
- * not be freed from its own callback: so the last hold only calls on_closed, and destroy, on the owner's thread, frees.
+ * Reads and writes happen wherever they are wanted; the poller is asked to watch only for what had to wait, edge by
+ * edge, and is not asked again for each receive: so a message that comes alone costs one wait and one read.
  *
- * Holds: one while the pipe is open, given up by the first close; one for each operation under way, given up when its
- * handler has returned. Whoever gives up the last one sees to on_closed. */
+ *   1. is_readable says that a read may find something. It is set by an event, and cleared before a read, never after:
+ *      an event that comes meanwhile sets it again. A read that fills its buffer leaves it set.
+ *   2. Once the peer has sent its last, or there is an error, no further event comes, so is_ended stays set: reads get
+ *      what is left, then the end.
+ *   3. The descriptor stays open until destroy: whatever still reads or writes after close finds it shut down. */
 #include "clients/sp/pipe.h"
 
+#include "clients/sp/poller.h"
 #include "clients/sp/stream.h"
 
 #include "actors/base/assert.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #define PIPE_MAGIC 0x50495045u
+/* Receives and sends of one pipe before other sockets of its poller get their turn. */
+#define ROUNDS_MAX 8
 
-/* One direction. Everything but aio (constant) is written under lock; what its operation uses belongs to the operation
- * while is_busy. */
-struct lane {
-    pthread_mutex_t lock;
-    nng_aio *aio;
-    bool is_busy;
-    bool is_closing; /* written under both lanes' locks, read under either */
-    unsigned count;
-    nng_iov parts[SP_IOV_MAX];
+enum sending {
+    SEND_NONE,
+    SEND_BUSY,  /* some thread is writing */
+    SEND_WAITS, /* for room in the kernel, or for the pipe's end */
+    SEND_DONE,  /* on_sent is to be called */
 };
 
 struct sp_pipe {
@@ -35,76 +41,68 @@ struct sp_pipe {
     uint16_t peer_protocol;
     bool is_ipc;
     bool is_started;
-    bool has_hung_up; /* belongs to the receive lane: a receive was told of the end once */
-    bool is_over;     /* written with the last hold gone, read by the callback that this starts */
-    /* Gives up: release, so that the last one (acquire) sees all that the others did. */
-    atomic_uint holds;
-    nng_stream *stream;
-    struct lane receiving;
-    struct lane sending;
-    struct sp_pipe_handlers handlers; /* constant after start */
+    bool is_handling; /* the poller's thread is in on_pipe_events; its alone */
+    bool is_over;     /* on_closed was called */
+    int descriptor;
+    int bell; /* an eventfd that ends a wait; -1 until the first one. The waiting thread's, read under the lock */
+    struct sp_poller *poller;
+    struct sp_source source;
+    struct sp_job ending; /* posted by the first close, once what is being written then is written */
+    pthread_mutex_t lock; /* guards what follows, for a few instructions at a time */
+    bool is_closing, is_end_due;
+    bool is_readable, is_ended;
+    bool is_waiting, is_interrupted;
+    uint8_t sending; /* enum sending; sending_parts are whoever's is busy, or the poller's */
+    uint8_t sending_count;
+    uint32_t watched;     /* events of epoll; 0: the poller does not know the socket */
+    void *receive_buffer; /* NULL: no receive is under way */
+    size_t receive_size;
+    struct iovec sending_parts[SP_IOV_MAX];
+    /* Constant after start. */
+    struct sp_pipe_handlers handlers;
     void *owner;
-    struct sp_peer peer;
+    const char *address; /* behind peer */
+    char peer[];
 };
 
-static void pipe_received(void *argument);
-static void pipe_sent(void *argument);
+static void on_pipe_events(struct sp_source *source, uint32_t events);
+static void pipe_end(struct sp_job *job);
 
-static enum weir_error lane_init(struct lane *lane, void (*on_end)(void *), struct sp_pipe *pipe)
+static void pipe_lock(struct sp_pipe *pipe)
 {
-    if (nng_aio_alloc(&lane->aio, on_end, pipe) != 0)
-        return WEIR_NO_MEMORY;
-    nng_aio_set_timeout(lane->aio, NNG_DURATION_INFINITE);
-    if (pthread_mutex_init(&lane->lock, NULL) == 0)
-        return WEIR_OK;
-    nng_aio_free(lane->aio);
-    return WEIR_NO_MEMORY;
-}
-
-static void lane_fini(struct lane *lane)
-{
-    nng_aio_stop(lane->aio);
-    nng_aio_free(lane->aio);
-    pthread_mutex_destroy(&lane->lock);
-}
-
-static void lane_lock(struct lane *lane)
-{
-    int failed = pthread_mutex_lock(&lane->lock);
+    int failed = pthread_mutex_lock(&pipe->lock);
     ENSURE(failed == 0);
 }
 
-static void lane_unlock(struct lane *lane)
+static void pipe_unlock(struct sp_pipe *pipe)
 {
-    int failed = pthread_mutex_unlock(&lane->lock);
+    int failed = pthread_mutex_unlock(&pipe->lock);
     ENSURE(failed == 0);
 }
 
-enum weir_error sp_pipe_create(nng_stream *stream, const struct sp_peer *peer, uint16_t peer_protocol,
-                               struct sp_pipe **out)
+enum weir_error sp_pipe_create(int descriptor, const struct sp_peer *peer, uint16_t peer_protocol, struct sp_pipe **out)
 {
-    struct sp_pipe *pipe = calloc(1, sizeof *pipe);
+    size_t peer_size = strlen(peer->text) + 1, address_size = strlen(peer->address) + 1;
+    struct sp_poller *poller = sp_poller_take();
+    struct sp_pipe *pipe = poller ? calloc(1, sizeof *pipe + peer_size + address_size) : NULL;
     if (!pipe)
         return WEIR_NO_MEMORY;
-    enum weir_error error = lane_init(&pipe->receiving, pipe_received, pipe);
-    if (error)
-        goto no_receiving;
-    error = lane_init(&pipe->sending, pipe_sent, pipe);
-    if (error)
-        goto no_sending;
+    if (pthread_mutex_init(&pipe->lock, NULL) != 0) {
+        free(pipe);
+        return WEIR_NO_MEMORY;
+    }
     pipe->magic = PIPE_MAGIC;
     pipe->peer_protocol = peer_protocol;
     pipe->is_ipc = peer->is_ipc;
-    pipe->stream = stream;
-    pipe->peer = *peer;
-    atomic_init(&pipe->holds, 1);
+    pipe->descriptor = descriptor;
+    pipe->bell = -1;
+    pipe->poller = poller;
+    pipe->source.on_events = on_pipe_events;
+    pipe->ending.run = pipe_end;
+    memcpy(pipe->peer, peer->text, peer_size);
+    pipe->address = memcpy(pipe->peer + peer_size, peer->address, address_size);
     *out = pipe;
     return WEIR_OK;
-no_sending:
-    lane_fini(&pipe->receiving);
-no_receiving:
-    free(pipe);
-    return error;
 }
 
 void sp_pipe_start(struct sp_pipe *pipe, const struct sp_pipe_handlers *handlers, void *owner)
@@ -123,147 +121,231 @@ void sp_pipe_destroy(struct sp_pipe **pipe_pointer)
     if (!pipe)
         return;
     MAGIC_CHECK(pipe, PIPE_MAGIC);
-    REQUIRE(!pipe->is_started || atomic_load_explicit(&pipe->holds, memory_order_acquire) == 0);
     *pipe_pointer = NULL;
-    /* Waits for the callback that on_closed came from to return; nothing else can be under way. */
-    lane_fini(&pipe->receiving);
-    lane_fini(&pipe->sending);
-    sp_stream_drop(pipe->stream);
+    /* For the handler that said so to return: its owner may go now, too. */
+    if (pipe->is_started)
+        sp_poller_await(pipe->poller, &pipe->ending);
+    REQUIRE(!pipe->is_started || pipe->is_over);
+    close(pipe->descriptor);
+    if (pipe->bell >= 0)
+        close(pipe->bell);
+    pthread_mutex_destroy(&pipe->lock);
     pipe->magic = 0;
     free(pipe);
 }
 
 uint16_t sp_pipe_peer_protocol(const struct sp_pipe *pipe) { return pipe->peer_protocol; }
 bool sp_pipe_is_ipc(const struct sp_pipe *pipe) { return pipe->is_ipc; }
-const char *sp_pipe_peer(const struct sp_pipe *pipe) { return pipe->peer.text; }
-const char *sp_pipe_address(const struct sp_pipe *pipe) { return pipe->peer.address; }
+const char *sp_pipe_peer(const struct sp_pipe *pipe) { return pipe->peer; }
+const char *sp_pipe_address(const struct sp_pipe *pipe) { return pipe->address; }
 
-/* The end of an operation, on nng's thread. The pipe may be gone afterwards. */
-static void hold_drop_in_callback(struct sp_pipe *pipe)
-{
-    if (atomic_fetch_sub_explicit(&pipe->holds, 1, memory_order_acq_rel) == 1)
-        pipe->handlers.on_closed(pipe->owner);
-}
+/* --------------------------------------------------------------------------------------------- closing */
 
-/* The same from a close. Handlers never run inside a call of the owner's, so when nothing was under way the receive
- * aio, idle for ever, carries on_closed to one of nng's threads. */
-static void hold_drop_in_close(struct sp_pipe *pipe)
+static void bell_ring(const struct sp_pipe *pipe)
 {
-    if (atomic_fetch_sub_explicit(&pipe->holds, 1, memory_order_acq_rel) != 1)
-        return;
-    nng_aio *aio = pipe->receiving.aio;
-    pipe->is_over = true;
-    bool has_begun = nng_aio_begin(aio);
-    ENSURE(has_begun);
-    nng_aio_finish(aio, 0);
+    const uint64_t one = 1;
+    while (write(pipe->bell, &one, sizeof one) < 0 && errno == EINTR)
+        continue;
 }
 
 void sp_pipe_close(struct sp_pipe *pipe)
 {
     MAGIC_CHECK(pipe, PIPE_MAGIC);
     REQUIRE(pipe->is_started);
-    lane_lock(&pipe->receiving);
-    lane_lock(&pipe->sending);
-    bool is_first = !pipe->receiving.is_closing;
-    pipe->receiving.is_closing = true;
-    pipe->sending.is_closing = true;
-    lane_unlock(&pipe->sending);
-    lane_unlock(&pipe->receiving);
-    if (!is_first)
-        return;
-    /* No submission is half done and none will follow, so this ends all there is. */
-    nng_stream_close(pipe->stream);
-    hold_drop_in_close(pipe);
+    pipe_lock(pipe);
+    bool is_first = !pipe->is_closing;
+    pipe->is_closing = true;
+    if (is_first) {
+        (void)shutdown(pipe->descriptor, SHUT_RDWR);
+        /* Whoever is writing sees to it afterwards. */
+        pipe->is_end_due = pipe->sending == SEND_BUSY;
+        if (!pipe->is_end_due)
+            sp_poller_post(pipe->poller, &pipe->ending);
+    }
+    pipe_unlock(pipe);
 }
 
-/* Gives the lane's parts to nng. Under the lane's lock, lane not closing. */
-static void lane_submit(struct sp_pipe *pipe, struct lane *lane)
+/* On the poller's thread, once. From here on nothing is under way, and nothing begins. */
+static void pipe_end(struct sp_job *job)
 {
-    int failed = nng_aio_set_iov(lane->aio, lane->count, lane->parts);
-    ENSURE(failed == 0);
-    if (lane == &pipe->receiving)
-        nng_stream_recv(pipe->stream, lane->aio);
-    else
-        nng_stream_send(pipe->stream, lane->aio);
+    struct sp_pipe *pipe = CONTAINER_OF(job, struct sp_pipe, ending);
+    pipe_lock(pipe);
+    bool was_watched = pipe->watched != 0, was_receiving = pipe->receive_buffer != NULL;
+    uint8_t sending = pipe->sending;
+    pipe->watched = 0;
+    pipe->receive_buffer = NULL;
+    pipe->sending = SEND_NONE;
+    pipe_unlock(pipe);
+    ENSURE(sending != SEND_BUSY);
+    if (was_watched)
+        sp_poller_forget(pipe->poller, pipe->descriptor);
+    if (was_receiving)
+        pipe->handlers.on_received(pipe->owner, 0, WEIR_CLOSED);
+    if (sending != SEND_NONE)
+        pipe->handlers.on_sent(pipe->owner, sending == SEND_DONE ? WEIR_OK : WEIR_CLOSED);
+    pipe->is_over = true;
+    pipe->handlers.on_closed(pipe->owner);
 }
 
-/* Starts an operation on parts already set; false when the pipe is closing. Under the lane's lock. */
-static bool lane_begin(struct lane *lane)
+/* -------------------------------------------------------------------------------------------- watching */
+
+/* Has the poller watch for these, and look at once whether they are there already. Under the lock, pipe not closing;
+ * false: no memory for it, and the pipe must be closed. */
+static bool watch_for(struct sp_pipe *pipe, uint32_t events)
 {
-    REQUIRE(!lane->is_busy);
-    if (lane->is_closing)
+    events |= EPOLLET;
+    if (pipe->watched != 0)
+        sp_poller_change(pipe->poller, pipe->descriptor, events, &pipe->source);
+    else if (sp_poller_watch(pipe->poller, pipe->descriptor, events, &pipe->source))
         return false;
-    lane->is_busy = true;
+    pipe->watched = events;
     return true;
 }
 
-/* Goes on with an operation that is not done; false when the pipe is closing. */
-static bool lane_continue(struct sp_pipe *pipe, struct lane *lane)
+/* The poller comes by on its own when its thread is just handling the pipe. */
+static bool is_handled_here(const struct sp_pipe *pipe) { return sp_poller_is_here(pipe->poller) && pipe->is_handling; }
+
+/* ------------------------------------------------------------------------------------------- receiving */
+
+/* One read: its size, 0 at the end, or -1 with errno. */
+static ssize_t read_once(struct sp_pipe *pipe, void *buffer, size_t size)
 {
-    lane_lock(lane);
-    bool is_open = !lane->is_closing;
-    if (is_open)
-        lane_submit(pipe, lane);
-    lane_unlock(lane);
-    return is_open;
+    ssize_t got = 0;
+    do
+        got = recv(pipe->descriptor, buffer, size, MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    return got;
 }
 
-static void lane_end(struct lane *lane)
-{
-    lane_lock(lane);
-    lane->is_busy = false;
-    lane_unlock(lane);
-}
+static enum weir_error read_error(ssize_t got) { return got == 0 ? WEIR_CLOSED : sp_errno_error(errno); }
 
 void sp_pipe_receive(struct sp_pipe *pipe, void *buffer, size_t size)
 {
     MAGIC_CHECK(pipe, PIPE_MAGIC);
     REQUIRE(pipe->is_started && size > 0);
-    struct lane *lane = &pipe->receiving;
-    lane_lock(lane);
-    if (lane_begin(lane)) {
-        /* Relaxed: the open hold, which closing cannot have given up yet, keeps the count above 0. */
-        atomic_fetch_add_explicit(&pipe->holds, 1, memory_order_relaxed);
-        lane->parts[0] = (nng_iov){.iov_buf = buffer, .iov_len = size};
-        lane->count = 1;
-        lane_submit(pipe, lane);
+    bool is_watched = true;
+    pipe_lock(pipe);
+    REQUIRE(!pipe->receive_buffer && !pipe->is_waiting);
+    if (!pipe->is_closing) {
+        bool may_find = pipe->is_readable || pipe->is_ended;
+        pipe->receive_buffer = buffer;
+        pipe->receive_size = size;
+        if (!(pipe->watched & EPOLLIN) || (may_find && !is_handled_here(pipe)))
+            is_watched = watch_for(pipe, pipe->watched | EPOLLIN | EPOLLRDHUP);
     }
-    lane_unlock(lane);
+    pipe_unlock(pipe);
+    if (!is_watched)
+        sp_pipe_close(pipe);
 }
 
-/* When the poller sees an error on the socket (a reset, or a local peer that closed with bytes unread), nng ends the
- * receive with "shut" although what the peer sent before may still lie in the kernel. Reading again gets it, and says
- * "shut" at once when there is none. */
-static bool is_first_hangup(struct sp_pipe *pipe, int code)
+/* Does the receive under way if there may be something to receive; true when a handler was called. The poller's. */
+static bool receive_step(struct sp_pipe *pipe)
 {
-    if (code != NNG_ECONNSHUT || pipe->has_hung_up)
+    pipe_lock(pipe);
+    void *buffer = pipe->is_readable || pipe->is_ended ? pipe->receive_buffer : NULL;
+    size_t size = pipe->receive_size;
+    pipe->is_readable = pipe->is_readable && !buffer;
+    pipe_unlock(pipe);
+    if (!buffer)
         return false;
-    pipe->has_hung_up = true;
+    ssize_t got = read_once(pipe, buffer, size);
+    if (got < 0 && errno == EAGAIN)
+        return false;
+    enum weir_error error = got > 0 ? WEIR_OK : read_error(got);
+    pipe_lock(pipe);
+    pipe->receive_buffer = NULL;
+    pipe->is_readable |= got == (ssize_t)size;
+    pipe_unlock(pipe);
+    if (error)
+        sp_pipe_close(pipe);
+    pipe->handlers.on_received(pipe->owner, got > 0 ? (size_t)got : 0, error);
     return true;
 }
 
-static void pipe_received(void *argument)
+enum weir_error sp_pipe_receive_now(struct sp_pipe *pipe, void *buffer, size_t size, size_t *received)
 {
-    struct sp_pipe *pipe = argument;
     MAGIC_CHECK(pipe, PIPE_MAGIC);
-    if (pipe->is_over) {
-        pipe->handlers.on_closed(pipe->owner);
-        return;
-    }
-    struct lane *lane = &pipe->receiving;
-    int code = nng_aio_result(lane->aio);
-    size_t size = code == 0 ? nng_aio_count(lane->aio) : 0;
-    if (is_first_hangup(pipe, code) && lane_continue(pipe, lane))
-        return;
-    lane_end(lane);
-    if (code != 0)
+    REQUIRE(pipe->is_started && size > 0);
+    pipe_lock(pipe);
+    REQUIRE(!pipe->receive_buffer);
+    bool is_closing = pipe->is_closing;
+    pipe->is_readable = false;
+    pipe_unlock(pipe);
+    if (is_closing)
+        return WEIR_CLOSED;
+    ssize_t got = read_once(pipe, buffer, size);
+    if (got < 0 && errno == EAGAIN)
+        return WEIR_AGAIN;
+    if (got <= 0) {
         sp_pipe_close(pipe);
-    pipe->handlers.on_received(pipe->owner, size, sp_code_error(code));
-    hold_drop_in_callback(pipe);
+        return WEIR_CLOSED;
+    }
+    if (got == (ssize_t)size) {
+        pipe_lock(pipe);
+        pipe->is_readable = true;
+        pipe_unlock(pipe);
+    }
+    *received = (size_t)got;
+    return WEIR_OK;
 }
 
+/* Has the poller sleep on while another thread waits for the bytes. False: the wait is over before it began. Under the
+ * lock. */
+static bool wait_begin(struct sp_pipe *pipe)
+{
+    REQUIRE(!pipe->receive_buffer && !pipe->is_waiting);
+    if (pipe->is_interrupted || pipe->is_closing)
+        return false;
+    pipe->is_waiting = true;
+    if (pipe->watched & EPOLLIN) {
+        (void)watch_for(pipe, pipe->watched & ~(uint32_t)(EPOLLIN | EPOLLRDHUP));
+        /* Should it be watched again, the poller looks again, too. */
+        pipe->is_readable = false;
+    }
+    return true;
+}
+
+enum weir_error sp_pipe_receive_wait(struct sp_pipe *pipe, void *buffer, size_t size, uint64_t timeout_ms,
+                                     size_t *received)
+{
+    MAGIC_CHECK(pipe, PIPE_MAGIC);
+    REQUIRE(pipe->is_started && size > 0 && timeout_ms > 0);
+    if (pipe->bell < 0 && (pipe->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
+        sp_pipe_close(pipe);
+        return WEIR_CLOSED;
+    }
+    struct pollfd sources[] = {{.fd = pipe->descriptor, .events = POLLIN}, {.fd = pipe->bell, .events = POLLIN}};
+    pipe_lock(pipe);
+    bool has_begun = wait_begin(pipe);
+    pipe_unlock(pipe);
+    if (has_begun)
+        (void)poll(sources, COUNT_OF(sources), timeout_ms > INT32_MAX ? INT32_MAX : (int)timeout_ms);
+    pipe_lock(pipe);
+    bool has_rung = has_begun && pipe->is_interrupted, is_closing = pipe->is_closing;
+    pipe->is_waiting = pipe->is_interrupted = false;
+    pipe_unlock(pipe);
+    uint64_t rung;
+    if (has_rung)
+        (void)!read(pipe->bell, &rung, sizeof rung);
+    if (is_closing)
+        return WEIR_CLOSED;
+    return has_begun && sources[0].revents != 0 ? sp_pipe_receive_now(pipe, buffer, size, received) : WEIR_AGAIN;
+}
+
+void sp_pipe_receive_interrupt(struct sp_pipe *pipe)
+{
+    MAGIC_CHECK(pipe, PIPE_MAGIC);
+    pipe_lock(pipe);
+    if (pipe->is_waiting && !pipe->is_interrupted)
+        bell_ring(pipe);
+    pipe->is_interrupted = true;
+    pipe_unlock(pipe);
+}
+
+/* --------------------------------------------------------------------------------------------- sending */
+
 /* Takes the first size bytes off parts; returns how many parts are left. */
-static unsigned parts_advance(nng_iov *parts, unsigned count, size_t size)
+static unsigned parts_advance(struct iovec *parts, unsigned count, size_t size)
 {
     unsigned first = 0;
     while (first < count && size >= parts[first].iov_len) {
@@ -273,152 +355,146 @@ static unsigned parts_advance(nng_iov *parts, unsigned count, size_t size)
     for (unsigned i = first; i < count; i++)
         parts[i - first] = parts[i];
     if (first < count) {
-        parts[0].iov_buf = (char *)parts[0].iov_buf + size;
+        parts[0].iov_base = (char *)parts[0].iov_base + size;
         parts[0].iov_len -= size;
     }
     return count - first;
 }
 
-static void parts_copy(nng_iov *out, const struct iovec *parts, unsigned count)
+static void parts_copy(struct iovec *out, const struct iovec *parts, unsigned count)
 {
     REQUIRE(count >= 1 && count <= SP_IOV_MAX);
-    for (unsigned i = 0; i < count; i++)
-        out[i] = (nng_iov){.iov_buf = parts[i].iov_base, .iov_len = parts[i].iov_len};
+    memcpy(out, parts, count * sizeof *parts);
+}
+
+/* Writes as much as the kernel takes; *count parts are left. WEIR_AGAIN: it is full. Any other error: of the pipe. */
+static enum weir_error write_all(struct sp_pipe *pipe, struct iovec *parts, unsigned *count, size_t *sent)
+{
+    *count = parts_advance(parts, *count, 0); /* parts of no bytes at the front */
+    while (*count > 0) {
+        const struct msghdr message = {.msg_iov = parts, .msg_iovlen = *count};
+        ssize_t written = sendmsg(pipe->descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return errno == EAGAIN ? WEIR_AGAIN : sp_errno_error(errno);
+        *sent += (size_t)written;
+        *count = parts_advance(parts, *count, (size_t)written);
+    }
+    return WEIR_OK;
+}
+
+/* Goes on with the send under way, which is busy, and leaves it as it is then: done, or waiting. Returns whether the
+ * poller must be asked to come by. */
+static void send_step(struct sp_pipe *pipe)
+{
+    unsigned count = pipe->sending_count;
+    size_t sent = 0;
+    enum weir_error error = write_all(pipe, pipe->sending_parts, &count, &sent);
+    bool is_watched = true;
+    pipe_lock(pipe);
+    pipe->sending_count = (uint8_t)count;
+    pipe->sending = error ? SEND_WAITS : SEND_DONE;
+    if (pipe->is_closing && pipe->is_end_due) {
+        pipe->is_end_due = false;
+        sp_poller_post(pipe->poller, &pipe->ending);
+    } else if (!pipe->is_closing && (!error || error == WEIR_AGAIN)) {
+        bool comes_by = !error && is_handled_here(pipe);
+        if (!comes_by)
+            is_watched = watch_for(pipe, pipe->watched | EPOLLOUT);
+    }
+    pipe_unlock(pipe);
+    if (!is_watched || (error && error != WEIR_AGAIN))
+        sp_pipe_close(pipe);
 }
 
 void sp_pipe_send(struct sp_pipe *pipe, const struct iovec *parts, unsigned count)
 {
     MAGIC_CHECK(pipe, PIPE_MAGIC);
     REQUIRE(pipe->is_started);
-    struct lane *lane = &pipe->sending;
-    lane_lock(lane);
-    if (lane_begin(lane)) {
-        /* Relaxed: as for receive. */
-        atomic_fetch_add_explicit(&pipe->holds, 1, memory_order_relaxed);
-        parts_copy(lane->parts, parts, count);
-        lane->count = count;
-        lane_submit(pipe, lane);
+    pipe_lock(pipe);
+    REQUIRE(pipe->sending == SEND_NONE);
+    bool is_open = !pipe->is_closing;
+    if (is_open) {
+        pipe->sending = SEND_BUSY;
+        parts_copy(pipe->sending_parts, parts, count);
+        pipe->sending_count = (uint8_t)count;
     }
-    lane_unlock(lane);
+    pipe_unlock(pipe);
+    if (is_open)
+        send_step(pipe);
 }
 
-static void pipe_sent(void *argument)
+/* The poller's: goes on with what waited for room, and tells what is done; true when a handler was called. */
+static bool sent_step(struct sp_pipe *pipe, bool has_room)
 {
-    struct sp_pipe *pipe = argument;
-    MAGIC_CHECK(pipe, PIPE_MAGIC);
-    struct lane *lane = &pipe->sending;
-    int code = nng_aio_result(lane->aio);
-    if (code == 0) {
-        lane->count = parts_advance(lane->parts, lane->count, nng_aio_count(lane->aio));
-        if (lane->count > 0) {
-            if (lane_continue(pipe, lane))
-                return;
-            code = NNG_ECLOSED;
-        }
-    }
-    lane_end(lane);
-    if (code != 0)
-        sp_pipe_close(pipe);
-    pipe->handlers.on_sent(pipe->owner, sp_code_error(code));
-    hold_drop_in_callback(pipe);
-}
-
-/* An aio without a callback ends in the thread that finishes it, so an operation that can be done at once is done when
- * nng_stream_recv or _send returns, with no switch to nng's task threads. Each thread that asks has one such aio. */
-static pthread_key_t now_key;
-static pthread_once_t now_once = PTHREAD_ONCE_INIT;
-static bool has_now_key; /* written inside pthread_once */
-
-static void now_aio_free(void *aio) { nng_aio_free(aio); }
-static void now_key_create(void) { has_now_key = pthread_key_create(&now_key, now_aio_free) == 0; }
-
-/* NULL without memory: the caller answers WEIR_AGAIN, and the ordinary way serves. */
-static nng_aio *now_aio(void)
-{
-    if (pthread_once(&now_once, now_key_create) != 0 || !has_now_key)
-        return NULL;
-    nng_aio *aio = pthread_getspecific(now_key);
-    if (aio)
-        return aio;
-    if (nng_aio_alloc(&aio, NULL, NULL) != 0)
-        return NULL;
-    nng_aio_set_timeout(aio, NNG_DURATION_INFINITE);
-    if (pthread_setspecific(now_key, aio) == 0)
-        return aio;
-    nng_aio_free(aio);
-    return NULL;
-}
-
-/* One attempt under the lane's lock: nng's code, NNG_EAGAIN when it would have to wait. */
-static int lane_try(struct sp_pipe *pipe, struct lane *lane, nng_aio *aio, const nng_iov *parts, unsigned count)
-{
-    int failed = nng_aio_set_iov(aio, count, parts);
-    ENSURE(failed == 0);
-    if (lane == &pipe->receiving)
-        nng_stream_recv(pipe->stream, aio);
-    else
-        nng_stream_send(pipe->stream, aio);
-    nng_aio_cancel(aio);
-    nng_aio_wait(aio);
-    int code = nng_aio_result(aio);
-    return code == NNG_ECANCELED ? NNG_EAGAIN : code;
-}
-
-/* What an attempt means to the caller. Not under a lock: it may close the pipe. */
-static enum weir_error now_settle(struct sp_pipe *pipe, int code)
-{
-    if (code == 0)
-        return WEIR_OK;
-    if (code == NNG_EAGAIN)
-        return WEIR_AGAIN;
-    sp_pipe_close(pipe);
-    return WEIR_CLOSED;
-}
-
-enum weir_error sp_pipe_receive_now(struct sp_pipe *pipe, void *buffer, size_t size, size_t *received)
-{
-    MAGIC_CHECK(pipe, PIPE_MAGIC);
-    REQUIRE(pipe->is_started && size > 0);
-    nng_aio *aio = now_aio();
-    if (!aio)
-        return WEIR_AGAIN;
-    struct lane *lane = &pipe->receiving;
-    nng_iov part = {.iov_buf = buffer, .iov_len = size};
-    int code = NNG_ECLOSED;
-    lane_lock(lane);
-    REQUIRE(!lane->is_busy);
-    if (!lane->is_closing) {
-        code = lane_try(pipe, lane, aio, &part, 1);
-        if (is_first_hangup(pipe, code))
-            code = lane_try(pipe, lane, aio, &part, 1);
-    }
-    lane_unlock(lane);
-    if (code == 0)
-        *received = nng_aio_count(aio);
-    return now_settle(pipe, code);
+    pipe_lock(pipe);
+    bool is_to_go_on = has_room && pipe->sending == SEND_WAITS && !pipe->is_closing;
+    if (is_to_go_on)
+        pipe->sending = SEND_BUSY;
+    pipe_unlock(pipe);
+    if (is_to_go_on)
+        send_step(pipe);
+    pipe_lock(pipe);
+    bool is_done = pipe->sending == SEND_DONE && !pipe->is_closing;
+    if (is_done)
+        pipe->sending = SEND_NONE;
+    pipe_unlock(pipe);
+    if (is_done)
+        pipe->handlers.on_sent(pipe->owner, WEIR_OK);
+    return is_done;
 }
 
 enum weir_error sp_pipe_send_now(struct sp_pipe *pipe, const struct iovec *parts, unsigned count, size_t *sent)
 {
     MAGIC_CHECK(pipe, PIPE_MAGIC);
     REQUIRE(pipe->is_started);
-    nng_iov left[SP_IOV_MAX];
+    struct iovec left[SP_IOV_MAX];
     parts_copy(left, parts, count);
     *sent = 0;
-    nng_aio *aio = now_aio();
-    if (!aio)
-        return WEIR_AGAIN;
-    struct lane *lane = &pipe->sending;
-    int code = NNG_ECLOSED;
-    lane_lock(lane);
-    REQUIRE(!lane->is_busy);
-    while (count > 0 && !lane->is_closing) {
-        code = lane_try(pipe, lane, aio, left, count);
-        if (code != 0)
-            break;
-        *sent += nng_aio_count(aio);
-        count = parts_advance(left, count, nng_aio_count(aio));
+    pipe_lock(pipe);
+    REQUIRE(pipe->sending == SEND_NONE);
+    bool is_closing = pipe->is_closing;
+    pipe_unlock(pipe);
+    enum weir_error error = is_closing ? WEIR_CLOSED : write_all(pipe, left, &count, sent);
+    if (!error || error == WEIR_AGAIN)
+        return error;
+    sp_pipe_close(pipe);
+    return WEIR_CLOSED;
+}
+
+/* ---------------------------------------------------------------------------------------------- events */
+
+/* What is left when others had to get their turn, to read or to be told, comes back as an event; and the poller need
+ * not hear of room in the kernel that nobody waits for, which on a Unix socket would be each time the peer reads. */
+static void events_settle(struct sp_pipe *pipe, bool has_more, bool has_room)
+{
+    pipe_lock(pipe);
+    uint32_t wanted = pipe->watched;
+    if (pipe->sending == SEND_DONE)
+        wanted |= EPOLLOUT;
+    else if (has_room && pipe->sending == SEND_NONE)
+        wanted &= ~(uint32_t)EPOLLOUT;
+    if (!pipe->is_closing && (has_more || wanted != pipe->watched))
+        (void)watch_for(pipe, wanted);
+    pipe_unlock(pipe);
+}
+
+static void on_pipe_events(struct sp_source *source, uint32_t events)
+{
+    struct sp_pipe *pipe = CONTAINER_OF(source, struct sp_pipe, source);
+    MAGIC_CHECK(pipe, PIPE_MAGIC);
+    bool has_room = events & (EPOLLOUT | EPOLLHUP | EPOLLERR), has_more = true;
+    pipe_lock(pipe);
+    pipe->is_ended |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    pipe->is_readable |= (events & EPOLLIN) != 0;
+    pipe_unlock(pipe);
+    pipe->is_handling = true;
+    for (int i = 0; i < ROUNDS_MAX && has_more; i++) {
+        has_more = receive_step(pipe);
+        has_more |= sent_step(pipe, has_room);
     }
-    lane_unlock(lane);
-    return now_settle(pipe, code);
+    pipe->is_handling = false;
+    if (has_more || (events & EPOLLOUT))
+        events_settle(pipe, has_more, events & EPOLLOUT);
 }

@@ -1,7 +1,7 @@
-/* SP over nng's byte streams: listening, dialing, and one connection (pipe) with at most one receive and one send under
- * way. The owner supplies every buffer; nothing here allocates for a message. Handlers run on nng's threads, never
- * inside a call of the owner's, and must only enqueue: they may call receive, send and close, but not block, nor stop
- * or destroy what they are called for.
+/* SP over stream sockets: listening, dialing, and one connection (pipe) with at most one receive and one send under
+ * way. The owner supplies every buffer; nothing here allocates for a message. Handlers run on a poller's thread, which
+ * waits for sockets, never inside a call of the owner's, and must only enqueue: they may call receive, send and close,
+ * but not block, nor stop or destroy what they are called for.
  *
  * A pipe passes: close (no more I/O begins, what is under way ends soon; any thread, never blocks) -> on_closed,
  * exactly once, after which no handler of it is called again -> destroy (frees; not from a handler). */
@@ -12,7 +12,7 @@
 
 #include "clients/sp/framing.h"
 
-#define SP_IOV_MAX 8           /* nng's bound */
+#define SP_IOV_MAX 8           /* of one send */
 #define SP_PEER_SIZE_MAX 160   /* "tcp://127.0.0.1:51234", "ipc://path (pid 12 uid 0)"; the longest socket path fits */
 #define SP_ADDRESS_SIZE_MAX 64 /* "127.0.0.1", "::1", "ipc" */
 
@@ -82,8 +82,16 @@ void sp_pipe_receive(struct sp_pipe *pipe, void *buffer, size_t size);
 
 /* The same at once, in the caller's thread and without a handler: one read, no thread switch, for when more is likely
  * there. WEIR_OK: *received bytes, at least 1. WEIR_AGAIN: nothing is there, sp_pipe_receive waits for it. WEIR_CLOSED:
- * the pipe is closing. Not while a receive is under way. A miss costs about as much as the receive it follows. */
+ * the pipe is closing. Not while a receive is under way. A miss costs a system call. */
 WEIR_MUST_USE enum weir_error sp_pipe_receive_now(struct sp_pipe *pipe, void *buffer, size_t size, size_t *received);
+
+/* Receives in the caller's thread, which sleeps until bytes come: one switch of threads less than with
+ * on_received. WEIR_OK: *received bytes, at least 1. WEIR_AGAIN: timeout_ms (at least 1) have passed, or it was
+ * interrupted. WEIR_CLOSED: the pipe is closing. Not while a receive is under way, nor from a handler. */
+WEIR_MUST_USE enum weir_error sp_pipe_receive_wait(struct sp_pipe *pipe, void *buffer, size_t size, uint64_t timeout_ms,
+                                                   size_t *received);
+/* Ends the sp_pipe_receive_wait under way, or the next one as it begins. Any thread, while the pipe lives. */
+void sp_pipe_receive_interrupt(struct sp_pipe *pipe);
 
 /* Sends all of the count (1 to SP_IOV_MAX) parts, in as many writes as it takes; on_sent tells. One at a time. The
  * bytes are the pipe's until then; the iovec array itself is copied. On a pipe that is closing it does nothing, as
@@ -97,7 +105,7 @@ WEIR_MUST_USE enum weir_error sp_pipe_send_now(struct sp_pipe *pipe, const struc
                                                size_t *sent);
 
 void sp_pipe_close(struct sp_pipe *pipe);
-/* Only after on_closed, or when it was never started. Not from a handler. */
+/* Only after on_closed, or when it was never started. Not from a handler of its own. */
 void sp_pipe_destroy(struct sp_pipe **pipe);
 
 #endif

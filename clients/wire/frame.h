@@ -15,22 +15,25 @@
 
 enum frame_op {
     /* both ways */
-    FRAME_HELLO = 0,  /* [0, version, {client|server: str, credit?, message_max?, heartbeat_ms?}] */
+    FRAME_HELLO = 0,  /* [0, version, {client|server: str, credit?, message_max?, heartbeat_ms?, publisher?,
+                         publish_with?}] */
     FRAME_PING = 1,   /* [1, n] */
     FRAME_PONG = 2,   /* [2, n] */
     FRAME_CREDIT = 3, /* [3, total]: bytes of data frames the other side may have sent since the start, in all */
     FRAME_CLOSE = 4,  /* [4, code, message]: the last frame of its sender */
     /* client to broker */
-    FRAME_ALIAS = 8,        /* [8, alias, topic]: names a topic for PUBLISH; alias < 2^16, may be renamed */
-    FRAME_PUBLISH = 9,      /* [9, alias|topic, number, ack, [key|nil, value, key|nil, value, ...]] data frame;
-                               number: of its first record, rising by one a record; ack: enum ack_level */
-    FRAME_SUBSCRIBE = 10,   /* [10, sub, pattern, {policy?, snapshot?, updates?, outbox?, cursors?}]; cursors:
-                               [[topic, epoch, seq]...] */
-    FRAME_UNSUBSCRIBE = 11, /* [11, sub] */
-    FRAME_REQUEST = 12,     /* [12, id, verb, {args}]: as REQ */
+    FRAME_ALIAS = 8,         /* [8, alias, topic]: names a topic for PUBLISH; alias < 2^16, may be renamed */
+    FRAME_PUBLISH = 9,       /* [9, alias|topic, number, ack, [key|nil, value, key|nil, value, ...]] data frame;
+                                number: of its first record, rising by one a record; ack: enum ack_level */
+    FRAME_SUBSCRIBE = 10,    /* [10, sub, pattern, {policy?, snapshot?, updates?, outbox?, interval_ms?, block_ms?,
+                                key?, prefix?, cursors?}]; cursors: [[topic, epoch, seq]...] */
+    FRAME_UNSUBSCRIBE = 11,  /* [11, sub] */
+    FRAME_REQUEST = 12,      /* [12, id, verb, {args}]: as REQ */
+    FRAME_PUBLISH_WITH = 13, /* [13, alias|topic, number, ack, {if_seq?, if_absent?, ttl_ms?, bind?}, [key|nil, value,
+                               ...]] data frame: PUBLISH, with options that hold for each of its records */
     /* broker to client */
     FRAME_ACK = 16,          /* [16, number, count, epoch, seq]: records number..number+count-1 have seq, seq+1, ... */
-    FRAME_REFUSED = 17,      /* [17, number, count, code, message, {topic?, cause?, retry_ms?}] */
+    FRAME_REFUSED = 17,      /* [17, number, count, code, message, {topic?, cause?, retry_ms?, seq?}] */
     FRAME_SUBSCRIBED = 18,   /* [18, sub, topics]: live from here; topics: how many match now */
     FRAME_UNSUBSCRIBED = 19, /* [19, sub, code, message]: its last frame; code "ok" when asked for */
     FRAME_REPLY = 20,        /* [20, id, "ok"|"error", {...}] */
@@ -59,6 +62,13 @@ const char *policy_name(enum overflow_policy policy);
 /* "hello", "publish", ...; "unknown" for no op. */
 const char *frame_op_name(enum frame_op op);
 
+/* What a record may be published with. */
+struct publish_with {
+    bool has_if_seq, bind;
+    uint64_t if_seq; /* 0: there must be none (if_absent) */
+    uint64_t ttl_ms; /* 0: as the topic's rule says */
+};
+
 struct cursor {
     struct view topic;
     uint64_t epoch, seq;
@@ -70,8 +80,10 @@ struct frame {
         struct {
             uint64_t version, credit, message_max, heartbeat_ms;
             struct view peer;
+            struct view publisher; /* a client's identity for deduplication; size 0: none */
             bool is_server;
-        } hello; /* is_server: peer is called "server" instead of "client" */
+            bool publish_with; /* a broker's: it takes PUBLISH_WITH, and publisher */
+        } hello;               /* is_server: peer is called "server" instead of "client" */
         struct {
             uint64_t n;
         } ping, pong;
@@ -93,13 +105,15 @@ struct frame {
             enum ack_level ack;
             uint32_t count;
             struct view items;
-        } publish; /* items: count pairs, see items_next */
+            struct publish_with with; /* PUBLISH_WITH */
+        } publish;                    /* items: count pairs, see items_next */
         struct {
             uint32_t sub;
             struct view pattern;
             enum overflow_policy policy;
             bool snapshot, updates;
-            uint64_t outbox;
+            uint64_t outbox, interval_ms, block_ms;
+            struct view key, prefix; /* encoded; size 0: not given */
             uint32_t cursor_count;
             struct view cursors;
         } subscribe; /* see cursors_next */
@@ -120,6 +134,7 @@ struct frame {
             uint32_t count;
             struct view code, message, topic, cause;
             uint64_t retry_ms;
+            uint64_t seq;
         } refused;
         struct {
             uint32_t sub;
@@ -198,9 +213,9 @@ WEIR_MUST_USE enum weir_error cursors_next(struct view *cursors, struct cursor *
  * Options that have their default value are left out. */
 void frame_write(struct value_writer *writer, const struct frame *frame);
 
-/* Writes only what comes before the items of a PUBLISH, ENTRIES or UPDATES frame with `count` pairs; the sender lets
- * the items' bytes follow, from wherever they are. At most FRAME_HEAD_SIZE_MAX bytes. */
-#define FRAME_HEAD_SIZE_MAX (64 + 256)
+/* Writes only what comes before the items of a PUBLISH, PUBLISH_WITH, ENTRIES or UPDATES frame with `count` pairs; the
+ * sender lets the items' bytes follow, from wherever they are. At most FRAME_HEAD_SIZE_MAX bytes. */
+#define FRAME_HEAD_SIZE_MAX (128 + 256)
 void frame_head_write(struct value_writer *writer, const struct frame *frame);
 
 #endif

@@ -71,6 +71,10 @@ static void read_hello(struct value_reader *reader, struct frame *out)
             out->as.hello.message_max = value_read_uint(reader);
         } else if (is_key(key, "heartbeat_ms")) {
             out->as.hello.heartbeat_ms = value_read_uint(reader);
+        } else if (is_key(key, "publisher")) {
+            out->as.hello.publisher = value_read_str(reader);
+        } else if (is_key(key, "publish_with")) {
+            out->as.hello.publish_with = value_read_bool(reader);
         } else {
             (void)value_read_any(reader);
         }
@@ -102,11 +106,14 @@ static void read_alias_frame(struct value_reader *reader, struct frame *out)
 static bool is_uint_next(const struct value_reader *reader)
 {
     struct value_reader probe = *reader;
+    /* A short text, as mostly. */
+    if (reader->rest.size > 0 && (reader->rest.data[0] & 0xe0) == 0xa0)
+        return false;
     (void)value_read_uint(&probe);
     return probe.error == WEIR_OK;
 }
 
-static void read_publish(struct value_reader *reader, struct frame *out)
+static void read_publish_target(struct value_reader *reader, struct frame *out)
 {
     if (is_uint_next(reader)) {
         out->as.publish.has_alias = true;
@@ -117,10 +124,49 @@ static void read_publish(struct value_reader *reader, struct frame *out)
     out->as.publish.number = value_read_uint(reader);
     uint64_t level = value_read_uint(reader);
     out->as.publish.ack = level <= ACK_DURABLE ? (enum ack_level)level : ACK_NONE;
+    if (level > ACK_DURABLE)
+        fail(reader);
+}
+
+static void read_publish_items(struct value_reader *reader, struct frame *out)
+{
     out->as.publish.count = read_items(reader, &out->as.publish.items);
-    if (level > ACK_DURABLE || out->as.publish.count == 0)
+    if (out->as.publish.count == 0)
         fail(reader);
     check_range(reader, out->as.publish.number, out->as.publish.count);
+}
+
+static void read_publish(struct value_reader *reader, struct frame *out)
+{
+    read_publish_target(reader, out);
+    read_publish_items(reader, out);
+}
+
+static void read_publish_with(struct value_reader *reader, struct frame *out)
+{
+    struct publish_with *with = &out->as.publish.with;
+    struct view key;
+    bool is_absent = false;
+    read_publish_target(reader, out);
+    uint32_t pairs = value_read_map(reader);
+    while (option_next(reader, &pairs, &key)) {
+        if (is_key(key, "if_seq")) {
+            with->if_seq = value_read_uint(reader);
+            with->has_if_seq = true;
+        } else if (is_key(key, "if_absent")) {
+            is_absent = value_read_bool(reader);
+        } else if (is_key(key, "ttl_ms")) {
+            with->ttl_ms = value_read_uint(reader);
+        } else if (is_key(key, "bind")) {
+            with->bind = value_read_bool(reader);
+        } else {
+            (void)value_read_any(reader);
+        }
+    }
+    if (is_absent && with->has_if_seq && with->if_seq != 0)
+        fail(reader); /* one of them could never hold */
+    with->has_if_seq = with->has_if_seq || is_absent;
+    read_publish_items(reader, out);
 }
 
 static void read_cursor(struct value_reader *reader, struct cursor *out)
@@ -168,6 +214,14 @@ static void read_subscribe(struct value_reader *reader, struct frame *out)
             out->as.subscribe.updates = value_read_bool(reader);
         else if (is_key(key, "outbox"))
             out->as.subscribe.outbox = value_read_uint(reader);
+        else if (is_key(key, "interval_ms"))
+            out->as.subscribe.interval_ms = value_read_uint(reader);
+        else if (is_key(key, "block_ms"))
+            out->as.subscribe.block_ms = value_read_uint(reader);
+        else if (is_key(key, "key"))
+            out->as.subscribe.key = value_read_key(reader);
+        else if (is_key(key, "prefix"))
+            out->as.subscribe.prefix = value_read_key(reader);
         else if (is_key(key, "cursors"))
             read_cursors(reader, out);
         else
@@ -223,6 +277,8 @@ static void read_refused(struct value_reader *reader, struct frame *out)
             out->as.refused.cause = value_read_str(reader);
         else if (is_key(key, "retry_ms"))
             out->as.refused.retry_ms = value_read_uint(reader);
+        else if (is_key(key, "seq"))
+            out->as.refused.seq = value_read_uint(reader);
         else
             (void)value_read_any(reader);
     }
@@ -343,7 +399,8 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
-    [FRAME_HELLO] = {3, read_hello, "HELLO is [0, version, {client|server?, credit?, message_max?, heartbeat_ms?}]"},
+    [FRAME_HELLO] = {3, read_hello,
+                     "HELLO is [0, version, {client|server?, credit?, message_max?, heartbeat_ms?, publisher?, ...}]"},
     [FRAME_PING] = {2, read_ping, "PING is [1, n]"},
     [FRAME_PONG] = {2, read_pong, "PONG is [2, n]"},
     [FRAME_CREDIT] = {2, read_credit, "CREDIT is [3, total]"},
@@ -351,11 +408,17 @@ static const struct shape shapes[] = {
     [FRAME_ALIAS] = {3, read_alias_frame, "ALIAS is [8, alias below 65536, topic]"},
     [FRAME_PUBLISH] = {5, read_publish, "PUBLISH is [9, alias|topic, number, ack 0..3, [key|nil, value, ...]]"},
     [FRAME_SUBSCRIBE] = {4, read_subscribe,
-                         "SUBSCRIBE is [10, sub, pattern, {policy?, snapshot?, updates?, outbox?, cursors?}]"},
+                         "SUBSCRIBE is [10, sub, pattern, {policy?, snapshot?, updates?, outbox?, interval_ms?, "
+                         "block_ms?, key?, prefix?, cursors?}]"},
     [FRAME_UNSUBSCRIBE] = {2, read_unsubscribe, "UNSUBSCRIBE is [11, sub]"},
     [FRAME_REQUEST] = {4, read_request, "REQUEST is [12, id, verb, {args}]"},
+    [FRAME_PUBLISH_WITH] =
+        {6, read_publish_with,
+         "PUBLISH_WITH is [13, alias|topic, number, ack 0..3, {if_seq? or if_absent?, ttl_ms?, bind?}, "
+         "[key|nil, value, ...]]"},
     [FRAME_ACK] = {5, read_ack, "ACK is [16, number, count, epoch, seq]"},
-    [FRAME_REFUSED] = {6, read_refused, "REFUSED is [17, number, count, code, message, {topic?, cause?, retry_ms?}]"},
+    [FRAME_REFUSED] = {6, read_refused,
+                       "REFUSED is [17, number, count, code, message, {topic?, cause?, retry_ms?, seq?}]"},
     [FRAME_SUBSCRIBED] = {3, read_subscribed, "SUBSCRIBED is [18, sub, topics]"},
     [FRAME_UNSUBSCRIBED] = {4, read_unsubscribed, "UNSUBSCRIBED is [19, sub, code, message]"},
     [FRAME_REPLY] = {4, read_reply, "REPLY is [20, id, \"ok\"|\"error\", {...}]"},
@@ -398,20 +461,6 @@ enum weir_error frame_read(struct view body, unsigned depth_max, struct frame *o
         return refuse(reason, shape->form);
     if (!value_reader_at_end(&reader))
         return refuse(reason, "bytes follow the frame");
-    return WEIR_OK;
-}
-
-enum weir_error items_next(struct view *items, unsigned depth_max, struct view *key, struct view *value)
-{
-    if (items->size == 0)
-        return WEIR_AGAIN;
-    struct value_reader reader;
-    value_reader_init(&reader, *items, depth_max);
-    *key = value_read_key(&reader);
-    *value = value_read_any(&reader);
-    if (reader.error != WEIR_OK)
-        return reader.error;
-    *items = reader.rest;
     return WEIR_OK;
 }
 

@@ -13,6 +13,12 @@ static void write_op(struct value_writer *writer, const struct frame *frame, uin
 
 static void write_key(struct value_writer *writer, const char *key) { value_write_str(writer, view_text(key)); }
 
+static void write_raw_option(struct value_writer *writer, const char *key, struct view encoded)
+{
+    write_key(writer, key);
+    value_write_raw(writer, encoded);
+}
+
 static void write_uint_option(struct value_writer *writer, const char *key, uint64_t value)
 {
     write_key(writer, key);
@@ -45,9 +51,11 @@ static void write_hello(struct value_writer *writer, const struct frame *frame)
     bool has_credit = frame->as.hello.credit != 0;
     bool has_message_max = frame->as.hello.message_max != MESSAGE_SIZE_MAX_DEFAULT;
     bool has_heartbeat = frame->as.hello.heartbeat_ms != 0;
+    bool has_publisher = frame->as.hello.publisher.size > 0;
     write_op(writer, frame, 3);
     value_write_uint(writer, frame->as.hello.version);
-    value_write_map(writer, 1u + has_credit + has_message_max + has_heartbeat);
+    value_write_map(writer,
+                    1u + has_credit + has_message_max + has_heartbeat + has_publisher + frame->as.hello.publish_with);
     write_str_option(writer, frame->as.hello.is_server ? "server" : "client", frame->as.hello.peer);
     if (has_credit)
         write_uint_option(writer, "credit", frame->as.hello.credit);
@@ -55,18 +63,38 @@ static void write_hello(struct value_writer *writer, const struct frame *frame)
         write_uint_option(writer, "message_max", frame->as.hello.message_max);
     if (has_heartbeat)
         write_uint_option(writer, "heartbeat_ms", frame->as.hello.heartbeat_ms);
+    if (has_publisher)
+        write_str_option(writer, "publisher", frame->as.hello.publisher);
+    if (frame->as.hello.publish_with)
+        write_bool_option(writer, "publish_with", true);
+}
+
+static void write_publish_options(struct value_writer *writer, const struct publish_with *with)
+{
+    value_write_map(writer, (uint32_t)with->has_if_seq + (with->ttl_ms != 0) + with->bind);
+    if (with->has_if_seq && with->if_seq == 0)
+        write_bool_option(writer, "if_absent", true);
+    else if (with->has_if_seq)
+        write_uint_option(writer, "if_seq", with->if_seq);
+    if (with->ttl_ms != 0)
+        write_uint_option(writer, "ttl_ms", with->ttl_ms);
+    if (with->bind)
+        write_bool_option(writer, "bind", true);
 }
 
 static void write_publish_head(struct value_writer *writer, const struct frame *frame)
 {
     REQUIRE(frame->as.publish.count <= UINT32_MAX / 2);
-    write_op(writer, frame, 5);
+    bool has_options = frame->op == FRAME_PUBLISH_WITH;
+    write_op(writer, frame, 5u + has_options);
     if (frame->as.publish.has_alias)
         value_write_uint(writer, frame->as.publish.alias);
     else
         value_write_str(writer, frame->as.publish.topic);
     value_write_uint(writer, frame->as.publish.number);
     value_write_uint(writer, frame->as.publish.ack);
+    if (has_options)
+        write_publish_options(writer, &frame->as.publish.with);
     value_write_array(writer, 2 * frame->as.publish.count);
 }
 
@@ -91,12 +119,15 @@ static void write_subscribe(struct value_writer *writer, const struct frame *fra
 {
     bool has_policy = frame->as.subscribe.policy != POLICY_RESYNC;
     bool has_outbox = frame->as.subscribe.outbox != 0;
+    bool has_interval = frame->as.subscribe.interval_ms != 0;
+    bool has_block = frame->as.subscribe.block_ms != 0;
+    bool has_key = frame->as.subscribe.key.size > 0, has_prefix = frame->as.subscribe.prefix.size > 0;
     bool has_cursors = frame->as.subscribe.cursor_count != 0;
     write_op(writer, frame, 4);
     value_write_uint(writer, frame->as.subscribe.sub);
     value_write_str(writer, frame->as.subscribe.pattern);
     value_write_map(writer, (uint32_t)has_policy + !frame->as.subscribe.snapshot + !frame->as.subscribe.updates +
-                                has_outbox + has_cursors);
+                                has_outbox + has_interval + has_block + has_key + has_prefix + has_cursors);
     if (has_policy)
         write_str_option(writer, "policy", view_text(policy_name(frame->as.subscribe.policy)));
     if (!frame->as.subscribe.snapshot)
@@ -105,6 +136,14 @@ static void write_subscribe(struct value_writer *writer, const struct frame *fra
         write_bool_option(writer, "updates", false);
     if (has_outbox)
         write_uint_option(writer, "outbox", frame->as.subscribe.outbox);
+    if (has_interval)
+        write_uint_option(writer, "interval_ms", frame->as.subscribe.interval_ms);
+    if (has_block)
+        write_uint_option(writer, "block_ms", frame->as.subscribe.block_ms);
+    if (has_key)
+        write_raw_option(writer, "key", frame->as.subscribe.key);
+    if (has_prefix)
+        write_raw_option(writer, "prefix", frame->as.subscribe.prefix);
     if (has_cursors) {
         write_key(writer, "cursors");
         value_write_array(writer, frame->as.subscribe.cursor_count);
@@ -117,18 +156,21 @@ static void write_refused(struct value_writer *writer, const struct frame *frame
     bool has_topic = frame->as.refused.topic.size > 0;
     bool has_cause = frame->as.refused.cause.size > 0;
     bool has_retry = frame->as.refused.retry_ms != 0;
+    bool has_seq = frame->as.refused.seq != 0;
     write_op(writer, frame, 6);
     value_write_uint(writer, frame->as.refused.number);
     value_write_uint(writer, frame->as.refused.count);
     value_write_str(writer, frame->as.refused.code);
     value_write_str(writer, frame->as.refused.message);
-    value_write_map(writer, (uint32_t)has_topic + has_cause + has_retry);
+    value_write_map(writer, (uint32_t)has_topic + has_cause + has_retry + has_seq);
     if (has_topic)
         write_str_option(writer, "topic", frame->as.refused.topic);
     if (has_cause)
         write_str_option(writer, "cause", frame->as.refused.cause);
     if (has_retry)
         write_uint_option(writer, "retry_ms", frame->as.refused.retry_ms);
+    if (has_seq)
+        write_uint_option(writer, "seq", frame->as.refused.seq);
 }
 
 static void write_begin(struct value_writer *writer, const struct frame *frame)
@@ -244,7 +286,8 @@ static void write_reset(struct value_writer *writer, const struct frame *frame)
 void frame_head_write(struct value_writer *writer, const struct frame *frame)
 {
     switch (frame->op) {
-    case FRAME_PUBLISH: write_publish_head(writer, frame); break;
+    case FRAME_PUBLISH:
+    case FRAME_PUBLISH_WITH: write_publish_head(writer, frame); break;
     case FRAME_ENTRIES: write_entries_head(writer, frame); break;
     case FRAME_UPDATES: write_updates_head(writer, frame); break;
     default: UNREACHABLE();
@@ -266,7 +309,8 @@ void frame_write(struct value_writer *writer, const struct frame *frame)
     case FRAME_CREDIT: write_one(writer, frame, frame->as.credit.total); return;
     case FRAME_CLOSE: write_close(writer, frame); return;
     case FRAME_ALIAS: write_text(writer, frame, frame->as.alias.alias, frame->as.alias.topic); return;
-    case FRAME_PUBLISH: write_data(writer, frame, frame->as.publish.items); return;
+    case FRAME_PUBLISH:
+    case FRAME_PUBLISH_WITH: write_data(writer, frame, frame->as.publish.items); return;
     case FRAME_SUBSCRIBE: write_subscribe(writer, frame); return;
     case FRAME_UNSUBSCRIBE: write_one(writer, frame, frame->as.unsubscribe.sub); return;
     case FRAME_REQUEST: write_request(writer, frame); return;

@@ -68,34 +68,37 @@ void reply_ok_write(struct value_writer *writer, struct view result_encoded)
     request_write(writer, view_text("ok"), result_encoded);
 }
 
-void reply_error_map_write(struct value_writer *writer, enum weir_error error, struct view message, struct view topic,
-                           struct view cause, uint64_t retry_ms)
+void reply_error_map_write(struct value_writer *writer, const struct reply_refusal *refusal)
 {
-    value_write_map(writer, 2u + (topic.size > 0) + (cause.size > 0) + (retry_ms > 0));
+    bool has_topic = refusal->topic.size > 0, has_cause = refusal->cause.size > 0;
+    value_write_map(writer, 2u + has_topic + has_cause + (refusal->retry_ms > 0) + (refusal->seq > 0));
     value_write_str(writer, view_text("code"));
-    value_write_str(writer, view_text(weir_error_code(error)));
+    value_write_str(writer, view_text(weir_error_code(refusal->error)));
     value_write_str(writer, view_text("message"));
-    value_write_str(writer, message);
-    if (topic.size > 0) {
+    value_write_str(writer, refusal->message);
+    if (has_topic) {
         value_write_str(writer, view_text("topic"));
-        value_write_str(writer, topic);
+        value_write_str(writer, refusal->topic);
     }
-    if (cause.size > 0) {
+    if (has_cause) {
         value_write_str(writer, view_text("cause"));
-        value_write_str(writer, cause);
+        value_write_str(writer, refusal->cause);
     }
-    if (retry_ms > 0) {
+    if (refusal->retry_ms > 0) {
         value_write_str(writer, view_text("retry_ms"));
-        value_write_uint(writer, retry_ms);
+        value_write_uint(writer, refusal->retry_ms);
+    }
+    if (refusal->seq > 0) {
+        value_write_str(writer, view_text("seq"));
+        value_write_uint(writer, refusal->seq);
     }
 }
 
-void reply_error_write(struct value_writer *writer, enum weir_error error, struct view message, struct view topic,
-                       struct view cause, uint64_t retry_ms)
+void reply_error_write(struct value_writer *writer, const struct reply_refusal *refusal)
 {
     value_write_array(writer, 2);
     value_write_str(writer, view_text("error"));
-    reply_error_map_write(writer, error, message, topic, cause, retry_ms);
+    reply_error_map_write(writer, refusal);
 }
 
 enum weir_error args_find(struct view args, unsigned depth_max, const char *key, struct view *value)

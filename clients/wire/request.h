@@ -21,13 +21,20 @@ struct reply {
 WEIR_MUST_USE enum weir_error reply_read(struct view body, unsigned depth_max, struct reply *out);
 /* ["ok", result] where result is an encoded map. */
 void reply_ok_write(struct value_writer *writer, struct view result_encoded);
-/* ["error", {code, message, topic?, cause?, retry_ms?}]; topic and cause may be empty, retry_ms 0. */
-void reply_error_write(struct value_writer *writer, enum weir_error error, struct view message, struct view topic,
-                       struct view cause, uint64_t retry_ms);
+
+/* What an error reply says. What is empty or 0 is left out. */
+struct reply_refusal {
+    enum weir_error error;
+    struct view message;
+    struct view topic, cause;
+    uint64_t retry_ms;
+    uint64_t seq; /* conflict: of the record that is there */
+};
+/* ["error", {code, message, topic?, cause?, retry_ms?, seq?}] */
+void reply_error_write(struct value_writer *writer, const struct reply_refusal *refusal);
 
 /* The map of an error reply alone, for REPLY frames. */
-void reply_error_map_write(struct value_writer *writer, enum weir_error error, struct view message, struct view topic,
-                           struct view cause, uint64_t retry_ms);
+void reply_error_map_write(struct value_writer *writer, const struct reply_refusal *refusal);
 
 /* Finds args[key], the first of that name; WEIR_NOT_FOUND, WEIR_BAD_REQUEST also when it is deeper than depth_max.
  * value: encoded. */

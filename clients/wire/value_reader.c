@@ -32,9 +32,28 @@ void value_reader_init(struct value_reader *reader, struct view data, unsigned d
     *reader = (struct value_reader){.rest = data, .depth_max = depth_max, .error = WEIR_OK};
 }
 
+/* Most numbers are of one byte, or of those behind 0xcc to 0xcf, which say how many follow: these skip the token. */
+static bool uint_take(struct value_reader *reader, uint64_t *out)
+{
+    struct view rest = reader->rest;
+    if (reader->error != WEIR_OK || rest.size < 1 + sizeof *out)
+        return false;
+    uint8_t first = rest.data[0];
+    bool is_one = first < 0x80;
+    if (!is_one && (first < 0xcc || first > 0xcf))
+        return false;
+    size_t size = is_one ? 1 : 1 + ((size_t)1 << (first - 0xcc));
+    *out = is_one ? first : token_load(rest.data + 1, (unsigned)size - 1);
+    reader->rest = view_of(rest.data + size, rest.size - size);
+    return true;
+}
+
 uint64_t value_read_uint(struct value_reader *reader)
 {
     struct token token;
+    uint64_t number;
+    if (uint_take(reader, &number))
+        return number;
     return reader_take(reader, TOKEN_UINT, &token) ? token.as.uint : 0;
 }
 

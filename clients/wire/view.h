@@ -19,4 +19,9 @@ static inline bool view_is_same(struct view a, struct view b)
     return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
 
+static inline bool view_begins_with(struct view view, struct view prefix)
+{
+    return view.size >= prefix.size && (prefix.size == 0 || memcmp(view.data, prefix.data, prefix.size) == 0);
+}
+
 #endif

@@ -1,8 +1,8 @@
 /* What SP pipes cost: an echo round trip and a one-way stream, over tcp and ipc, with the plain calls (each completion
- * comes through nng's task threads) and with the _now calls (done in the caller's thread when they can be).
+ * comes through a poller's thread) and with the _now calls (done in the caller's thread when they can be).
  *
  * sp_bench [rounds] [stream_mebibytes] [name]: name picks one run. Each run has a server process of its own, forked
- * before any nng call. */
+ * before any thread. */
 #include "clients/sp/inbox.h"
 #include "clients/sp/pipe.h"
 
@@ -35,7 +35,7 @@ static void fail(const char *what, const char *reason)
     exit(1);
 }
 
-/* The server: one connection, handled on nng's threads. */
+/* The server: one connection, handled on a poller's thread. */
 
 struct service {
     struct sp_pipe *pipe;
@@ -327,7 +327,7 @@ static void client_run(const struct run *run, const char *url, int result_in, si
                      cpu_s() / (double)rounds * 1e6);
 }
 
-/* Both sides are children, so that each has its own CPU clock and an nng that was never forked. */
+/* Both sides are children, so that each has its own CPU clock and threads that were never forked. */
 static void run_start(const struct run *run, size_t rounds, size_t mebibytes)
 {
     int url_ends[2];

@@ -1,94 +1,28 @@
 /* What topics cost: folding records into each kind, one run delivered to many subscribers, capturing a large snapshot.
  * By hand: topic_bench. Prints processor time; one thread, the simulated runtime where actors are needed. */
-#include "actors/base/assert.h"
-#include "actors/base/clock.h"
-#include "actors/runtime/runtime.h"
-#include "actors/topic/directory.h"
-#include "actors/topic/fold.h"
-#include "actors/topic/ring.h"
+#include "tests/bench/topic_bench.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include "actors/topic/topic_limits.h"
 
-enum { KEYS = 100000, RECORD_SIZE = 128, BATCH = 512, BATCHES = 4000, SUBSCRIBERS = 1000, RUNS = 200 };
+enum { KEYS = 100000, BATCHES = 4000, SUBSCRIBERS = 1000, RUNS = 200 };
 
-static struct arena *arena;
-
-static void check(enum weir_error error)
+static void bench_publish(enum topic_kind kind)
 {
-    if (error) {
-        fprintf(stderr, "topic_bench: %s\n", weir_error_text(error));
-        exit(1);
+    struct directory *directory;
+    struct publisher publisher;
+    struct runtime *runtime =
+        world_open((struct topic_rule){.kind = kind, .log_count_max = KEYS}, KEYS, &directory, &publisher);
+    uint64_t spent = 0;
+    for (int i = 0; i < BATCHES; i++) {
+        publish(runtime, &publisher);
+        uint64_t before = clock_cpu_ns();
+        settle(runtime);
+        spent += clock_cpu_ns() - before;
     }
+    printf("publish %-6s %6.1f ns a record (batches of %d, %d B, %d keys, acked)\n", topic_kind_name(kind),
+           (double)spent / ((double)BATCHES * BATCH), BATCH, RECORD_SIZE, KEYS);
+    world_close(runtime, directory);
 }
-
-static double ns_each(uint64_t before, double count) { return (double)(clock_cpu_ns() - before) / count; }
-
-/* ---------------------------------------------------------------------------------- the actors */
-
-struct publisher {
-    weir_actor actor, topic;
-    uint64_t sent, acked;
-    uint32_t batch;
-    uint64_t random;
-    bool is_keyed;
-};
-
-static size_t record_write(const struct publisher *publisher, uint8_t *out, uint32_t key, struct record_slice *slice)
-{
-    uint32_t at = slice->key_offset;
-    if (publisher->is_keyed) {
-        out[at] = 0xa9;
-        snprintf((char *)out + at + 1, 10, "key%06u", key);
-        slice->key_size = 10;
-        at += 10;
-    }
-    slice->value_offset = at;
-    slice->value_size = RECORD_SIZE - slice->key_size;
-    out[at] = 0xd9;
-    out[at + 1] = (uint8_t)(slice->value_size - 2);
-    memset(out + at + 2, 'v', slice->value_size - 2);
-    return RECORD_SIZE;
-}
-
-static void publish(struct runtime *runtime, struct publisher *publisher)
-{
-    struct message message = {.tag = TOPIC_PUBLISH,
-                              .detail = publisher->batch,
-                              .word = {0, 0, TOPIC_NUMBER_WORD(publisher->sent, ACK_FOLDED)}};
-    check(arena_alloc(arena, (size_t)publisher->batch * RECORD_SIZE, NULL, &message.hold[0]));
-    check(arena_alloc(arena, publisher->batch * sizeof(struct record_slice), NULL, &message.hold[1]));
-    uint8_t *data = arena_data(arena, message.hold[0]);
-    struct record_slice *slices = arena_data(arena, message.hold[1]);
-    for (uint32_t i = 0; i < publisher->batch; i++) {
-        publisher->random = publisher->random * UINT64_C(6364136223846793005) + 1442695040888963407u;
-        slices[i] = (struct record_slice){.key_offset = i * RECORD_SIZE};
-        record_write(publisher, data, (uint32_t)((publisher->random >> 33) % KEYS), &slices[i]);
-    }
-    publisher->sent += publisher->batch;
-    check(actor_send(runtime, publisher->actor, publisher->topic, &message));
-}
-
-static enum weir_error publisher_start(struct turn *turn, void *state, const void *args)
-{
-    (void)turn;
-    memcpy(state, args, sizeof(void *));
-    return WEIR_OK;
-}
-
-static enum weir_error publisher_message(struct turn *turn, void *state, struct message *message)
-{
-    struct publisher *publisher = *(struct publisher **)state;
-    (void)turn;
-    if (message->tag == TOPIC_ACK)
-        publisher->acked += message->detail;
-    if (message->tag == DIRECTORY_TOPIC)
-        publisher->topic = (weir_actor){message->word[1]};
-    return WEIR_OK;
-}
-
-static const struct behaviour publisher_behaviour = {
-    .name = "publisher", .state_size = 8, .on_start = publisher_start, .on_message = publisher_message};
 
 static uint64_t updates_heard;
 
@@ -107,57 +41,11 @@ static enum weir_error subscriber_message(struct turn *turn, void *state, struct
 static const struct behaviour subscriber_behaviour = {
     .name = "subscriber", .state_size = 8, .on_message = subscriber_message};
 
-static void settle(struct runtime *runtime)
-{
-    while (runtime_step(runtime))
-        ;
-}
-
-/* A runtime with a directory whose one topic is of that kind. */
-static struct runtime *world_open(enum topic_kind kind, struct directory **directory, struct publisher *publisher)
-{
-    struct runtime *runtime;
-    check(runtime_create(&(struct runtime_config){.arena = arena, .simulate = true, .seed = 1}, &runtime));
-    struct directory_rule rule = {.pattern = "t", .rule = {.kind = kind, .log_count_max = KEYS}};
-    struct directory_config config = {
-        .rules = &rule, .rule_count = 1, .topics_max = 10, .subscriptions_max = 10000, .feeds_max = 10000, .seed = 1};
-    check(directory_create(runtime, WEIR_ACTOR_NONE, NULL, &config, directory));
-    *publisher = (struct publisher){.batch = BATCH, .random = 1, .is_keyed = kind == TOPIC_MAP};
-    check(actor_spawn(runtime, &publisher_behaviour, &publisher, sizeof publisher, NULL, &publisher->actor));
-    check(directory_find(*directory, view_text("t"), &publisher->topic));
-    settle(runtime);
-    return runtime;
-}
-
-static void world_close(struct runtime *runtime, struct directory *directory)
-{
-    runtime_stop(runtime);
-    directory_destroy(&directory);
-    runtime_destroy(&runtime);
-}
-
-static void bench_publish(enum topic_kind kind)
-{
-    struct directory *directory;
-    struct publisher publisher;
-    struct runtime *runtime = world_open(kind, &directory, &publisher);
-    uint64_t spent = 0;
-    for (int i = 0; i < BATCHES; i++) {
-        publish(runtime, &publisher);
-        uint64_t before = clock_cpu_ns();
-        settle(runtime);
-        spent += clock_cpu_ns() - before;
-    }
-    printf("publish %-6s %6.1f ns a record (batches of %d, %d B, %d keys, acked)\n", topic_kind_name(kind),
-           (double)spent / ((double)BATCHES * BATCH), BATCH, RECORD_SIZE, KEYS);
-    world_close(runtime, directory);
-}
-
 static void bench_deliver(void)
 {
     struct directory *directory;
     struct publisher publisher;
-    struct runtime *runtime = world_open(TOPIC_LAST, &directory, &publisher);
+    struct runtime *runtime = world_open((struct topic_rule){.kind = TOPIC_LAST}, KEYS, &directory, &publisher);
     for (int i = 0; i < SUBSCRIBERS; i++) {
         weir_actor actor;
         struct message message = {.tag = DIRECTORY_SUBSCRIBE};
@@ -230,9 +118,98 @@ static void bench_snapshot(void)
     printf("read snapshot  %6.1f ns a run (%zu runs, %zu bytes)\n", ns_each(before, (double)runs), runs, bytes);
     before = clock_cpu_ns();
     fold.ops->release(&fold, &snapshot);
+    while (fold_sweep(&fold, TOPIC_SWEEP_STEPS))
+        ;
     printf("release        %6.1f us of a snapshot whose pages were all rewritten\n", ns_each(before, 1000));
     fold_fini(&fold);
     ring_fini(&ring);
+}
+
+/* ------------------------------------------------------------------------------------------ merged maps */
+
+enum { PATCHES = 2000, MERGE_CHUNK = 1000 };
+
+/* A patch of `count` members from `first` on; no two give a member the same value. */
+static size_t patch_write(uint8_t *out, uint32_t first, uint32_t count)
+{
+    static uint32_t patches;
+    const struct publisher publisher = {.is_keyed = true};
+    size_t size = 0;
+    if (count == 1) {
+        out[size++] = 0x81;
+    } else {
+        out[size++] = 0xde;
+        out[size++] = (uint8_t)(count >> 8);
+        out[size++] = (uint8_t)count;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct record_slice slice = {.key_offset = 0};
+        size += record_write(&publisher, out + size, first + i, &slice);
+        for (uint32_t at = 1, rest = patches; at <= 8; at++, rest >>= 4)
+            out[size - at] = (uint8_t)('a' + (rest & 15));
+    }
+    patches++;
+    return size;
+}
+
+static void merge_publish(struct fold *fold, struct ring *ring, const uint8_t *patch, size_t size)
+{
+    struct cell cell;
+    check(ring_reserve(ring, view_of(NULL, 0), view_of(patch, size), 0, &cell));
+    check(fold->ops->apply(fold, &cell));
+    ring_commit(ring, &cell);
+    (void)fold_sweep(fold, TOPIC_SWEEP_STEPS); /* as a topic does at the end of its turn */
+}
+
+/* Patches of a few members each; with is_held, each finds a new snapshot out, so that it must copy. */
+static double merge_patches(struct fold *fold, struct ring *ring, uint32_t members, uint32_t named, bool is_held)
+{
+    static uint8_t patch[16 * RECORD_SIZE];
+    uint32_t count = members > 20000 ? PATCHES / 4 : PATCHES;
+    struct fold_snapshot snapshots[2] = {{.entries = 0}};
+    uint64_t before = clock_cpu_ns();
+    for (uint32_t i = 0; i < count; i++) {
+        size_t size = patch_write(patch, i * 7919u % (members - named), named);
+        if (is_held) {
+            fold->ops->release(fold, &snapshots[i % 2]);
+            fold->ops->capture(fold, &snapshots[i % 2]);
+        }
+        merge_publish(fold, ring, patch, size);
+    }
+    double each = ns_each(before, count);
+    for (int i = 0; i < 2; i++)
+        fold->ops->release(fold, &snapshots[i]);
+    while (fold_sweep(fold, TOPIC_SWEEP_STEPS))
+        ;
+    return each;
+}
+
+static void bench_merge(uint32_t members)
+{
+    static uint8_t patch[MERGE_CHUNK * RECORD_SIZE + 3];
+    struct fold fold;
+    struct ring ring;
+    struct budget *budget;
+    struct budget_usage usage;
+    const struct topic_rule rule = {.kind = TOPIC_MERGE};
+    check(budget_create(NULL, "merge", 0, &budget));
+    fold_init(&fold, &rule, arena, budget, 1);
+    ring_init(&ring, arena, NULL, 0, 0, fold.ops->alone_size);
+    for (uint32_t first = 0; first < members; first += MERGE_CHUNK) {
+        uint32_t count = members - first < MERGE_CHUNK ? members - first : MERGE_CHUNK;
+        merge_publish(&fold, &ring, patch, patch_write(patch, first, count));
+    }
+    budget_usage(budget, &usage);
+    double one = merge_patches(&fold, &ring, members, 1, false);
+    double held = merge_patches(&fold, &ring, members, 1, true);
+    double ten = merge_patches(&fold, &ring, members, 10, false);
+    double ten_held = merge_patches(&fold, &ring, members, 10, true);
+    printf("merge          %8.0f ns a patch of one of %5u members (%7zu bytes), %8.0f with a new snapshot out; of ten "
+           "%8.0f, %8.0f; %.1f B a member beside key and value\n",
+           one, members, fold.bytes, held, ten, ten_held, (double)usage.bytes_used / members - RECORD_SIZE);
+    fold_fini(&fold);
+    ring_fini(&ring);
+    budget_destroy(&budget);
 }
 
 int main(void)
@@ -243,6 +220,10 @@ int main(void)
     bench_publish(TOPIC_LOG);
     bench_deliver();
     bench_snapshot();
+    bench_merge(100);
+    bench_merge(1000);
+    bench_merge(5000);
+    bench_merge(50000);
     struct arena_usage usage;
     arena_usage(arena, &usage);
     if (usage.blocks_live != 0)

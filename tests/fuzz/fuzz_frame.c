@@ -7,7 +7,8 @@ static struct view items_of(const struct frame *frame, uint32_t *count)
 {
     *count = 0;
     switch (frame->op) {
-    case FRAME_PUBLISH: *count = frame->as.publish.count; return frame->as.publish.items;
+    case FRAME_PUBLISH:
+    case FRAME_PUBLISH_WITH: *count = frame->as.publish.count; return frame->as.publish.items;
     case FRAME_ENTRIES: *count = frame->as.entries.count; return frame->as.entries.items;
     case FRAME_UPDATES: *count = frame->as.updates.count; return frame->as.updates.items;
     default: return view_of(NULL, 0);

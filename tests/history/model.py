@@ -14,6 +14,11 @@ def merged(target, patch):
     return result
 
 
+def members(entries):
+    """The (key, value) members that a merge topic's entries are, a map of one each."""
+    return [member for _, entry in entries for member in entry.items()]
+
+
 class Topic:
     """A topic folded from its records, or laid out from a snapshot's entries. `records` counts what was folded."""
 
@@ -32,6 +37,8 @@ class Topic:
             self.trim()
         elif self.kind == "merge":
             self.value = merged(self.value, value)
+            if self.value is None:
+                self.value = {}
         else:
             self.value = (key, value)
 
@@ -48,9 +55,22 @@ class Topic:
         elif self.kind == "log":
             self.value = list(entries)
         elif self.kind == "merge":
-            self.value = entries[0][1] if entries else {}
+            is_map = all(isinstance(entry, dict) for _, entry in entries)
+            self.value = dict(members(entries)) if is_map else entries[0][1]
         else:
             self.value = entries[0] if entries else None
+
+    def lay_over(self, entries):
+        """What a delta's entries make of the state: a key deleted, or set, or both in this order."""
+        if self.kind != "merge":
+            for key, value in entries:
+                self.fold(key, value)
+            return
+        for key, value in members(entries):
+            if value is None:
+                self.value.pop(key, None)
+            else:
+                self.value[key] = value
 
     def state(self):
         """As `get` shows it."""

@@ -7,10 +7,11 @@ import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "history"))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "history"))
 
-from checker import History, View, Violation  # noqa: E402
+from followers import History, View  # noqa: E402
 from model import Topic  # noqa: E402
+from violation import Violation  # noqa: E402
 from session import Op  # noqa: E402
 from sp import WAIT, Closed  # noqa: E402
 

@@ -20,6 +20,8 @@ DEADLINE_SECONDS = 60
 SANITIZER_PATIENCE = 5  # how much slower a sanitizer build may be
 GRACE_SECONDS = 3
 PARALLEL = 2
+PARALLEL_SANITIZED = 3  # they wait for most of their time, and have more patience
+OUTPUT_LINES = 50  # of a failed one
 
 
 def discover(wanted, only_sanitized):
@@ -83,6 +85,8 @@ def main():
     options = parser.parse_args()
     sys.path.insert(0, str(HERE))
     if options.one:
+        # A job in the background is started with SIGINT ignored, and would hand that on to the programs it tries.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         return call(options.one)
 
     chosen = discover(options.filter, options.sanitized) * options.repeat
@@ -90,8 +94,8 @@ def main():
         print(*(f"{module}.{name}" for module, name, _ in chosen), sep="\n")
         return 0
     patience = SANITIZER_PATIENCE if options.sanitized else 1
-    passed = 0
-    with ThreadPoolExecutor(PARALLEL) as pool:
+    passed, failures = 0, []
+    with ThreadPoolExecutor(PARALLEL_SANITIZED if options.sanitized else PARALLEL) as pool:
         runs = [(f"{module}.{name}", pool.submit(run_one, module, name, seconds, patience))
                 for module, name, seconds in chosen]
         for name, future in runs:
@@ -99,7 +103,8 @@ def main():
             passed += good
             print(f"{'ok  ' if good else 'FAIL'} {name} ({seconds:.1f} s)", flush=True)
             if not good:
-                print("".join(f"    {line}\n" for line in output.splitlines()[-80:]), end="", flush=True)
+                failures.append(f"{name}:\n" + "".join(f"    {line}\n" for line in output.splitlines()[-OUTPUT_LINES:]))
+    print(*failures, sep="", end="")  # at the end, as whoever shows a part of a long run shows that one
     print(f"{passed} passed, {len(chosen) - passed} failed")
     return 0 if passed == len(chosen) and chosen else 1
 

@@ -1,10 +1,10 @@
 """The admin socket: what it shows, what it steers, and that it answers whatever the data plane does."""
 
+import contextlib
 import json
 import os
 import stat
 import threading
-import time
 
 from harness import PATIENCE, WAIT, Broker, Op, Refused, cli, sanitized, wait_until
 from ledger import Ledger, Load, seeded
@@ -201,34 +201,37 @@ def test_tables_and_json_say_the_same():
             assert text.strip() and json.loads(cli("admin", *command.split(), "--json", url=broker.admin).stdout)
 
 
-@sanitized
-def test_it_answers_within_100_ms_while_the_data_plane_is_saturated():
+@contextlib.contextmanager
+def saturated(broker):
+    """Two sessions and a flooding stock socket publish as fast as they can, well on their way when this returns."""
     random = seeded()
-    with Broker(topics=["m/#=map", "l/#=log"]) as broker, broker.follow("#"):
-        loads = [Load(broker, ["m/1", "m/2", "l/1"], random, batch=200) for _ in range(2)]
-        flood = threading.Event()
+    loads = [Load(broker, ["m/1", "m/2", "l/1"], random, batch=200) for _ in range(2)]
+    flooded = threading.Event()
 
-        def push():
-            with broker.push() as peer:
-                while not flood.is_set():
-                    peer.publish(*(("l/2", "x" * 100) for _ in range(1000)))
+    def push():
+        with broker.push() as peer:
+            while not flooded.is_set():
+                peer.publish(*(("l/2", "x" * 100) for _ in range(1000)))
 
-        pushing = threading.Thread(target=push, daemon=True)
-        pushing.start()
-        try:
-            wait_until(lambda: broker.ask_admin("status")["records_folded"] > 50_000 / PATIENCE, 3 * WAIT, "load")
-            times = []
-            with broker.admin_request() as admin:
-                for number in range(200):
-                    start = time.monotonic()
-                    admin.ask(("status", "topics", "connections", "tree")[number % 4])
-                    times.append(time.monotonic() - start)
-            times.sort()
-            # The processors are shared with the load itself; a few answers may have to wait for one.
-            assert times[-4] < 0.1 * PATIENCE, [f"{seconds:.3f}" for seconds in times[-5:]]
-        finally:
-            flood.set()
-            pushing.join(WAIT)
-            for load in loads:
-                load.stop()
-                load.session.close()
+    pushing = threading.Thread(target=push, daemon=True)
+    pushing.start()
+    try:
+        wait_until(lambda: broker.ask_admin("status")["records_folded"] > 50_000 / PATIENCE, 3 * WAIT, "load")
+        yield
+    finally:
+        flooded.set()
+        pushing.join(WAIT)
+        for load in loads:
+            load.stop()
+            load.session.close()
+
+
+@sanitized
+def test_it_answers_while_the_data_plane_is_saturated():
+    """Every answer comes while records are still being folded; how soon is measured by tests/bench/admin_bench.py."""
+    with Broker(topics=["m/#=map", "l/#=log"]) as broker, broker.follow("#"), saturated(broker):
+        with broker.admin_request() as admin:
+            folded = admin.ask("status")["records_folded"]
+            for _ in range(20):
+                assert admin.ask("topics")["topics"] and admin.ask("connections")["connections"] and admin.ask("tree")
+            wait_until(lambda: admin.ask("status")["records_folded"] > folded, what="records folded meanwhile")

@@ -4,7 +4,7 @@ import subprocess
 import time
 
 from harness import STOCK, WAIT, WEIR_TEST, Broker, Op, Refused, deadline, sanitized, wait_until
-from ledger import Ledger, catch_up, check_follower, finals, seeded
+from ledger import History, Ledger, catch_up, check_follower, finals, seeded
 
 # A small ring, so that a stalled subscriber is overtaken, or blocks, after little.
 SMALL = "retain_count_max=256,retain_bytes_max=16384,mailbox_max=4"
@@ -234,6 +234,23 @@ def test_a_publisher_faster_than_its_topic_loses_nothing():
 
 
 @sanitized
+@deadline(90)
+def test_records_that_fill_their_publishers_share_of_memory_before_any_mailbox_wait_and_are_not_lost():
+    share = "connections:\n  message_bytes_max: 65536\n  receive_bytes_max: 524288\n" \
+        "sessions:\n  publish_window_bytes: 65536\n"
+    with Broker(topics=["slow/#=map"], config=share, binary=WEIR_TEST) as broker, broker.session() as session:
+        ledger = Ledger(session)
+        for round in range(3):
+            ledger.publish("slow/a", *((f"s{number}", "slow") for number in range(100)))
+            for number in range(120):
+                ledger.publish("slow/a", *((f"k{item}", round) for item in range(50 + number * 371 % 800)),
+                               timeout=3 * WAIT)
+            ledger.settle(3 * WAIT)
+            assert ledger.published == ledger.acked and ledger.refused == 0, ledger
+        assert broker.ask_admin("status")["refusals"]["memory"] == 0
+
+
+@sanitized
 def test_a_slow_live_feed_is_dropped_from_and_counted_and_a_fast_one_is_not():
     with Broker() as broker, broker.feed() as slow, broker.feed("t") as fast, broker.session() as session:
         ledger = Ledger(session)
@@ -275,3 +292,114 @@ def test_a_follower_that_does_not_read_costs_the_others_no_time():
             stalled.resume()
             check_follower(broker, ledger.history, stalled, topics, timeout=2 * WAIT)
             check_follower(broker, ledger.history, fast, topics)
+
+
+def test_a_subscriber_that_cannot_keep_up_is_dealt_with_by_its_policy():
+    with Broker(topics=[f"t=log,{SMALL}"], config=SMALL_WINDOWS) as broker, broker.session() as session:
+        ledger = Ledger(session)
+        with broker.follow("t", options=["--policy", "drop"]) as dropping, \
+                broker.follow("t", options=["--policy", "disconnect"]) as cut, \
+                broker.follow("t", options=["--policy", "block", "--block-ms", "100"]) as blocking:
+            for follower in (dropping, cut, blocking):
+                follower.wait_event("end")
+                follower.pause()
+            for _ in range(300):
+                ledger.publish("t", *((None, "x" * 500) for _ in range(20)))
+                ledger.settle(timeout=4 * WAIT)
+            assert ledger.published == ledger.acked, ledger
+            seq = ledger.acked
+            for follower in (dropping, cut, blocking):
+                follower.resume()
+            ended = cut.wait_event("ended")
+            assert (ended["code"], ended.get("topic")) == ("closed", None), ended
+            catch_up_to(dropping, seq)
+            gaps = [event for event in dropping.events if event["event"] == "gap"]
+            assert gaps and all(gap["cause"] == "overflow" for gap in gaps), gaps
+            assert sum(event["event"] == "begin" for event in dropping.events) == 1, "a drop is no resync"
+            assert_contiguous(dropping.events)
+            catch_up_to(blocking, seq)
+            begins = [event for event in blocking.events if event["event"] == "begin"]
+            assert len(begins) > 1 and begins[1]["cause"] == "overflow", begins
+
+
+@sanitized
+def test_a_conflated_subscriber_gets_the_newest_of_each_key_and_the_state_whole():
+    random = seeded()
+    small = SMALL.replace("16384", "1048576").replace("256", "65536")
+    with Broker(topics=[f"t=map,{small}"], config=SMALL_WINDOWS) as broker, broker.session() as session:
+        ledger = Ledger(session)
+        with broker.follow("t", options=["--policy", "conflate"]) as stalled, \
+                broker.follow("t", options=["--policy", "conflate", "--interval-ms", "200"]) as paced:
+            for follower in (stalled, paced):
+                follower.wait_event("end")
+            stalled.pause()
+            for _ in range(200):
+                ledger.publish("t", *((f"k{random.randrange(50)}", random.choice(("x" * random.randrange(300), None)))
+                                      for _ in range(50)))
+                ledger.settle(timeout=4 * WAIT)
+            stalled.resume()
+            for follower in (stalled, paced):
+                view = check_follower(broker, ledger.history, follower, ["t"], timeout=4 * WAIT)
+                feed = view.feeds["t"]
+            assert feed.conflated > 0 and feed.snapshots == 1, (feed.conflated, feed.snapshots)
+            conflations = [event for event in paced.events if event["event"] == "conflated"]
+            assert {event["cause"] for event in conflations} <= {"interval", "overflow"}, conflations[:5]
+
+
+@sanitized
+def test_who_comes_back_late_gets_only_what_has_changed():
+    with Broker(topics=["t=map,retain_count_max=10"]) as broker, broker.request() as request:
+        history = History()
+        def publish(key, value):
+            result = request.publish("t", value, key)
+            history.published("t", key, value, result["epoch"], result["seq"])
+            return result
+        for number in range(100):
+            last = publish(f"k{number}", number)
+        publish("k7", None)
+        for number in range(20):
+            publish(f"k{number % 5}", -number)
+        with broker.follow("t", options=["--since", f"t:{last['epoch']}:{last['seq']}"]) as follower:
+            end = follower.wait_event("end")
+        begin = next(event for event in follower.events if event["event"] == "begin")
+        entries = {event["key"]: event["value"] for event in follower.events if event["event"] == "entry"}
+        assert begin["delta"] and end["delta"] and begin["cause"] == "trimmed", (begin, end)
+        assert entries == {"k7": None, **{f"k{number % 5}": -number for number in range(20)}}, entries
+
+
+def catch_up_to(follower, seq):
+    """Waits until the follower has been told of everything up to seq."""
+    follower.wait(lambda event: (event.get("to") or event.get("seq") or 0) >= seq, 2 * WAIT)
+
+
+def assert_contiguous(events):
+    """No update is missing, twice or out of order, but for those that a gap or a conflation names."""
+    at = None
+    for event in events:
+        if event["event"] == "end":
+            at = event["seq"]
+        elif event["event"] == "update":
+            assert event["seq"] == at + 1, (event, at)
+            at = event["seq"]
+        elif event["event"] in ("gap", "conflated"):
+            assert event["from"] == at + 1 and event["to"] >= event["from"], (event, at)
+            at = event["to"]
+
+
+def test_a_crowd_of_joins_does_not_starve_a_single_one():
+    config = "topics:\n  join_bytes_per_s: 100000\n  join_burst_bytes: 1000\n"
+    with Broker(topics=["crowd/#=map", "single=map"], config=config) as broker, broker.session() as session:
+        ledger = Ledger(session)
+        for number in range(60):
+            ledger.publish(f"crowd/{number}", *((f"k{key}", "x" * 500) for key in range(40)))
+        ledger.publish("single", *((f"k{key}", "x" * 500) for key in range(40)))
+        ledger.settle(timeout=4 * WAIT)
+        with broker.follow("crowd/#") as crowd:
+            crowd.wait_event("subscribed")
+            wait_until(lambda: broker.ask_admin("status")["joins_waiting"] > 40, what="joiners that wait")
+            assert "admission" in broker.ask_admin("why", "crowd/0")["joins_held_back_by"]
+            assert any(row["phase"] == "admission" for row in broker.ask_admin("subscriptions")["subscriptions"])
+            with broker.follow("single") as single:
+                single.wait_event("end")
+                assert broker.ask_admin("status")["joins_waiting"] > 10, "it waited for all of the crowd"
+        wait_until(lambda: broker.ask_admin("status")["joins_waiting"] == 0, what="a bucket that nobody waits for")

@@ -149,8 +149,8 @@ def test_a_message_of_exactly_the_bound_is_taken_and_one_byte_more_is_not():
                         size = bound - 4 - len(head) - 3 + extra
                         body = struct.pack(">I", 0x80000001) + head + b"\xda" + struct.pack(">H", size) + b"x" * size
                         assert len(body) == bound + extra
-                        request.send(body)
                         try:
+                            request.send(body)
                             request.receive_reply()
                             assert taken, "one byte more was taken"
                         except Refused as refused:

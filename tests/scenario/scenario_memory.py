@@ -1,5 +1,6 @@
 """Memory: a flood stays below the configured ceiling; what is refused is counted, and the sums agree."""
 
+import random
 import threading
 
 from harness import PATIENCE, WAIT, Broker, Closed, deadline, sanitized, wait_until
@@ -115,6 +116,21 @@ def test_many_topics_with_full_rings_stay_below_the_ceiling():
             ledger.publish(f"t/{number}", (None, "small"))
         ledger.settle()
         assert broker.get("t/7")["state"] == "small"
+
+
+@deadline(120)
+def test_a_publisher_learns_what_became_of_each_record_when_topics_have_all_the_memory_they_may():
+    # As much of the ceiling as topics may have, in blocks of many sizes; the publisher reads only when it is out of
+    # credit.
+    config = f"memory_bytes_max: {32 * MIB}\ntopics:\n  state_bytes_max: {24 * MIB}\n"
+    choose = random.Random(1)
+    with Broker(config=config, topics=["m/#=map"]) as broker, broker.session() as session:
+        ledger = Ledger(session)
+        for number in range(20_000):
+            ledger.publish(f"m/{number % 50}", (f"k{number}", "x" * choose.randint(1000, 4000)), timeout=3 * WAIT)
+        ledger.settle(6 * WAIT)
+        assert ledger.published == ledger.acked + ledger.refused == 20_000 and ledger.refused > 1000, ledger
+        assert set(ledger.codes) == {"busy"}, ledger.codes
 
 
 @sanitized

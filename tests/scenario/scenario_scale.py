@@ -41,6 +41,46 @@ def test_ten_thousand_topics_are_followed_listed_and_limited():
         assert broker.memory() < 400 << 20, f"{broker.memory() >> 20} MiB"
 
 
+def frames_of(session, op, count):
+    """The next so many frames of one op; others are passed over, not kept."""
+    found = []
+    while len(found) < count:
+        frame = session.next_frame(3 * WAIT)
+        if frame[0] == op:
+            found.append(frame)
+    return found
+
+
+@deadline(120)
+def test_one_session_follows_a_hundred_thousand_topics_and_leaves_them():
+    """With the default bounds of memory: only the counts are raised."""
+    count = 100_000
+    config = (f"sessions:\n  subscriptions_max: {count}\n"
+              f"topics:\n  max: {count + 10}\n  subscriptions_max: {count + 10}\n")
+    with Broker(config=config) as broker, broker.session() as session:
+        topic_of = {}
+        for start in range(0, count, 1000):
+            for sub in range(start, start + 1000):
+                session.subscribe(sub, f"t/{sub}")
+            topic_of.update((begin[1], begin[3]) for begin in frames_of(session, Op.BEGIN, 1000))
+        assert topic_of == {sub: f"t/{sub}" for sub in range(count)}
+        status = broker.ask_admin("status")
+        assert (status["subscriptions"], status["feeds"]) == (count, count), status
+        session.subscribe(count - 1, "t/again")
+        assert frames_of(session, Op.UNSUBSCRIBED, 1)[0][1:3] == [count - 1, "bad-request"], "that number is taken"
+        left = set(range(0, count, 7))
+        for sub in left:
+            session.send_frame(Op.UNSUBSCRIBE, sub)
+        assert {frame[1] for frame in frames_of(session, Op.UNSUBSCRIBED, len(left))} == left
+        assert broker.ask_admin("status")["subscriptions"] == count - len(left)
+        published = (0, 1, 7, 65_535, 65_536, 65_537, 98_000, 99_999)
+        with broker.session() as publisher:  # only now: meanwhile it would have to answer pings
+            for sub in published:
+                publisher.publish(f"t/{sub}", sub)
+        stay = [sub for sub in published if sub not in left]
+        assert sorted(frame[3][1] for frame in frames_of(session, Op.UPDATES, len(stay))) == stay
+
+
 def epochs(ledger, topics):
     return {topic: (next(iter(ledger.history.records[topic])), 0) for topic in topics}
 
@@ -76,6 +116,8 @@ def test_connections_beyond_the_limit_are_refused_and_those_there_go_on():
     files_needed(4096)
     with Broker(config="connections:\n  max: 20\n  log_interval_ms: 0\n", start=False) as broker:
         broker.start()
+        # The connection by which the start was seen is counted until the broker has noticed its end.
+        wait_until(lambda: broker.ask_admin("status")["connections"] == 0, what="nobody")
         with contextlib.ExitStack() as stack:
             peers = [stack.enter_context(broker.request()) for _ in range(20)]
             for _ in range(5):
@@ -93,6 +135,7 @@ def test_connections_beyond_the_limit_are_refused_and_those_there_go_on():
 @sanitized
 def test_connections_of_one_address_are_limited_apart_from_the_others():
     with Broker(config="connections:\n  per_address_max: 10\n") as broker, contextlib.ExitStack() as stack:
+        wait_until(lambda: broker.ask_admin("status")["connections"] == 0, what="nobody")  # the harness's probe
         peers = [stack.enter_context(Request(broker.tcp)) for _ in range(10)]
         with contextlib.suppress(Closed, AssertionError), Request(broker.tcp) as refused:
             refused.ask("list", pattern="#")

@@ -1,7 +1,9 @@
 """Ending: in order, in time, with zero blocks left, whatever goes on. (Broker.stop checks status, leaks, reports.)"""
 
+import contextlib
 import signal
 import subprocess
+import threading
 import time
 
 from harness import BINARY, WAIT, Broker, Closed, Op, sanitized, wait_until
@@ -117,3 +119,28 @@ def test_a_killed_broker_leaves_sockets_that_its_successor_takes_over():
         broker.start()
         broker.cli("pub", "t", "v", "-s", broker.ipc)
         assert broker.ask_admin("status")["records_folded"] == 1
+
+
+@sanitized
+def test_it_ends_in_order_while_operators_go_on_asking():
+    for _ in range(3):
+        broker = Broker()
+        with broker, contextlib.ExitStack() as stack:
+            asked = threading.Semaphore(0)
+
+            def ask(admin):
+                with contextlib.suppress(Closed, OSError, TimeoutError):
+                    while True:
+                        admin.ask("status")
+                        asked.release()
+
+            askers = [threading.Thread(target=ask, args=(stack.enter_context(broker.admin_request()),), daemon=True)
+                      for _ in range(8)]
+            for asker in askers:
+                asker.start()
+            for _ in range(100):
+                assert asked.acquire(timeout=WAIT)
+            broker.stop()
+            for asker in askers:
+                asker.join(WAIT)
+                assert not asker.is_alive()

@@ -203,7 +203,6 @@ def test_subscriptions_that_cannot_stand_are_answered_with_a_reason():
         session.snapshot()
         for sub, pattern, options, code in ((1, "b", {}, "bad-request"), (2, "a//b", {}, "bad-topic"),
                                             (3, "a/#/b", {}, "bad-topic"), (4, "", {}, "bad-topic"),
-                                            (5, "a", {"policy": "conflate"}, "bad-request"),
                                             (6, "a", {"policy": "whatever"}, "bad-request"),
                                             (7, "a+", {}, "bad-topic"), (8, "x" * 256, {}, "bad-topic"),
                                             (9, "$share/g/a", {}, None), (10, "a\0", {}, "bad-topic")):

@@ -11,13 +11,13 @@ from sp import PAIR0, WAIT, Peer, pack, unpack
 
 class Op(IntEnum):
     HELLO, PING, PONG, CREDIT, CLOSE = range(5)
-    ALIAS, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, REQUEST = range(8, 13)
+    ALIAS, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, REQUEST, PUBLISH_WITH = range(8, 14)
     (ACK, REFUSED, SUBSCRIBED, UNSUBSCRIBED, REPLY, BEGIN, ENTRIES, END, UPDATES,
      GAP, CONFLATED, RESET, IDLE, STALE, LIVE, ENDED) = range(16, 32)
 
 
 # Those that use up credit: the bytes of their whole body count. One may start while any credit is left.
-DATA = {Op.PUBLISH, Op.ENTRIES, Op.UPDATES}
+DATA = {Op.PUBLISH, Op.PUBLISH_WITH, Op.ENTRIES, Op.UPDATES}
 ACK_LEVELS = ("none", "accepted", "folded", "durable")
 VERSION = 1
 
@@ -30,7 +30,8 @@ def pairs(items):
 class Session(Peer):
     """Says hello and keeps the books. With auto_credit, a window of `credit` bytes is kept open."""
 
-    def __init__(self, url, credit=1 << 20, auto_credit=True, name="scenario", hello=True, heartbeat_ms=60_000):
+    def __init__(self, url, credit=1 << 20, auto_credit=True, name="scenario", hello=True, heartbeat_ms=60_000,
+                 **hello_options):
         super().__init__(url, PAIR0)
         self.auto_credit = auto_credit
         self.window = credit
@@ -42,7 +43,7 @@ class Session(Peer):
         self.set_aside = []  # read while waiting for something else
         if hello:
             self.send_frame(Op.HELLO, VERSION, {"client": name, "credit": credit, "message_max": 64 << 20,
-                                                "heartbeat_ms": heartbeat_ms})
+                                                "heartbeat_ms": heartbeat_ms, **hello_options})
             self.broker = self.expect(Op.HELLO)[2]
 
     def send_frame(self, op, *fields, timeout=WAIT):
@@ -115,6 +116,14 @@ class Session(Peer):
         flat = [part for item in items for part in (item if isinstance(item, tuple) else (None, item))]
         first = self.number
         self.send_frame(Op.PUBLISH, topic, first, ACK_LEVELS.index(ack), flat, timeout=timeout)
+        self.number += len(items)
+        return first
+
+    def publish_with(self, topic, options, *items, ack="folded"):
+        """The same as PUBLISH_WITH."""
+        flat = [part for item in items for part in (item if isinstance(item, tuple) else (None, item))]
+        first = self.number
+        self.send_frame(Op.PUBLISH_WITH, topic, first, ACK_LEVELS.index(ack), options, flat)
         self.number += len(items)
         return first
 

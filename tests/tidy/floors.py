@@ -13,20 +13,28 @@ FLOORS = {
     "actors/examples":  (4, ("actors/base", "actors/memory", "actors/runtime", "actors/supervise"), ()),
     # Pages are in wire encoding; topics ask their supervisor for nothing but its contract.
     "actors/topic":     (3, ("below", "actors/supervise", "clients/wire"), ()),
+    "actors/plugin":    (4, ("below", "clients/wire"), ("seccomp",)),
+    # Plugins, which have of the broker its one public header (STAND_ALONE).
+    "actors/plugins":   (5, ("actors/plugin",), ()),
     # Clients use of the actor model only its base: libweir has no arena and no scheduler.
     "clients/wire":     (1, ("actors/base",), ("msgpack", "jansson")),
-    "clients/sp":       (2, ("actors/base", "clients/wire"), ("nng",)),
+    "clients/sp":       (2, ("actors/base", "clients/wire"), ()),
     "clients/lib":      (3, ("actors/base", "below"), ()),
     "broker/gateway":   (4, ("below", "actors", "clients/wire", "clients/sp"), ()),
     "broker/session":   (5, ("below", "actors", "clients/wire", "clients/sp"), ()),
     "broker/admin":     (6, ("below", "actors", "clients/wire", "clients/sp"), ("nng",)),
-    "broker/main":      (7, ("below", "actors", "clients/wire", "clients/sp"), ("nng", "cyaml", "systemd")),
+    "broker/sys":       (7, ("below", "actors", "clients/wire"), ()),
+    "broker/main":      (8, ("below", "actors", "clients/wire", "clients/sp"), ("nng", "cyaml", "systemd")),
     # One binary: the verb `serve` calls broker/main.
-    "clients/cli":      (8, ("below", "actors/base", "broker/main"), ("jansson",)),
+    # `plugin test` runs a plugin without one.
+    "clients/cli":      (9, ("below", "actors/base", "actors/plugin", "broker/main"), ("jansson",)),
 }
 
 # Folders of programs of their own, with a CMakeLists.txt of their own: nothing links them.
-PROGRAMS = {"actors/examples"}
+PROGRAMS = {"actors/examples", "actors/plugins"}
+
+# Folders that stand on public headers alone, as what users write does.
+STAND_ALONE = {"actors/plugins"}
 
 # Headers of libraries, by the library's name in the table.
 THIRD_PARTY = {
@@ -35,13 +43,14 @@ THIRD_PARTY = {
     "jansson": ("jansson.h",),
     "cyaml": ("cyaml/",),
     "systemd": ("systemd/",),
+    "seccomp": ("seccomp.h",),
 }
 
 # actors/base is in the include path, for headers that users get flat.
 FLAT_FOLDER = "actors/base"
 
 # What users install includes nothing of ours but each other.
-PUBLIC_HEADERS = {"clients/lib/weir.h", "actors/base/weir_error.h"}
+PUBLIC_HEADERS = {"clients/lib/weir.h", "actors/base/weir_error.h", "actors/plugin/weir_actor.h"}
 
 
 def folder_of(name):

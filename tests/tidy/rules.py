@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
-from floors import FLAT_FOLDER, FLOORS, PROGRAMS, PUBLIC_HEADERS, THIRD_PARTY, folder_of, may_use
+from floors import FLAT_FOLDER, FLOORS, PROGRAMS, PUBLIC_HEADERS, STAND_ALONE, THIRD_PARTY, folder_of, may_use
 
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 500
@@ -62,7 +62,8 @@ def system_fault(user, name):
 
 def own_fault(tree, source, user, name):
     if "/" not in name:
-        flat = f"{FLAT_FOLDER}/{name}"
+        public = (header for header in sorted(PUBLIC_HEADERS) if os.path.basename(header) == name)
+        flat = next(public, f"{FLAT_FOLDER}/{name}")
         if not (tree.root / flat).is_file():
             return f'"{name}": include from the root of the project'
         name = flat
@@ -71,6 +72,8 @@ def own_fault(tree, source, user, name):
     used = folder_of(name)
     if used is None:
         return f'"{name}" stands in no folder of the floor plan'
+    if user in STAND_ALONE and used != user and name not in PUBLIC_HEADERS:
+        return f'{user} includes "{name}", which users do not have'
     return may_use(user, used)
 
 
@@ -186,7 +189,9 @@ def rule_headers_alone(tree):
     """Each header compiles alone; the public ones in C++ too."""
     headers = [source for source in tree.c_files() if source.name.endswith(".h")]
     options = ["-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-D_GNU_SOURCE=1",
-               "-I", tree.root, "-iquote", tree.root / FLAT_FOLDER]
+               "-I", tree.root]
+    for folder in sorted({FLAT_FOLDER, *map(os.path.dirname, PUBLIC_HEADERS)}):
+        options += ["-iquote", tree.root / folder]
 
     def compile_alone(source):
         commands = [["gcc", "-std=c11", "-x", "c", *options]]

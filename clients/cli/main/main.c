@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "actors/base/assert.h"
+#include "actors/plugin/processes.h"
 #include "broker/main/serve.h"
 #include "clients/cli/cli.h"
 
@@ -17,6 +18,7 @@ static const char help[] = "weir: a message broker whose topics have a present s
                            "  list      list topics\n"
                            "  admin     look into a running broker and steer it\n"
                            "  bench     measure a broker\n"
+                           "  plugin    write and try out plugins\n"
                            "  version   print the version\n";
 
 static int version_main(int argc, char **argv)
@@ -29,11 +31,13 @@ static int version_main(int argc, char **argv)
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
-} verbs[] = {{"serve", serve_main}, {"pub", pub_main},     {"sub", sub_main},     {"get", get_main},
-             {"list", list_main},   {"admin", admin_main}, {"bench", bench_main}, {"version", version_main}};
+} verbs[] = {{"serve", serve_main}, {"pub", pub_main},       {"sub", sub_main},
+             {"get", get_main},     {"list", list_main},     {"admin", admin_main},
+             {"bench", bench_main}, {"plugin", plugin_main}, {"version", version_main}};
 
 int main(int argc, char **argv)
 {
+    processes_main(argc, argv);
     const char *verb = argc > 1 ? argv[1] : "";
     for (size_t i = 0; i < COUNT_OF(verbs); i++) {
         if (strcmp(verb, verbs[i].name) == 0)

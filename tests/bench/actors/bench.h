@@ -10,7 +10,7 @@
 
 struct outcome {
     uint64_t msgs;
-    const char *unit; /* "msg", "actor", "restart" */
+    const char *unit; /* "msg", "actor", "restart", "timer" */
     char extra[512];  /* more members, each with a leading comma */
 };
 
@@ -21,7 +21,7 @@ struct benchmark {
 };
 
 extern const struct benchmark talk_benchmarks[], share_benchmarks[], life_benchmarks[], fanout_benchmarks[],
-    compute_benchmarks[];
+    compute_benchmarks[], burst_benchmarks[];
 
 extern struct runtime *bench_runtime;
 extern struct supervision *bench_supervision;

@@ -1,4 +1,4 @@
-/* Benchmarks of actors' lives: fork_join_create, spawn_memory, restart. Handlers run in turns. */
+/* Benchmarks of actors' lives: fork_join_create, spawn_memory, spawn_supervised, restart. Handlers run in turns. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,14 +94,33 @@ struct memory_driver {
     uint64_t started_ns, spawned, pinged, done;
 };
 
+/* Of nobody, of a supervisor that is asked for it, or of one that adopts it. */
+static enum { FREE, STARTED, ADOPTED } sleeper_kind;
+
+static weir_actor sleeper_spawn(void)
+{
+    weir_actor actor;
+    struct actor_options options = {.supervisor = sleeper_kind == ADOPTED ? bench_supervisor : WEIR_ACTOR_NONE};
+    struct child_spec spec = {.behaviour = &sleeper, .restart = RESTART_PERMANENT};
+    if (sleeper_kind == STARTED)
+        must(supervisor_child_start(bench_supervision, bench_supervisor, &spec, WEIR_ACTOR_NONE, 0, &actor));
+    else
+        must(actor_spawn(bench_runtime, &sleeper, NULL, 0, &options, &actor));
+    return actor;
+}
+
 static void memory_spawn(struct turn *turn, struct memory_driver *self)
 {
     if (self->spawned == 0) {
         resident_before = resident_bytes();
         self->started_ns = clock_now_ns();
     }
-    for (int i = 0; i < DRIVER_STEP && self->spawned < life_count; i++, self->spawned++)
-        must(actor_spawn(bench_runtime, &sleeper, NULL, 0, NULL, &sleepers[self->spawned]));
+    /* No more a turn than their supervisor hears of in one: those that it has no room for would try again and again. */
+    int step = sleeper_kind == FREE ? DRIVER_STEP : TURN_MESSAGES_MAX / 2;
+    for (int i = 0; i < step && self->spawned < life_count; i++, self->spawned++)
+        sleepers[self->spawned] = sleeper_spawn();
+    if (sleeper_kind != FREE)
+        turn_yield(turn);
     if (self->spawned == life_count) {
         spawn_ns = clock_now_ns() - self->started_ns;
         resident_spawned = resident_bytes();
@@ -147,6 +166,13 @@ static void spawn_memory(struct outcome *outcome)
     for (uint64_t i = 0; i < life_count; i++)
         sleepers[i] = (weir_actor){1}; /* so that the list's own pages do not count as the actors' */
     begin(spawn(&memory_driver, NULL, 0));
+}
+
+/* The same with a supervisor above them, whose table counts. */
+static void spawn_supervised(struct outcome *outcome)
+{
+    sleeper_kind = param("adopted", 0) ? ADOPTED : STARTED;
+    spawn_memory(outcome);
 }
 
 static void spawn_memory_report(struct outcome *outcome)
@@ -248,5 +274,6 @@ static void restart_report(struct outcome *outcome)
 
 const struct benchmark life_benchmarks[] = {{"fork_join_create", fork_join_create, NULL},
                                             {"spawn_memory", spawn_memory, spawn_memory_report},
+                                            {"spawn_supervised", spawn_supervised, spawn_memory_report},
                                             {"restart", restart, restart_report},
                                             {NULL, NULL, NULL}};

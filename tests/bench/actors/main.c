@@ -25,15 +25,24 @@ static pthread_cond_t finish_changed = PTHREAD_COND_INITIALIZER;
 static bool is_finished;
 static uint64_t finish_check;
 
-static const struct benchmark *const groups[] = {talk_benchmarks, share_benchmarks, life_benchmarks, fanout_benchmarks,
-                                                 compute_benchmarks};
+static const struct benchmark *const groups[] = {talk_benchmarks,   share_benchmarks,   life_benchmarks,
+                                                 fanout_benchmarks, compute_benchmarks, burst_benchmarks};
 
-uint64_t param(const char *name, uint64_t fallback)
+/* What the command line says of a name; NULL: nothing. */
+static const uint64_t *param_find(const char *name)
 {
     for (size_t i = 0; i < param_count; i++) {
         if (strcmp(params[i].name, name) == 0)
-            return params[i].value;
+            return &params[i].value;
     }
+    return NULL;
+}
+
+uint64_t param(const char *name, uint64_t fallback)
+{
+    const uint64_t *given = param_find(name);
+    if (given != NULL)
+        return *given;
     if (param_count < PARAMS_MAX) {
         params[param_count].name = name;
         params[param_count++].value = fallback;
@@ -160,7 +169,9 @@ static bool on_dead_letter(struct turn *turn, struct message *message, enum weir
 
 static void runtime_up(unsigned workers, struct arena **arena)
 {
-    struct arena_config config = {.bytes_max = (size_t)8 << 30};
+    /* Eight times as much address space is reserved: less for tools that have not so much to give. */
+    const uint64_t *arena_mb = param_find("arena_mb");
+    struct arena_config config = {.bytes_max = arena_mb ? *arena_mb << 20 : (size_t)8 << 30};
     must(arena_create(&config, arena));
     struct runtime_config runtime = {.arena = *arena, .workers = workers, .on_dead_letter = on_dead_letter};
     must(runtime_create(&runtime, &bench_runtime));
@@ -170,7 +181,8 @@ static void runtime_up(unsigned workers, struct arena **arena)
                                      .strategy = SUPERVISOR_ONE_FOR_ONE,
                                      .intensity = SUPERVISOR_INTENSITY_UNLIMITED,
                                      .period_ms = 1000,
-                                     .dynamic_max = 16};
+                                     .dynamic_max = UINT32_MAX,
+                                     .adopt = {.is_allowed = true, .restart = RESTART_PERMANENT}};
     must(supervisor_spawn(bench_supervision, WEIR_ACTOR_NONE, &root, &bench_supervisor));
     must(runtime_start(bench_runtime));
     must(supervision_wait_ready(bench_supervision, 5000));
@@ -179,7 +191,7 @@ static void runtime_up(unsigned workers, struct arena **arena)
 static void runtime_down(struct arena **arena)
 {
     supervision_shutdown(bench_supervision);
-    must(supervision_wait(bench_supervision, 5000));
+    must(supervision_wait(bench_supervision, 60000)); /* a million children are a thousand waves of orders to end */
     runtime_stop(bench_runtime);
     supervision_destroy(&bench_supervision);
     runtime_destroy(&bench_runtime);

@@ -38,6 +38,6 @@ int main(int argc, char **argv)
         stock_must("send", nng_sendmsg(receiver.pair, msg, 0));
     stock_flush(receiver.pair);
     (void)pthread_join(thread, NULL);
-    stock_must("close", nng_close(receiver.pair));
+    /* Not closed but left to the end of the process: see stock.h. */
     return 0;
 }

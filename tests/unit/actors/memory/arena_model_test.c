@@ -4,6 +4,7 @@
 
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
+#include "tests/unit/instrumented.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -18,11 +19,8 @@
 enum {
     MODEL_BLOCKS = 2000, /* live or dead, that a model remembers */
     THREADS = 4,
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(WEIR_ARENA_CHECKED)
-    STEPS = 500000,
-#else
-    STEPS = 4000000,
-#endif
+    STEPS = IS_INSTRUMENTED ? 150000 : 4000000,
+    EAGERNESS_STEPS = IS_INSTRUMENTED ? 7500 : 50000,
 };
 
 static struct arena *arena;
@@ -146,7 +144,7 @@ static void *model_run(void *argument)
 {
     struct model *model = argument;
     for (int i = 0; i < STEPS && !model->failure; i++) {
-        if (i % 50000 == 0)
+        if (i % EAGERNESS_STEPS == 0)
             model->eagerness = 1 + (unsigned)(random_next(model) % 8);
         model_step(model);
         /* Now and then everything goes, and the thread looks new. */

@@ -2,6 +2,7 @@
 #include "actors/memory/arena.h"
 
 #include "actors/base/assert.h"
+#include "tests/unit/instrumented.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -173,7 +174,7 @@ static void garbage_handles_are_refused(void **state)
     }
     for (size_t i = 0; i < COUNT_OF(live); i += 2)
         arena_drop(arena, live[i]);
-    for (int i = 0; i < 2000000; i++) {
+    for (int i = 0; i < (IS_INSTRUMENTED ? 200000 : 2000000); i++) {
         weir_msg garbage = {garbage_next(&seed, i, live, COUNT_OF(live))};
         if (is_kept(live, COUNT_OF(live), garbage.bits))
             continue;
@@ -206,6 +207,43 @@ static void ceiling_refuses_and_memory_comes_back_in_any_size(void **state)
     }
 }
 
+/* Blocks until there is no more memory for them. */
+static size_t alloc_all(struct budget *owner, uint32_t part, weir_msg *held)
+{
+    size_t count = 0;
+    while (arena_alloc_leaving(arena, 3000, owner, part, &held[count]) == WEIR_OK)
+        count++;
+    return count;
+}
+
+static void what_is_left_to_others_is_theirs(void **state)
+{
+    (void)state;
+    static weir_msg held[CEILING / 3000];
+    struct budget *parent = NULL, *owner = NULL;
+    assert_int_equal(budget_create(NULL, "parent", 0, &parent), WEIR_OK);
+    budget_leave_set(parent, 8);
+    assert_int_equal(budget_create(parent, "owner", 0, &owner), WEIR_OK);
+    size_t count = alloc_all(owner, 0, held);
+    assert_true(usage_now().bytes_committed <= CEILING / 8 * 7);
+    assert_true(usage_now().bytes_live > CEILING / 8 * 6);
+    size_t more = alloc_all(owner, 16, held + count);
+    assert_int_equal(more, 0); /* the budget leaves more */
+    more = alloc_all(NULL, 16, held + count);
+    assert_true(more > 0 && usage_now().bytes_committed <= CEILING / 16 * 15);
+    count += more;
+    more = alloc_all(NULL, 0, held + count);
+    assert_true(more > 0 && usage_now().bytes_committed > CEILING / 16 * 15);
+    weir_msg large;
+    arena_drop(arena, held[count]);
+    assert_int_equal(arena_alloc_leaving(arena, 1 << 20, NULL, 16, &large), WEIR_NO_MEMORY);
+    for (size_t i = 0; i < count + more; i++)
+        if (i != count)
+            arena_drop(arena, held[i]);
+    budget_destroy(&owner);
+    budget_destroy(&parent);
+}
+
 static size_t resident_size(void)
 {
     size_t total = 0;
@@ -217,11 +255,7 @@ static size_t resident_size(void)
     return resident * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(WEIR_ARENA_CHECKED)
-enum { IS_RESIDENT_TELLING = 0 }; /* shadow and quarantine drown what the arena does */
-#else
-enum { IS_RESIDENT_TELLING = 1 };
-#endif
+enum { IS_RESIDENT_TELLING = !IS_INSTRUMENTED }; /* else shadow and quarantine drown what the arena does */
 
 static void free_slabs_go_back_to_the_system(void **state)
 {
@@ -249,7 +283,7 @@ static void large_blocks_give_back_what_is_not_kept_for_reuse(void **state)
 {
     (void)state;
     size_t before = resident_size();
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < (IS_INSTRUMENTED ? 3 : 20); i++) {
         weir_msg msg = alloc(50 << 20);
         memset(arena_data(arena, msg), 1, 50 << 20);
         arena_drop(arena, msg);
@@ -264,7 +298,7 @@ static void fragmented_range_still_serves_large_blocks(void **state)
 {
     (void)state;
     weir_msg held[CEILING / (256 << 10)];
-    for (int round = 0; round < 50; round++) {
+    for (int round = 0; round < (IS_INSTRUMENTED ? 4 : 50); round++) {
         size_t count = 0;
         while (count < COUNT_OF(held) && arena_alloc(arena, 500000, NULL, &held[count]) == WEIR_OK)
             count++;
@@ -362,6 +396,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_block_is_refused_without_a_count_on_drop, begin, end),
         cmocka_unit_test_setup_teardown(garbage_handles_are_refused, begin, end),
         cmocka_unit_test_setup_teardown(ceiling_refuses_and_memory_comes_back_in_any_size, begin, end),
+        cmocka_unit_test_setup_teardown(what_is_left_to_others_is_theirs, begin, end),
         cmocka_unit_test_setup_teardown(free_slabs_go_back_to_the_system, begin, end),
         cmocka_unit_test_setup_teardown(large_blocks_give_back_what_is_not_kept_for_reuse, begin, end),
         cmocka_unit_test_setup_teardown(fragmented_range_still_serves_large_blocks, begin, end),

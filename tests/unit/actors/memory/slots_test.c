@@ -56,6 +56,29 @@ static void slots_are_aligned_apart_and_fresh_ones_zero(void **state)
     assert_null(slots);
 }
 
+static void small_slots_are_32_bytes_apart_and_keep_what_is_behind_the_link(void **state)
+{
+    (void)state;
+    enum { COUNT = 1000 };
+    struct slots *slots = create(24, COUNT);
+    struct slots_cache cache = {0};
+    uint32_t index[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        assert_int_equal(slots_alloc(slots, &cache, &index[i]), WEIR_OK);
+        unsigned char *slot = slots_at(slots, index[i]);
+        assert_int_equal(slot - (unsigned char *)slots_at(slots, 0), 32 * (ptrdiff_t)index[i]);
+        memset(slot, i & 0xff, 32);
+    }
+    for (int i = 0; i < COUNT; i++)
+        slots_free(slots, &cache, index[i]);
+    for (int i = 0; i < COUNT; i++) {
+        const unsigned char *slot = slots_at(slots, index[i]);
+        for (int j = 4; j < 32; j++)
+            assert_int_equal(slot[j], i & 0xff);
+    }
+    slots_destroy(&slots);
+}
+
 static void pool_refuses_beyond_its_maximum_and_recovers(void **state)
 {
     (void)state;
@@ -196,6 +219,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(slots_are_aligned_apart_and_fresh_ones_zero, begin, end),
+        cmocka_unit_test_setup_teardown(small_slots_are_32_bytes_apart_and_keep_what_is_behind_the_link, begin, end),
         cmocka_unit_test_setup_teardown(pool_refuses_beyond_its_maximum_and_recovers, begin, end),
         cmocka_unit_test_setup_teardown(pool_refuses_at_the_ceiling_of_the_arena, begin, end),
         cmocka_unit_test_setup_teardown(bytes_behind_the_link_survive_reuse, begin, end),

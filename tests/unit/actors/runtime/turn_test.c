@@ -360,6 +360,39 @@ static enum weir_error refuse_start(struct turn *turn, struct probe *probe, stru
     return WEIR_CONNECT;
 }
 
+static _Atomic uint64_t unread_sum;
+
+static void note_unread(struct turn *turn, const struct message *message)
+{
+    (void)turn;
+    if (message->tag == TAG_ADD)
+        unread_sum += message->word[0];
+}
+
+static void what_an_ended_actor_has_not_read_is_shown_once(void **state)
+{
+    struct behaviour behaviour = probe_behaviour;
+    (void)state;
+    behaviour.on_unread = note_unread;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        struct told told = {0};
+        struct family family = family_of(seed, &told);
+        struct probe probe = worker_probe(&told);
+        weir_actor actor;
+        unread_sum = 0;
+        must(actor_spawn(family.fixture.runtime, &behaviour, &probe, sizeof probe, &(struct actor_options){0}, &actor));
+        for (uint64_t i = 1; i <= 5; i++)
+            fixture_send(&family.fixture, actor, TAG_ADD, i);
+        fixture_send(&family.fixture, actor, TAG_EXIT, WEIR_OK);
+        for (uint64_t i = 6; i <= 10; i++)
+            fixture_send(&family.fixture, actor, TAG_ADD, i);
+        fixture_settle(&family.fixture);
+        assert_int_equal(told.sum, 1 + 2 + 3 + 4 + 5);
+        assert_int_equal(unread_sum, 6 + 7 + 8 + 9 + 10);
+        fixture_end(&family.fixture);
+    }
+}
+
 static void a_failed_start_ends_the_actor_without_on_stop(void **state)
 {
     (void)state;
@@ -437,6 +470,7 @@ int main(void)
         cmocka_unit_test(an_exit_drops_the_rest_of_the_mailbox_and_tells_the_cause),
         cmocka_unit_test(a_stop_ends_suspended_idle_and_starting_actors),
         cmocka_unit_test(a_failed_start_ends_the_actor_without_on_stop),
+        cmocka_unit_test(what_an_ended_actor_has_not_read_is_shown_once),
         cmocka_unit_test(shutdown_ends_an_actor_in_order_unless_it_defers),
         cmocka_unit_test(arguments_may_be_larger_than_the_state_and_are_bounded),
     };

@@ -330,6 +330,69 @@ static bool disturb(const struct supervision_row *row, void *context)
     return walk->rows < 100;
 }
 
+static size_t blocks_live(struct world *world)
+{
+    struct arena_usage usage;
+    arena_usage(world->arena, &usage);
+    return usage.blocks_live;
+}
+
+/* A spec that differs from the first in one thing, the i-th. */
+static struct child_spec spec_differing(struct world *world, struct child_args *args, int i)
+{
+    struct child_spec spec = child_of(world, args, i == 0 ? "b" : "a");
+    switch (i) {
+    case 1: args->name = 'z'; break; /* the arguments; the name stays */
+    case 2: spec.options.mailbox_max = 7; break;
+    case 3: spec.options.attempts_max = 7; break;
+    case 4: spec.options.label = "labelled"; break;
+    case 5: spec.restart = RESTART_TEMPORARY; break;
+    case 6: spec.shutdown_ms = 7; break;
+    default: break;
+    }
+    return spec;
+}
+
+static weir_actor start_spec(struct world *world, weir_actor supervisor, const struct child_spec *spec)
+{
+    weir_actor actor;
+    assert_int_equal(supervisor_child_start(world->tree, supervisor, spec, WEIR_ACTOR_NONE, 0, &actor), WEIR_OK);
+    return actor;
+}
+
+static void children_of_one_spec_share_a_copy_and_those_of_another_do_not(void **state)
+{
+    (void)state;
+    enum { SAME = 1000, OTHERS = 7 };
+    struct world *world = world_create(10);
+    weir_actor root = root_spawn(world, (struct supervisor_config){.dynamic_max = 2 * SAME});
+    struct child_args args;
+    memset(&args, 0, sizeof args); /* what is between its members counts as well */
+    struct child_spec spec = child_of(world, &args, "a");
+    weir_actor first = start_spec(world, root, &spec);
+    size_t before = blocks_live(world);
+    for (int i = 1; i < SAME; i++)
+        start_spec(world, root, &spec);
+    assert_int_equal(blocks_live(world), before);
+    weir_actor others[OTHERS];
+    for (int i = 0; i < OTHERS; i++) {
+        spec = spec_differing(world, &args, i);
+        others[i] = start_spec(world, root, &spec);
+        assert_int_equal(blocks_live(world), before + (size_t)i + 1);
+    }
+    world_run(world);
+    /* The copy outlives the child that brought it, and goes with the last that has it. */
+    assert_int_equal(supervisor_child_stop(world->tree, first), WEIR_OK);
+    assert_int_equal(supervisor_child_stop(world->tree, others[1]), WEIR_OK);
+    world_run(world);
+    assert_int_equal(blocks_live(world), before + OTHERS - 1);
+    weir_actor again = world_find(world, "a");
+    assert_int_equal(supervisor_restart(world->tree, again), WEIR_OK);
+    world_run(world);
+    assert_int_equal(blocks_live(world), before + OTHERS - 1);
+    finish(world);
+}
+
 static void tree_can_change_while_it_is_read(void **state)
 {
     (void)state;
@@ -383,6 +446,7 @@ int main(void)
         cmocka_unit_test(actor_that_is_adopted_during_the_stop_is_stopped_too),
         cmocka_unit_test(tree_built_before_the_runtime_runs_is_configured_and_survives_escalation),
         cmocka_unit_test(ten_thousand_children_are_found_restarted_and_stopped),
+        cmocka_unit_test(children_of_one_spec_share_a_copy_and_those_of_another_do_not),
         cmocka_unit_test(tree_can_change_while_it_is_read),
         cmocka_unit_test(rows_come_depth_first_in_start_order),
     };

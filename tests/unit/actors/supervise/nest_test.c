@@ -196,6 +196,22 @@ static void stopped_child_stays_known_until_it_is_deleted(void **state)
     finish(world);
 }
 
+static void stopping_the_root_stops_everything(void **state)
+{
+    (void)state;
+    struct world *world = world_create(24);
+    weir_actor root = root_spawn(world, (struct supervisor_config){0}, ab, 2);
+    assert_int_equal(supervisor_restart(world->tree, root), WEIR_FORBIDDEN);
+    assert_int_equal(supervisor_child_stop(world->tree, root), WEIR_OK);
+    world_run(world);
+    assert_journal(world, "-b-a");
+    assert_true(supervision_is_down(world->tree));
+    assert_int_equal(world->down_cause, WEIR_OK);
+    assert_int_equal(supervisor_child_stop(world->tree, root), WEIR_STALE);
+    assert_int_equal(supervisor_restart(world->tree, root), WEIR_STALE);
+    world_destroy(world);
+}
+
 static void killed_supervisor_takes_its_children_along_and_is_respawned(void **state)
 {
     (void)state;
@@ -229,6 +245,7 @@ int main(void)
         cmocka_unit_test(group_restart_takes_nested_supervisors_with_it),
         cmocka_unit_test(operator_restart_stops_and_spawns_afresh_without_counting),
         cmocka_unit_test(stopped_child_stays_known_until_it_is_deleted),
+        cmocka_unit_test(stopping_the_root_stops_everything),
         cmocka_unit_test(killed_supervisor_takes_its_children_along_and_is_respawned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,102 +1,10 @@
 /* The directory: topics by rule, patterns that catch later topics, bounds. */
-#include "tests/unit/actors/topic/topic_actors.h"
+#include "tests/unit/actors/topic/topic_crowd.h"
 
+#include "actors/base/assert.h"
 #include "actors/base/clock.h"
 
 enum { MANY = 10000 };
-
-/* An actor that counts what it hears of many topics. */
-struct crowd {
-    struct world *world;
-    weir_actor actor;
-    size_t topics, begins, ends, entries, updates, subscribed, unsubscribed, ended;
-    uint64_t matched;
-    enum weir_error last_error;
-    weir_actor topic;
-    uint64_t turn_longest_ns;
-};
-
-static enum weir_error crowd_start(struct turn *turn, void *state, const void *args)
-{
-    memcpy(state, args, sizeof(struct crowd *));
-    (*(struct crowd **)state)->actor = turn_self(turn);
-    return WEIR_OK;
-}
-
-static enum weir_error crowd_message(struct turn *turn, void *state, struct message *message)
-{
-    struct crowd *crowd = *(struct crowd **)state;
-    (void)turn;
-    switch (message->tag) {
-    case DIRECTORY_TOPIC:
-        crowd->topics++;
-        crowd->topic = (weir_actor){message->word[1]};
-        crowd->last_error = (enum weir_error)message->word[2];
-        break;
-    case DIRECTORY_SUBSCRIBED:
-        crowd->subscribed++;
-        crowd->matched = message->word[0];
-        crowd->last_error = (enum weir_error)message->word[2];
-        break;
-    case DIRECTORY_UNSUBSCRIBED: crowd->unsubscribed++; break;
-    case TOPIC_BEGIN: crowd->begins++; break;
-    case TOPIC_END: crowd->ends++; break;
-    case TOPIC_ENTRIES: crowd->entries += topic_run_read(message).count; break;
-    case TOPIC_UPDATES: crowd->updates += topic_run_read(message).count; break;
-    case TOPIC_ENDED: crowd->ended++; break;
-    default: break;
-    }
-    return WEIR_OK;
-}
-
-static const struct behaviour crowd_behaviour = {
-    .name = "crowd", .state_size = 8, .on_start = crowd_start, .on_message = crowd_message};
-
-static void crowd_open(struct world *world, struct crowd *crowd)
-{
-    struct actor_options options = {.mailbox_max = 65535};
-    *crowd = (struct crowd){.world = world};
-    assert_int_equal(actor_spawn(world->runtime, &crowd_behaviour, &crowd, sizeof crowd, &options, &crowd->actor),
-                     WEIR_OK);
-}
-
-static void crowd_ensure(struct crowd *crowd, const char *name)
-{
-    struct message ensure = {.tag = DIRECTORY_ENSURE};
-    assert_int_equal(arena_alloc(crowd->world->arena, strlen(name), NULL, &ensure.hold[0]), WEIR_OK);
-    memcpy(arena_data(crowd->world->arena, ensure.hold[0]), name, strlen(name));
-    assert_int_equal(actor_send(crowd->world->runtime, crowd->actor, directory_actor(crowd->world->directory), &ensure),
-                     WEIR_OK);
-}
-
-static void crowd_publish(struct crowd *crowd, weir_actor topic)
-{
-    struct message publish = {.tag = TOPIC_PUBLISH, .detail = 1, .word = {0, TOPIC_WORD(0, 1), 0}};
-    assert_int_equal(arena_alloc(crowd->world->arena, 1, NULL, &publish.hold[0]), WEIR_OK);
-    memcpy(arena_data(crowd->world->arena, publish.hold[0]), "\x07", 1);
-    assert_int_equal(actor_send(crowd->world->runtime, crowd->actor, topic, &publish), WEIR_OK);
-}
-
-static void crowd_subscribe(struct crowd *crowd, uint32_t sub, const char *pattern, bool updates)
-{
-    struct message message = {.tag = DIRECTORY_SUBSCRIBE};
-    size_t size = strlen(pattern);
-    struct directory_subscribe *block;
-    assert_int_equal(arena_alloc(crowd->world->arena, sizeof *block + size, NULL, &message.hold[0]), WEIR_OK);
-    block = arena_data(crowd->world->arena, message.hold[0]);
-    *block = (struct directory_subscribe){
-        .sub = sub, .snapshot = true, .updates = updates, .credit = 1000, .pattern_size = (uint32_t)size};
-    memcpy(block->bytes, pattern, size);
-    assert_int_equal(
-        actor_send(crowd->world->runtime, crowd->actor, directory_actor(crowd->world->directory), &message), WEIR_OK);
-}
-
-static void crowd_order(struct crowd *crowd, uint32_t tag, uint32_t detail)
-{
-    struct message message = {.tag = tag, .detail = detail};
-    assert_int_equal(
-        actor_send(crowd->world->runtime, crowd->actor, directory_actor(crowd->world->directory), &message), WEIR_OK);
-}
 
 /* Settles and returns the longest step. */
 static uint64_t settle_timed(struct world *world)
@@ -331,32 +239,99 @@ static void crowd_publish_large(struct crowd *crowd, weir_actor topic, uint32_t 
     assert_int_equal(actor_send(crowd->world->runtime, crowd->actor, topic, &publish), WEIR_OK);
 }
 
-static void retained_updates_of_idle_topics_yield_to_new_records(void **state)
+/* Topics one after the other, each of which could fill its ring, and together many times the bound. */
+static void fill_topics(int topics, int records, uint32_t size)
 {
-    (void)state;
-    enum { TOPICS = 40, RECORDS = 250, SIZE = 4000 }; /* a megabyte each, ten times the bound together */
     static struct world world;
     static struct crowd crowd;
     struct directory_config config = world_config(NULL, 0, 1);
     config.state_bytes_max = (size_t)4 << 20;
     world_open(&world, &config, 1);
     crowd_open(&world, &crowd);
-    for (int topic = 0; topic < TOPICS; topic++) {
+    for (int topic = 0; topic < topics; topic++) {
         char name[16];
         snprintf(name, sizeof name, "t/%d", topic);
         crowd_ensure(&crowd, name);
         world_settle(&world);
-        for (int i = 0; i < RECORDS; i++) {
-            crowd_publish_large(&crowd, crowd.topic, SIZE);
+        for (int i = 0; i < records; i++) {
+            crowd_publish_large(&crowd, crowd.topic, size);
             world_settle(&world);
         }
     }
     struct directory_status status;
     directory_status(world.directory, &status);
-    assert_int_equal(status.published, TOPICS * RECORDS);
+    assert_int_equal(status.published, topics * records);
     assert_int_equal(status.refused, 0);
     assert_true(status.state_bytes <= config.state_bytes_max);
     world_close(&world);
+}
+
+static void retained_updates_of_idle_topics_yield_to_new_records(void **state)
+{
+    (void)state;
+    fill_topics(40, 250, 4000);
+}
+
+static void rings_of_very_many_topics_yield_though_each_is_small(void **state)
+{
+    (void)state;
+    fill_topics(400, 100, 400);
+}
+
+/* The runtime may stop at any moment: also between a topic's spawn and its start. */
+static void topics_that_never_started_leave_nothing(void **state)
+{
+    (void)state;
+    enum { STEPS_MAX = 12 };
+    struct directory_rule rules[] = {{.pattern = "plain"}, {.pattern = "other"}};
+    bool has_settled = false;
+    for (int steps = 0; steps < STEPS_MAX; steps++) {
+        struct world world;
+        struct directory_config config = world_config(rules, COUNT_OF(rules), (uint64_t)steps);
+        world_open(&world, &config, (uint64_t)steps);
+        for (int i = 0; i < steps; i++)
+            has_settled |= !runtime_step(world.runtime);
+        world_close(&world);
+    }
+    assert_true(has_settled);
+}
+
+static void a_snapshot_of_a_topic_that_goes_is_answered_in_every_order(void **state)
+{
+    (void)state;
+    size_t unmatched = 0, unread = 0, ended = 0, whole = 0;
+    for (uint64_t seed = 1; seed <= 400; seed++) {
+        static struct world world;
+        static struct crowd crowd;
+        struct directory_config config = world_config(NULL, 0, seed);
+        struct message end = {.tag = TOPIC_DELETE};
+        world_open(&world, &config, seed);
+        crowd_open(&world, &crowd);
+        crowd_ensure(&crowd, "t");
+        world_settle(&world);
+        crowd_publish(&crowd, crowd.topic);
+        crowd_subscribe(&crowd, 1, "t", false);
+        world_step(&world, seed % 8);
+        /* In order, or without having read what is in its mailbox. */
+        if (seed % 2)
+            assert_int_equal(actor_control(world.runtime, WEIR_ACTOR_NONE, crowd.topic, &end), WEIR_OK);
+        else
+            assert_int_equal(actor_stop(world.runtime, crowd.topic, WEIR_CLOSED), WEIR_OK);
+        world_settle(&world);
+        assert_int_equal(crowd.subscribed, 1);
+        assert_int_equal(crowd.last_error, WEIR_OK);
+        /* One of them tells the subscriber that it need not wait. */
+        if (crowd.matched > 0 && crowd.gone + crowd.ended + crowd.ends == 0)
+            fail_msg("seed %lu: matched %lu, ends %zu, ended %zu, gone %zu", (unsigned long)seed,
+                     (unsigned long)crowd.matched, crowd.ends, crowd.ended, crowd.gone);
+        unmatched += crowd.matched == 0;
+        unread += crowd.gone > 0 && crowd.begins + crowd.ended == 0;
+        whole += crowd.ends;
+        ended += crowd.ended > 0 && crowd.ends == 0;
+        world_close(&world);
+    }
+    print_message("no topic %zu, order unread %zu, ended %zu, whole %zu\n", unmatched, unread, ended, whole);
+    assert_true(unmatched > 0 && whole > 0 && unread > 0 && ended > 0);
 }
 
 int main(void)
@@ -366,9 +341,12 @@ int main(void)
         cmocka_unit_test(a_later_topic_is_followed_from_its_first_record),
         cmocka_unit_test(topics_made_while_a_pattern_is_visited_are_followed_once),
         cmocka_unit_test(rules_decide_kinds_and_make_plain_names_at_once),
+        cmocka_unit_test(topics_that_never_started_leave_nothing),
         cmocka_unit_test(names_and_numbers_have_bounds),
         cmocka_unit_test(a_snapshot_of_nothing_makes_no_topic),
         cmocka_unit_test(retained_updates_of_idle_topics_yield_to_new_records),
+        cmocka_unit_test(rings_of_very_many_topics_yield_though_each_is_small),
+        cmocka_unit_test(a_snapshot_of_a_topic_that_goes_is_answered_in_every_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

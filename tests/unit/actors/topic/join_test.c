@@ -147,7 +147,7 @@ static void one_key_is_got_alone(void **state)
         memcpy(get->bytes, "a/b", 3);
         value_writer_init(&writer, get->bytes + 3, 12);
         value_write_str(&writer, view_of(key, (size_t)size));
-        get->key_size = (uint32_t)writer.size;
+        get->part = (struct topic_part){.match = KEY_IS, .key_size = (uint16_t)writer.size};
         struct message message = {.tag = DIRECTORY_SUBSCRIBE};
         assert_int_equal(arena_alloc(scene.world.arena, sizeof *get + 3 + writer.size, NULL, &message.hold[0]),
                          WEIR_OK);

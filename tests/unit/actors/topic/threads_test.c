@@ -50,7 +50,7 @@ static bool source_send(struct turn *turn, struct source *source)
     data[3] = 0xbf; /* a str of 31 bytes */
     memset(data + 4, 'v', 31);
     for (int i = 0; i < BATCH; i++)
-        slices[i] = (struct record_slice){0, 3, 3, 32};
+        slices[i] = (struct record_slice){0, 3, 3, 32, 0};
     enum weir_error error = turn_send(turn, source->topic, &message);
     if (!error) {
         source->sent += BATCH;
@@ -123,6 +123,11 @@ static enum weir_error listener_message(struct turn *turn, void *state, struct m
             atomic_fetch_add(&listener->faults, 1);
         listener_seq(listener, at, run.seq + run.count - 1);
         break;
+    case TOPIC_CONFLATED:
+        if (!listener->feeds[at].is_live || message->word[0] != listener->feeds[at].seq + 1)
+            atomic_fetch_add(&listener->faults, 1);
+        listener_seq(listener, at, message->word[1]);
+        break;
     default: break;
     }
     return WEIR_OK;
@@ -131,7 +136,8 @@ static enum weir_error listener_message(struct turn *turn, void *state, struct m
 static const struct behaviour listener_behaviour = {
     .name = "listener", .state_size = 8, .on_start = copy_pointer, .on_message = listener_message};
 
-static void listener_open(struct world *world, struct listener *listener, const char *pattern)
+/* Every other one is conflated at a pace. */
+static void listener_open(struct world *world, struct listener *listener, const char *pattern, int index)
 {
     *listener = (struct listener){.arena = world->arena};
     assert_int_equal(
@@ -140,8 +146,13 @@ static void listener_open(struct world *world, struct listener *listener, const 
     struct directory_subscribe *block;
     assert_int_equal(arena_alloc(world->arena, sizeof *block + 8, NULL, &message.hold[0]), WEIR_OK);
     block = arena_data(world->arena, message.hold[0]);
-    *block = (struct directory_subscribe){
-        .sub = 1, .snapshot = true, .updates = true, .credit = 1000, .pattern_size = (uint32_t)strlen(pattern)};
+    *block = (struct directory_subscribe){.sub = 1,
+                                          .policy = index % 2 ? POLICY_CONFLATE : POLICY_RESYNC,
+                                          .interval_ms = 2,
+                                          .snapshot = true,
+                                          .updates = true,
+                                          .credit = 1000,
+                                          .pattern_size = (uint32_t)strlen(pattern)};
     memcpy(block->bytes, pattern, strlen(pattern));
     assert_int_equal(actor_send(world->runtime, listener->actor, directory_actor(world->directory), &message), WEIR_OK);
 }
@@ -201,18 +212,20 @@ static void all_is_delivered_in_order_while_operators_look(void **state)
     struct runtime_config runtime = {.arena = world.arena, .workers = 4, .on_dead_letter = topic_dead_letter};
     assert_int_equal(runtime_create(&runtime, &world.runtime), WEIR_OK);
     struct directory_config config = world_config(rules, TOPICS, 1);
+    config.join_bytes_per_s = 1 << 20; /* so that joiners have to ask */
+    config.join_burst_bytes = 1;
     assert_int_equal(directory_create(world.runtime, WEIR_ACTOR_NONE, world.budget, &config, &world.directory),
                      WEIR_OK);
     assert_int_equal(runtime_start(world.runtime), WEIR_OK);
     for (int i = 0; i < LISTENERS / 2; i++)
-        listener_open(&world, &listeners[i], "t/#");
+        listener_open(&world, &listeners[i], "t/#", i);
     for (int i = 0; i < PUBLISHERS; i++) {
         char name[24];
         snprintf(name, sizeof name, "t/%d", i);
         source_open(&world, &sources[i], name);
     }
     for (int i = LISTENERS / 2; i < LISTENERS; i++)
-        listener_open(&world, &listeners[i], "#");
+        listener_open(&world, &listeners[i], "#", i);
     uint64_t deadline = clock_now_ns() + 120 * NS_PER_S;
     size_t looks = 0;
     while (!is_done(sources, listeners) && clock_now_ns() < deadline) {

@@ -103,6 +103,7 @@ struct reader_options {
     bool snapshot, updates;
     uint32_t credit; /* 0: READER_CREDIT */
     size_t outbox_max;
+    uint32_t interval_ms, block_ms;
 };
 
 /* with_cursors: for each topic the reader knows. */
@@ -115,7 +116,9 @@ static inline void reader_subscribe(struct reader *reader, const char *pattern, 
     uint32_t cursor_count = 0;
     value_writer_init(&writer, bytes, sizeof bytes);
     for (size_t i = 0; with_cursors && i < reader->feed_count; i++) {
-        if (!reader->feeds[i]->is_whole)
+        /* A cursor is for who knows the state at it, or does not care. */
+        bool has_state = reader->feeds[i]->is_whole && !reader->feeds[i]->has_gap;
+        if (!reader->feeds[i]->is_whole || (!has_state && options.policy != POLICY_DROP && options.snapshot))
             continue;
         value_write_array(&writer, 3);
         value_write_str(&writer, view_text(reader->feeds[i]->history->name));
@@ -125,20 +128,31 @@ static inline void reader_subscribe(struct reader *reader, const char *pattern, 
     }
     struct message message = {.tag = DIRECTORY_SUBSCRIBE};
     struct directory_subscribe *block;
-    size_t size = sizeof *block + strlen(pattern) + writer.size;
+    uint8_t key[40];
+    struct value_writer key_writer;
+    value_writer_init(&key_writer, key, sizeof key);
+    if (reader->filter.match != KEY_ANY)
+        value_write_str(&key_writer, view_text(reader->filter.text));
+    size_t size = sizeof *block + strlen(pattern) + key_writer.size + writer.size;
     assert_int_equal(arena_alloc(world->arena, size, NULL, &message.hold[0]), WEIR_OK);
     block = arena_data(world->arena, message.hold[0]);
-    *block = (struct directory_subscribe){.sub = ++reader->sub,
-                                          .policy = options.policy,
-                                          .snapshot = options.snapshot,
-                                          .updates = options.updates,
-                                          .credit = options.credit ? options.credit : READER_CREDIT,
-                                          .outbox_max = options.outbox_max,
-                                          .pattern_size = (uint32_t)strlen(pattern),
-                                          .cursors_size = (uint32_t)writer.size,
-                                          .cursor_count = cursor_count};
+    *block =
+        (struct directory_subscribe){.sub = ++reader->sub,
+                                     .policy = options.policy,
+                                     .snapshot = options.snapshot,
+                                     .updates = options.updates,
+                                     .credit = options.credit ? options.credit : READER_CREDIT,
+                                     .outbox_max = options.outbox_max,
+                                     .interval_ms = options.interval_ms,
+                                     .block_ms = options.block_ms,
+                                     .part = {.match = reader->filter.match, .key_size = (uint16_t)key_writer.size},
+                                     .pattern_size = (uint32_t)strlen(pattern),
+                                     .cursors_size = (uint32_t)writer.size,
+                                     .cursor_count = cursor_count};
+    reader->policy = options.policy;
     memcpy(block->bytes, pattern, strlen(pattern));
-    memcpy(block->bytes + strlen(pattern), bytes, writer.size);
+    memcpy(block->bytes + strlen(pattern), key, key_writer.size);
+    memcpy(block->bytes + strlen(pattern) + key_writer.size, bytes, writer.size);
     assert_int_equal(actor_send(world->runtime, reader->actor, directory_actor(world->directory), &message), WEIR_OK);
 }
 
@@ -168,6 +182,9 @@ static inline void world_check(struct world *world)
             assert_non_null(record);
             model_apply(model, bytes_view(record->key), bytes_view(record->value));
         }
+        for (size_t k = model->count; k-- > 0;)
+            if (!reader_wants(told->filter, bytes_view(model->keys[k])))
+                model_remove(model, k);
         assert_true(model_is_same(model, told->model));
         model_clear(model);
         free(model);

@@ -43,7 +43,7 @@ static inline struct published *publisher_record(struct publisher *publisher)
     *record = (struct published){.is_answered = false};
     uint8_t value[4096], key[16];
     record->value = bytes_copy(view_of(value, value_random(publisher, value, sizeof value)));
-    if (history->kind == TOPIC_MAP) {
+    if (history->kind == TOPIC_MAP || publisher->has_keys) {
         struct value_writer writer;
         char text[8];
         int size = snprintf(text, sizeof text, "key%u", (unsigned)(random_next(&publisher->random) % 40));
@@ -65,7 +65,7 @@ static inline struct message publisher_batch(struct publisher *publisher, uint32
     for (uint32_t i = 0; i < count; i++) {
         const struct published *record = publisher_record(publisher);
         slices[i] = (struct record_slice){size, (uint32_t)record->key.size, size + (uint32_t)record->key.size,
-                                          (uint32_t)record->value.size};
+                                          (uint32_t)record->value.size, 0};
         if (record->key.size)
             memcpy(data + size, record->key.data, record->key.size);
         memcpy(data + slices[i].value_offset, record->value.data, record->value.size);

@@ -12,7 +12,7 @@ static inline struct topic_history *world_history(struct world *world, struct vi
     return NULL;
 }
 
-static inline void world_told(struct world *world, const struct reader_feed *feed)
+static inline void world_told(struct world *world, const struct reader_feed *feed, const struct reader_filter *filter)
 {
     if (world->told_count == world->told_capacity) {
         world->told_capacity = world->told_capacity ? world->told_capacity * 2 : 64;
@@ -22,7 +22,7 @@ static inline void world_told(struct world *world, const struct reader_feed *fee
     copy->kind = feed->model.kind;
     for (size_t i = 0; i < feed->model.count; i++)
         model_add(copy, bytes_view(feed->model.keys[i]), bytes_view(feed->model.values[i]));
-    world->told[world->told_count++] = (struct told){feed->history, feed->epoch, feed->seq, copy};
+    world->told[world->told_count++] = (struct told){filter, feed->history, feed->epoch, feed->seq, copy};
 }
 
 static inline void world_heard(struct world *world, const struct reader_feed *feed, struct view key, struct view value)
@@ -84,10 +84,20 @@ static inline void reader_begin(struct reader *reader, const struct message *mes
         assert_int_equal(begin->epoch, feed->epoch);
         assert_int_equal(begin->seq, feed->seq);
         reader->resumes++;
+    } else if (begin->delta) {
+        /* Based on what this reader knows, and not on something older. */
+        assert_true(feed->is_whole || feed->is_delta);
+        assert_false(feed->has_gap);
+        assert_int_equal(begin->epoch, feed->epoch);
+        assert_true(begin->seq >= feed->seq);
+        feed->is_whole = false;
+        reader->deltas++;
     } else {
         model_clear(&feed->model);
-        feed->is_whole = false;
+        feed->is_whole = feed->has_gap = false;
     }
+    feed->is_delta = begin->delta;
+    feed->is_resumed = begin->resumed;
     feed->history = history;
     feed->slot = begin->slot;
     feed->sub = begin->sub;
@@ -97,6 +107,41 @@ static inline void reader_begin(struct reader *reader, const struct message *mes
     feed->phase = READER_ENTRIES;
     reader->last_cause = begin->cause;
     reader->begins++;
+}
+
+/* What was passed over on the way to seq was not asked for. */
+static inline void reader_pass(struct reader *reader, struct reader_feed *feed, uint64_t seq)
+{
+    assert_true(seq > feed->seq);
+    for (uint64_t passed = feed->seq + 1; passed < seq && passed < feed->seq + 200; passed++) {
+        const struct published *record = history_find(feed->history, feed->epoch, passed);
+        /* No gap, no duplicate, no disorder. */
+        assert_true(reader->filter.match != KEY_ANY);
+        assert_true(record == NULL || !reader_wants(&reader->filter, bytes_view(record->key)));
+    }
+    feed->seq = seq;
+}
+
+/* An entry of a merge topic is a map of one: that member is set, whatever it was, or with nil goes. */
+static inline void reader_entry(struct reader_feed *feed, struct view key, struct view value)
+{
+    enum topic_kind kind = feed->history->kind;
+    struct value_reader reader;
+    if (kind == TOPIC_MERGE) {
+        assert_int_equal(key.size, 0);
+        value_reader_init(&reader, value, 16);
+        assert_int_equal(value_read_map(&reader), 1);
+        key = value_read_any(&reader);
+        value = value_read_any(&reader);
+        assert_int_equal(reader.error, WEIR_OK);
+    }
+    if (!feed->is_delta || (kind != TOPIC_MAP && kind != TOPIC_MERGE)) {
+        model_add(&feed->model, key, value);
+        return;
+    }
+    feed->model.kind = TOPIC_MAP;
+    model_apply(&feed->model, key, value);
+    feed->model.kind = kind;
 }
 
 static inline void reader_run(struct reader *reader, struct reader_feed *feed, const struct message *message)
@@ -113,12 +158,12 @@ static inline void reader_run(struct reader *reader, struct reader_feed *feed, c
     struct view items = view_of(data + run.pairs.offset, run.pairs.size), key, value;
     for (uint32_t i = 0; i < run.count; i++) {
         assert_int_equal(items_next(&items, 16, &key, &value), WEIR_OK);
+        assert_true(reader_wants(&reader->filter, key));
         if (!is_update) {
-            model_add(&feed->model, feed->history->kind == TOPIC_MERGE ? view_of(NULL, 0) : key, value);
+            reader_entry(feed, key, value);
             continue;
         }
-        assert_int_equal(feed->seq + 1, run.seq + i); /* no gap, no duplicate, no disorder */
-        feed->seq++;
+        reader_pass(reader, feed, run.seq + i);
         model_apply(&feed->model, key, value);
         world_heard(world, feed, key, value);
         reader->updates++;
@@ -127,11 +172,21 @@ static inline void reader_run(struct reader *reader, struct reader_feed *feed, c
     assert_true(feed->credit > 0 || run.count == 1 || feed->credit == 0);
 }
 
+/* The last words of a feed that was unsubscribed; or of one that has not begun, which is then lost. */
+static inline void reader_decline(struct turn *turn, const struct message *message)
+{
+    struct message decline = {.tag = TOPIC_UNSUBSCRIBE, .detail = message->detail};
+    if (message->tag != TOPIC_ENDED)
+        (void)!turn_control(turn, message->from, &decline);
+}
+
 static inline void reader_frame(struct turn *turn, struct reader *reader, struct message *message)
 {
     struct reader_feed *feed = reader_feed(reader, message->detail);
+    if (feed == NULL)
+        reader_decline(turn, message);
     if (feed == NULL || feed->phase == READER_ENDED)
-        return; /* the last words of one that was unsubscribed */
+        return;
     switch (message->tag) {
     case TOPIC_ENTRIES:
     case TOPIC_UPDATES: reader_run(reader, feed, message); break;
@@ -139,10 +194,14 @@ static inline void reader_frame(struct turn *turn, struct reader *reader, struct
         assert_int_equal(feed->phase, READER_ENTRIES);
         assert_int_equal(message->word[0], feed->epoch);
         assert_int_equal(message->word[1], feed->end_seq);
+        assert_int_equal(message->word[2], feed->is_delta);
+        feed->is_delta = false;
+        feed->is_blurred = feed->is_blurred && feed->is_resumed;
         feed->phase = READER_LIVE;
         feed->is_whole = true;
         reader->ends++;
-        world_told(reader->world, feed);
+        if (!feed->has_gap && !feed->is_blurred)
+            world_told(reader->world, feed, &reader->filter);
         break;
     case TOPIC_RESET:
         assert_true(message->word[0] > feed->epoch);
@@ -151,9 +210,26 @@ static inline void reader_frame(struct turn *turn, struct reader *reader, struct
         reader->resets++;
         break;
     case TOPIC_GAP:
-        assert_int_equal(message->word[0], feed->seq + 1);
+        reader_pass(reader, feed, message->word[0]);
+        assert_true(message->word[1] >= message->word[0]);
         feed->seq = message->word[1];
+        feed->has_gap = true; /* what it knows is no state of the topic's any more */
         reader->gaps++;
+        break;
+    case TOPIC_CONFLATED: /* newer ones of the same keys follow, so that the state is whole again in the end */
+        assert_true(feed->history->kind == TOPIC_MAP || feed->history->kind == TOPIC_LAST);
+        assert_int_equal(feed->phase, READER_LIVE);
+        reader_pass(reader, feed, message->word[0]);
+        assert_true(message->word[1] >= message->word[0]);
+        feed->seq = message->word[1];
+        feed->is_blurred = true;
+        reader->conflated += message->word[1] - message->word[0] + 1;
+        reader->last_cause = (enum topic_cause)message->word[2];
+        break;
+    case TOPIC_IDLE:
+        reader_pass(reader, feed, message->word[0] + 1); /* of all up to it, nothing was asked for */
+        feed->seq--;
+        reader->idles++;
         break;
     case TOPIC_STALE:
         feed->is_stale = true;

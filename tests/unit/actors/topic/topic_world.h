@@ -69,11 +69,38 @@ static inline void model_add(struct model *model, struct view key, struct view v
     model->values[model->count++] = bytes_copy(value);
 }
 
+/* The members of a map, in its order. */
+static inline void model_add_members(struct model *model, struct view map)
+{
+    struct value_reader reader;
+    value_reader_init(&reader, map, 16);
+    for (uint32_t count = value_read_map(&reader); count > 0; count--) {
+        struct view key = value_read_any(&reader), value = value_read_any(&reader);
+        model_add(model, key, value);
+    }
+    assert_int_equal(reader.error, WEIR_OK);
+}
+
+/* Merges a patch, a map, into the whole map, which the members make up. */
+static inline void model_merge(struct model *model, struct view patch)
+{
+    uint8_t whole[8192], merged[8192];
+    struct value_writer writer;
+    size_t size = 0;
+    value_writer_init(&writer, whole, sizeof whole);
+    value_write_map(&writer, (uint32_t)model->count);
+    for (size_t i = 0; i < model->count; i++) {
+        value_write_raw(&writer, bytes_view(model->keys[i]));
+        value_write_raw(&writer, bytes_view(model->values[i]));
+    }
+    assert_false(writer.is_full);
+    assert_int_equal(merge_apply(view_of(whole, writer.size), patch, 16, merged, sizeof merged, &size), WEIR_OK);
+    model_clear(model);
+    model_add_members(model, view_of(merged, size));
+}
+
 static inline void model_apply(struct model *model, struct view key, struct view value)
 {
-    uint8_t merged[8192];
-    size_t size = 0;
-    struct view none = {NULL, 0};
     switch (model->kind) {
     case TOPIC_LAST:
         model_clear(model);
@@ -94,14 +121,7 @@ static inline void model_apply(struct model *model, struct view key, struct view
         if (model->count > WORLD_LOG_MAX)
             model_remove(model, 0);
         return;
-    case TOPIC_MERGE:
-        assert_int_equal(
-            merge_apply(model->count ? bytes_view(model->values[0]) : none, value, 16, merged, sizeof merged, &size),
-            WEIR_OK);
-        model_clear(model);
-        if (!(size == 1 && merged[0] == 0xc0))
-            model_add(model, none, view_of(merged, size));
-        return;
+    case TOPIC_MERGE: model_merge(model, value); return;
     }
 }
 
@@ -118,8 +138,9 @@ static inline bool model_is_same(const struct model *a, const struct model *b)
     if (a->count != b->count)
         return false;
     for (size_t i = 0; i < a->count; i++) {
-        bool same = a->kind == TOPIC_MAP ? model_has(b, a->keys[i], a->values[i])
-                                         : view_is_same(bytes_view(a->values[i]), bytes_view(b->values[i]));
+        bool has_keys = a->kind == TOPIC_MAP || a->kind == TOPIC_MERGE;
+        bool same = has_keys ? model_has(b, a->keys[i], a->values[i])
+                             : view_is_same(bytes_view(a->values[i]), bytes_view(b->values[i]));
         if (!same)
             return false;
     }
@@ -161,6 +182,7 @@ struct publisher {
     bool has_waiting;
     uint64_t random;
     unsigned values; /* see value_random */
+    bool has_keys;   /* also where the topic is no map */
 };
 
 enum reader_phase { READER_NONE, READER_ENTRIES, READER_LIVE, READER_ENDED };
@@ -170,6 +192,23 @@ struct heard {
     uint64_t epoch, seq;
     struct bytes key, value;
 };
+
+/* Which keys a reader asked for. */
+struct reader_filter {
+    enum key_match match;
+    const char *text;
+};
+
+static inline bool reader_wants(const struct reader_filter *filter, struct view key)
+{
+    if (filter->match == KEY_ANY)
+        return true;
+    struct view text = view_text(filter->text);
+    if (key.size == 0 || key.size > 32) /* none, or longer than the tests' */
+        return false;
+    key = view_of(key.data + 1, key.size - 1);
+    return filter->match == KEY_IS ? view_is_same(key, text) : view_begins_with(key, text);
+}
 
 struct reader_feed {
     uint32_t feed, slot, sub;
@@ -181,12 +220,17 @@ struct reader_feed {
     uint64_t owed; /* credit to give back */
     int64_t credit;
     bool is_stale;
-    bool is_whole; /* its state was told to the end, so its cursor may be resumed from */
+    bool is_delta; /* a delta is being laid over it */
+    bool is_resumed;
+    bool is_blurred; /* of some keys newer records are to come, for which the present ones were left out */
+    bool has_gap;    /* updates were left out of its state */
+    bool is_whole;   /* its state was told to the end, so its cursor may be resumed from */
     struct model model;
 };
 
 /* A state that a reader was told of, checked against the history at the end. */
 struct told {
+    const struct reader_filter *filter;
     struct topic_history *history;
     uint64_t epoch, seq;
     struct model *model;
@@ -197,11 +241,14 @@ struct reader {
     weir_actor actor;
     uint64_t random;
     uint32_t sub;
-    bool generous; /* gives credit back at once */
+    enum overflow_policy policy; /* of the subscription */
+    bool generous;               /* gives credit back at once */
     bool wants_updates;
+    struct reader_filter filter;
     struct reader_feed *feeds[WORLD_TOPICS_MAX];
     size_t feed_count;
-    size_t subscribed, unsubscribed, begins, ends, updates, resyncs, resumes, resets, gaps, ended, stales, lives;
+    size_t subscribed, unsubscribed, begins, ends, updates, resyncs, resumes, resets, gaps, ended, stales, lives,
+        deltas, conflated, idles;
     enum weir_error last_error;
     enum topic_cause last_cause;
 };

@@ -1,4 +1,6 @@
 /* SUB peers: a live feed of everything, as far as they read it. */
+#include <stdatomic.h>
+
 #include <nng/nng.h>
 #include <nng/protocol/pubsub0/sub.h>
 
@@ -64,10 +66,19 @@ static void a_sub_peer_gets_updates_as_they_come(void **state)
     world_stop(&world);
 }
 
+static void on_gone(nng_pipe pipe, nng_pipe_ev event, void *context)
+{
+    (void)pipe, (void)event;
+    atomic_store((atomic_bool *)context, true);
+}
+
+/* The broker ends first: nng_close of libnng 1.5.2 may wait for ever when it comes while a message is being read, and
+ * those that the socket filters out still come after the last that it wants. */
 static void stock_sub_sockets_filter_by_prefix(void **state)
 {
     (void)state;
     struct world world;
+    static atomic_bool is_gone;
     world_start(&world, NULL, NULL);
     int push = raw_dial(&world, SP_PUSH0);
     nng_socket socket;
@@ -76,6 +87,7 @@ static void stock_sub_sockets_filter_by_prefix(void **state)
     assert_int_equal(nng_sub0_open(&socket), 0);
     assert_int_equal(nng_socket_set(socket, NNG_OPT_SUB_SUBSCRIBE, "want/", 5), 0);
     assert_int_equal(nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, WORLD_DEADLINE_MS), 0);
+    assert_int_equal(nng_pipe_notify(socket, NNG_PIPE_EV_REM_POST, on_gone, &is_gone), 0);
     assert_int_equal(nng_dial(socket, url, NULL, 0), 0);
     struct directory_status status;
     WAIT_UNTIL((directory_status(world.directory, &status), status.subscriptions == 1));
@@ -90,9 +102,10 @@ static void stock_sub_sockets_filter_by_prefix(void **state)
         assert_memory_equal(data, "want/x", 7);
         nng_free(data, size);
     }
-    nng_close(socket);
     close(push);
     world_stop(&world);
+    WAIT_UNTIL(atomic_load(&is_gone));
+    nng_close(socket);
 }
 
 static void small_outbox(struct gateway_config *config) { config->outbox_bytes = 64 * 1024; }

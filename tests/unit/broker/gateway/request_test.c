@@ -2,27 +2,8 @@
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 
+#include "tests/unit/broker/gateway/asking.h"
 #include "tests/unit/broker/gateway/blocker.h"
-
-static struct reply ask(int fd, uint8_t *buffer, size_t capacity, const char *verb, struct view args)
-{
-    uint8_t body[4096];
-    raw_message(fd, body, body_request(body, sizeof body, 7, verb, args));
-    size_t size = raw_message_receive(fd, buffer, capacity);
-    assert_true(size != SIZE_MAX && size > 4);
-    assert_memory_equal(buffer, "\x80\0\0\7", 4);
-    struct reply reply;
-    assert_int_equal(reply_read(view_of(buffer + 4, size - 4), 64, &reply), WEIR_OK);
-    return reply;
-}
-
-static void expect_error(struct reply reply, const char *code)
-{
-    assert_false(reply.ok);
-    if (!view_is_same(reply.code, view_text(code)))
-        fail_msg("error %.*s (%.*s), not %s", (int)reply.code.size, (const char *)reply.code.data,
-                 (int)reply.message.size, (const char *)reply.message.data, code);
-}
 
 static uint64_t result_uint(struct reply reply, const char *name)
 {
@@ -92,6 +73,57 @@ static void get_returns_state_by_kind(void **state)
     expect_error(ask(fd, buffer, sizeof buffer, "get", view_of(args, size)), "not-found");
     size = body_args(args, sizeof args, "topic", "log/a", "key", "k1", NULL);
     expect_error(ask(fd, buffer, sizeof buffer, "get", view_of(args, size)), "bad-request");
+    close(fd);
+    world_stop(&world);
+}
+
+static struct reply merge_one(int fd, uint8_t *buffer, size_t capacity, struct view patch)
+{
+    uint8_t args[512], body[64];
+    struct value_writer writer;
+    value_writer_init(&writer, args, sizeof args);
+    value_write_map(&writer, 2);
+    value_write_str(&writer, view_text("topic"));
+    value_write_str(&writer, view_text("merge/a"));
+    value_write_str(&writer, view_text("value"));
+    value_write_raw(&writer, patch);
+    (void)result_uint(ask(fd, buffer, capacity, "publish", view_of(args, writer.size)), "seq");
+    size_t size = body_args(body, sizeof body, "topic", "merge/a", NULL);
+    return ask(fd, buffer, capacity, "get", view_of(body, size));
+}
+
+static void get_puts_a_merged_map_together(void **state)
+{
+    (void)state;
+    struct world world;
+    world_start(&world, NULL, NULL);
+    int fd = raw_dial(&world, SP_REQ0);
+    uint8_t buffer[4096];
+    static const struct {
+        struct view patch, state;
+    } cases[] = {
+        {{(const uint8_t *)"\x81\xa1"
+                           "a\x01",
+          4},
+         {(const uint8_t *)"\xdf\0\0\0\1\xa1"
+                           "a\x01",
+          8}},
+        {{(const uint8_t *)"\x82\xa1"
+                           "a\xc0\x05\xdf\0\0\0\0",
+          10},
+         {(const uint8_t *)"\xdf\0\0\0\1\x05\x80", 7}},                                       /* a key that is no str */
+        {{(const uint8_t *)"\xdd\0\0\0\1\x07", 6}, {(const uint8_t *)"\xdd\0\0\0\1\x07", 6}}, /* no map */
+        {{(const uint8_t *)"\x81\x06\x07", 3}, {(const uint8_t *)"\xdf\0\0\0\1\x06\x07", 7}},
+        {{(const uint8_t *)"\xc0", 1}, {(const uint8_t *)"\xdf\0\0\0\0", 5}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct view found;
+        struct reply reply = merge_one(fd, buffer, sizeof buffer, cases[i].patch);
+        assert_int_equal(result_uint(reply, "seq"), i + 1);
+        assert_int_equal(args_find(reply.result, 16, "state", &found), WEIR_OK);
+        assert_int_equal(found.size, cases[i].state.size);
+        assert_memory_equal(found.data, cases[i].state.data, found.size);
+    }
     close(fd);
     world_stop(&world);
 }
@@ -427,6 +459,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(publish_is_answered_with_epoch_and_seq),
         cmocka_unit_test(get_returns_state_by_kind),
+        cmocka_unit_test(get_puts_a_merged_map_together),
         cmocka_unit_test(get_of_nothing_is_not_found_and_makes_no_topic),
         cmocka_unit_test(list_names_what_matches),
         cmocka_unit_test(malformed_requests_are_answered_and_the_connection_stays),

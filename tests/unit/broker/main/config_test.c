@@ -190,11 +190,11 @@ static void every_range_is_kept_and_named_with_its_line(void **state)
 #define CHECK_TOPICS(key, initial, min, max, live) \
     check_range("sessions:\n  feeds_max: 5\ntopics:\n  " #key ": ", "topics." #key, min, max);
     CONFIG_TOPICS_TABLE(CHECK_TOPICS)
-#define CHECK_RULE(key, initial, min, max, live)                                                                       \
-    check_range("topics:\n  defaults:\n    " #key ": ", "topics.defaults." #key, min, max);                            \
-    check_range("topics:\n  rules:\n    - pattern: a\n      kind: map\n    - pattern: b\n      kind: log\n      " #key \
-                ": ",                                                                                                  \
-                "topics.rules.1." #key, min, max);
+#define CHECK_RULE(key, initial, min, max, live)                                                                      \
+    check_range("topics:\n  defaults:\n    " #key ": ", "topics.defaults." #key, min, max);                           \
+    check_range(                                                                                                      \
+        "topics:\n  rules:\n    - pattern: a\n      kind: map\n    - pattern: b\n      kind: last\n      " #key ": ", \
+        "topics.rules.1." #key, min, max);
     CONFIG_RULE_TABLE(CHECK_RULE)
 }
 
@@ -296,6 +296,7 @@ static void malformed_topic_options_are_refused(void **state)
                                         "a=map,mailbox_max=0",
                                         "a=map,mailbox_max=65536",
                                         "a=map=last",
+                                        "a=log,ttl_ms=5",
                                         "#/a=map"};
     struct config config;
     char error[CONFIG_ERROR_SIZE];
@@ -356,6 +357,27 @@ static void listening_outside_loopback_needs_insecure(void **state)
     }
 }
 
+static void a_time_to_live_is_for_kinds_whose_records_end(void **state)
+{
+    (void)state;
+    struct config config;
+    char error[CONFIG_ERROR_SIZE];
+    is_refused("topics:\n  rules:\n    - pattern: a\n      kind: log\n      ttl_ms: 5\n", "5: ttl_ms has no meaning");
+    is_refused("topics:\n  rules:\n    - pattern: a\n      kind: merge\n      ttl_ms: 5\n", "5: ttl_ms has no meaning");
+    is_refused("topics:\n  defaults:\n    kind: log\n    ttl_ms: 5\n", "4: ttl_ms has no meaning");
+    /* What the defaults say is for the others. */
+    assert_int_equal(load_text(&config,
+                               "topics:\n  defaults:\n    ttl_ms: 5\n  rules:\n    - pattern: a\n      kind: log\n"
+                               "    - pattern: b\n      kind: map\n",
+                               error),
+                     WEIR_OK);
+    assert_int_equal(config.rules[0].rule.ttl_ms, 0);
+    assert_int_equal(config.rules[1].rule.ttl_ms, 5);
+    assert_int_equal(config_topic_add(&config, 0, "c=merge", error), WEIR_OK);
+    assert_int_equal(config.rules[0].rule.ttl_ms, 0);
+    config_fini(&config);
+}
+
 static void listeners_are_bounded_and_of_known_kinds(void **state)
 {
     (void)state;
@@ -377,7 +399,7 @@ static void settings_must_fit_each_other(void **state)
     char error[CONFIG_ERROR_SIZE];
     config_init(&config);
     assert_int_equal(config_check(&config, error), WEIR_OK);
-    config.topics.state_bytes_max = config.broker.memory_bytes_max + 1;
+    config.topics.state_bytes_max = config.broker.memory_bytes_max / 4 * 3 + 1;
     assert_int_equal(config_check(&config, error), WEIR_BAD_REQUEST);
     config_fini(&config);
     config_init(&config);
@@ -445,6 +467,7 @@ int main(void)
         cmocka_unit_test(rules_start_from_the_defaults_and_keep_their_order),
         cmocka_unit_test(malformed_topic_options_are_refused),
         cmocka_unit_test(listening_outside_loopback_needs_insecure),
+        cmocka_unit_test(a_time_to_live_is_for_kinds_whose_records_end),
         cmocka_unit_test(listeners_are_bounded_and_of_known_kinds),
         cmocka_unit_test(settings_must_fit_each_other),
         cmocka_unit_test(reload_takes_over_what_can_change_and_only_that),

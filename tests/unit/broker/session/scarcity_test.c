@@ -85,55 +85,101 @@ static void push_anyway(struct world *world)
     close(sub);
 }
 
+/* A world with a second gateway, whose connections share one budget; it is the world's at first. */
+struct scarce {
+    struct world world;
+    struct budget *budget;
+    struct gateway *plentiful;
+    uint16_t plentiful_port;
+};
+
+static void scarce_start(struct scarce *scarce)
+{
+    struct world *world = &scarce->world;
+    world_start(world, &session_ops, NULL);
+    assert_int_equal(budget_create(NULL, "scarce", 0, &scarce->budget), WEIR_OK);
+    scarce->plentiful = world->gateway;
+    scarce->plentiful_port = world->port;
+    struct gateway_options options = {
+        .runtime = world->runtime, .directory = world->directory, .session = &session_ops, .budget = scarce->budget};
+    assert_int_equal(gateway_create(&options, &world->config, &world->gateway), WEIR_OK);
+    assert_int_equal(gateway_listen(world->gateway, "tcp://127.0.0.1:0", NULL), WEIR_OK);
+    world->port = (uint16_t)atoi(strrchr(gateway_listener_url(world->gateway, 0), ':') + 1);
+}
+
+static void scarce_stop(struct scarce *scarce)
+{
+    struct world *world = &scarce->world;
+    (void)gateway_drain(world->gateway, 1000);
+    struct gateway *gateway = world->gateway;
+    world->gateway = scarce->plentiful;
+    world->port = scarce->plentiful_port;
+    int fd = raw_dial(world, SP_PUSH0); /* the other gateway never noticed */
+    close(fd);
+    (void)gateway_drain(world->gateway, 1000);
+    runtime_stop(world->runtime);
+    gateway_destroy(&gateway);
+    gateway_destroy(&world->gateway);
+    directory_destroy(&world->directory);
+    runtime_destroy(&world->runtime);
+    assert_int_equal(arena_leaks_report(world->arena, world_on_leak, NULL), 0);
+    budget_destroy(&scarce->budget);
+    arena_destroy(&world->arena);
+}
+
 static void scarce_memory_costs_connections_and_nothing_else(void **state)
 {
     (void)state;
-    struct world world;
-    world_start(&world, &session_ops, NULL);
-    struct budget *budget;
-    assert_int_equal(budget_create(NULL, "scarce", 0, &budget), WEIR_OK);
-    struct gateway *plentiful = world.gateway;
-    struct gateway_options options = {
-        .runtime = world.runtime, .directory = world.directory, .session = &session_ops, .budget = budget};
-    assert_int_equal(gateway_create(&options, &world.config, &world.gateway), WEIR_OK);
-    assert_int_equal(gateway_listen(world.gateway, "tcp://127.0.0.1:0", NULL), WEIR_OK);
-    uint16_t port = (uint16_t)atoi(strrchr(gateway_listener_url(world.gateway, 0), ':') + 1),
-             plentiful_port = world.port;
-    world.port = port;
+    struct scarce scarce;
+    scarce_start(&scarce);
     for (size_t bytes = 512; bytes < 300 * 1024; bytes += bytes / 4 + 64) {
-        budget_limit_set(budget, bytes);
-        session_anyway(&world);
-        request_anyway(&world);
-        push_anyway(&world);
-        WAIT_UNTIL(world_connections(&world) == 0);
+        budget_limit_set(scarce.budget, bytes);
+        session_anyway(&scarce.world);
+        request_anyway(&scarce.world);
+        push_anyway(&scarce.world);
+        WAIT_UNTIL(world_connections(&scarce.world) == 0);
         struct budget_usage usage;
-        WAIT_UNTIL((budget_usage(budget, &usage), usage.blocks_used == 0));
+        WAIT_UNTIL((budget_usage(scarce.budget, &usage), usage.blocks_used == 0));
         struct gateway_status status;
-        gateway_status(world.gateway, &status);
+        gateway_status(scarce.world.gateway, &status);
         assert_int_equal(status.records_in, status.records_accepted + status.records_refused);
     }
-    assert_true(world_refusals(&world, REFUSAL_MEMORY) > 0);
-    (void)gateway_drain(world.gateway, 1000);
-    struct gateway *scarce = world.gateway;
-    world.gateway = plentiful;
-    world.port = plentiful_port;
-    int fd = raw_dial(&world, SP_PUSH0); /* the other gateway never noticed */
-    close(fd);
-    (void)gateway_drain(world.gateway, 1000);
-    runtime_stop(world.runtime);
-    gateway_destroy(&scarce);
-    gateway_destroy(&world.gateway);
-    directory_destroy(&world.directory);
-    runtime_destroy(&world.runtime);
-    assert_int_equal(arena_leaks_report(world.arena, world_on_leak, NULL), 0);
-    budget_destroy(&budget);
-    arena_destroy(&world.arena);
+    assert_true(world_refusals(&scarce.world, REFUSAL_MEMORY) > 0);
+    scarce_stop(&scarce);
+}
+
+static void a_session_is_told_of_its_end_without_memory_to_say_so(void **state)
+{
+    (void)state;
+    struct scarce scarce;
+    scarce_start(&scarce);
+    struct client client;
+    client_open(&client, &scarce.world, 1 << 20);
+    /* What the connection has been granted it still has: aliases use it up, and leave less than an answer takes. */
+    budget_limit_set(scarce.budget, 1);
+    char topic[200];
+    memset(topic, 'a', sizeof topic);
+    struct frame alias = {.op = FRAME_ALIAS, .as.alias.topic = view_of(topic, sizeof topic)};
+    for (uint32_t i = 0; i < 200; i++) {
+        alias.as.alias.alias = i;
+        client_send(&client, &alias);
+    }
+    struct frame close = {.op = FRAME_HELLO};
+    while (close.op != FRAME_CLOSE)
+        assert_true(client_receive(&client, &close));
+    assert_true(view_is_same(close.as.close.code, view_text("no-memory")));
+    assert_true(view_is_same(close.as.close.message, view_text("the broker has no memory to answer into at present")));
+    assert_false(client_receive(&client, &close));
+    client_close(&client);
+    assert_int_equal(world_refusals(&scarce.world, REFUSAL_MEMORY), 1);
+    scarce_stop(&scarce);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scarce_memory_costs_connections_and_nothing_else),
+        cmocka_unit_test(a_session_is_told_of_its_end_without_memory_to_say_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

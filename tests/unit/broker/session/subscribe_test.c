@@ -201,6 +201,41 @@ static void a_stalled_follower_stalls_nobody(void **state)
     world_stop(&world);
 }
 
+static void disconnect_ends_the_whole_subscription_of_one_that_does_not_read(void **state)
+{
+    (void)state;
+    struct world world;
+    world_start(&world, &session_ops, NULL);
+    struct client stalled, publisher;
+    client_open(&stalled, &world, 0);
+    client_open(&publisher, &world, 0);
+    struct frame frame = {.op = FRAME_SUBSCRIBE};
+    frame.as.subscribe.sub = 7;
+    frame.as.subscribe.pattern = view_text("log/+");
+    frame.as.subscribe.policy = POLICY_DISCONNECT;
+    frame.as.subscribe.snapshot = frame.as.subscribe.updates = true;
+    frame.as.subscribe.outbox = 1024;
+    client_send(&stalled, &frame);
+    (void)client_expect(&stalled, FRAME_SUBSCRIBED);
+    client_publish(&publisher, "log/other", 1, ACK_FOLDED, 1);
+    /* What the broker hands the connection ahead is no more than its window, so it is soon overtaken. */
+    uint64_t number = 2;
+    while (world_connection(&world).subscriptions == 1 && number < 200000) {
+        client_publish(&publisher, "log/a", number, ACK_FOLDED, 100);
+        (void)client_expect(&publisher, FRAME_ACK);
+        number += 100;
+    }
+    do
+        assert_true(client_receive(&stalled, &frame));
+    while (frame.op != FRAME_UNSUBSCRIBED);
+    assert_int_equal(frame.as.unsubscribed.sub, 7);
+    assert_true(view_is_same(frame.as.unsubscribed.code, view_text("closed")));
+    WAIT_UNTIL(world_connection(&world).feeds == 0);
+    client_close(&stalled);
+    client_close(&publisher);
+    world_stop(&world);
+}
+
 static void cursors_resume_without_gap(void **state)
 {
     (void)state;
@@ -268,7 +303,7 @@ static void bad_subscriptions_are_answered(void **state)
     } cases[] = {
         {"a/#/b", POLICY_RESYNC, "bad-topic"}, {"", POLICY_RESYNC, "bad-topic"},
         {"a+/b", POLICY_RESYNC, "bad-topic"},  {"$share/ab", POLICY_RESYNC, "bad-topic"},
-        {"a", POLICY_DROP, "bad-request"},     {"a", POLICY_DISCONNECT, "bad-request"},
+        {"a", POLICY_UNKNOWN, "bad-request"},
     };
     struct world world;
     world_start(&world, &session_ops, NULL);
@@ -292,6 +327,7 @@ int main(void)
         cmocka_unit_test(a_client_without_credit_gets_everything_but_data),
         cmocka_unit_test(large_state_reaches_a_small_window_whole),
         cmocka_unit_test(a_stalled_follower_stalls_nobody),
+        cmocka_unit_test(disconnect_ends_the_whole_subscription_of_one_that_does_not_read),
         cmocka_unit_test(cursors_resume_without_gap),
         cmocka_unit_test(the_same_number_may_be_subscribed_again_at_once),
         cmocka_unit_test(bad_subscriptions_are_answered),

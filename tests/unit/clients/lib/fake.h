@@ -1,5 +1,5 @@
 /* A broker for the client library's tests: a real listener whose sessions keep every frame for the test to look at, and
- * send what the test says. Handlers run on nng's threads; everything is guarded by the fake's lock. */
+ * send what the test says. Handlers run on a poller's thread; everything is guarded by the fake's lock. */
 #ifndef TESTS_UNIT_CLIENTS_LIB_FAKE_H
 #define TESTS_UNIT_CLIENTS_LIB_FAKE_H
 

@@ -379,7 +379,8 @@ static bool refuse_with_key(struct session *s, const struct frame *frame)
     if (frame->op != FRAME_REQUEST || args_find_str(frame->as.request.args, "key", &key) != WEIR_OK)
         return false;
     value_writer_init(&writer, map, sizeof map);
-    reply_error_map_write(&writer, WEIR_NOT_FOUND, view_text("no such topic"), key, view_text(""), 0);
+    reply_error_map_write(
+        &writer, &(struct reply_refusal){.error = WEIR_NOT_FOUND, .message = view_text("no such topic"), .topic = key});
     struct frame answer = {.op = FRAME_REPLY};
     answer.as.reply.id = frame->as.request.id;
     answer.as.reply.result = view_of(map, writer.size);

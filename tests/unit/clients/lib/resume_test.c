@@ -132,6 +132,86 @@ static void cursors_beyond_the_message_bound_are_left_out(void **state)
     follower_end(&fake, client);
 }
 
+static void send_delta_begin(struct session *s, uint64_t seq)
+{
+    struct frame frame = {.op = FRAME_BEGIN};
+    frame.as.begin.sub = 1;
+    frame.as.begin.feed = 9;
+    frame.as.begin.topic = view_text("t");
+    frame.as.begin.kind = view_text("map");
+    frame.as.begin.epoch = 7;
+    frame.as.begin.seq = seq;
+    frame.as.begin.delta = true;
+    frame.as.begin.cause = view_text("overflow");
+    session_send(s, &frame);
+}
+
+static void send_conflated(struct session *s, uint64_t from, uint64_t to)
+{
+    struct frame frame = {.op = FRAME_CONFLATED};
+    frame.as.conflated.feed = 9;
+    frame.as.conflated.from = from;
+    frame.as.conflated.to = to;
+    frame.as.conflated.cause = view_text("overflow");
+    session_send(s, &frame);
+}
+
+static void a_delta_says_what_changed_and_moves_the_cursor_at_its_end(void **state)
+{
+    (void)state;
+    struct fake fake;
+    struct session *s = NULL;
+    struct weir_subscription *sub = NULL;
+    struct weir *client = follower(&fake, NULL, &s, &sub);
+    send_delta_begin(s, 20);
+    session_raw(s, "\x93\x16\x09\x92\xa1k\xc0", 7); /* ENTRIES: "k" was deleted */
+    struct frame frame = {.op = FRAME_END};
+    frame.as.end.feed = 9;
+    frame.as.end.epoch = 7;
+    frame.as.end.seq = 20;
+    frame.as.end.delta = true;
+    session_send(s, &frame);
+    struct weir_event event = next_event(sub, WEIR_EVENT_BEGIN);
+    assert_true(event.delta);
+    assert_false(event.resumed);
+    assert_true(is_text(event.cause, "overflow"));
+    event = next_event(sub, WEIR_EVENT_ENTRY);
+    assert_true(is_text(event.key, "k"));
+    assert_int_equal(event.value.size, 1);
+    assert_int_equal(*(const uint8_t *)event.value.data, 0xc0);
+    assert_true(next_event(sub, WEIR_EVENT_END).delta);
+    session_cut(s);
+    s = fake_session(&fake, 1000);
+    cursor_of(s, 7, 20);
+    /* One that is cut off has been laid over in part: no cursor is good for that, all is asked for. */
+    send_delta_begin(s, 30);
+    next_event(sub, WEIR_EVENT_BEGIN);
+    session_cut(s);
+    s = fake_session(&fake, 1000);
+    cursor_of(s, 0, 0);
+    follower_end(&fake, client);
+}
+
+static void a_conflation_moves_the_cursor_over_what_it_leaves_out(void **state)
+{
+    (void)state;
+    struct fake fake;
+    struct session *s = NULL;
+    struct weir_subscription *sub = NULL;
+    struct weir *client = follower(&fake, NULL, &s, &sub);
+    send_conflated(s, 11, 14);
+    send_updates(s, 9, 15, 2);
+    struct weir_event event = next_event(sub, WEIR_EVENT_CONFLATED);
+    assert_int_equal(event.seq, 11);
+    assert_int_equal(event.seq_to, 14);
+    assert_true(is_text(event.cause, "overflow"));
+    take_updates(sub, 15, 2);
+    session_cut(s);
+    s = fake_session(&fake, 1000);
+    cursor_of(s, 7, 16);
+    follower_end(&fake, client);
+}
+
 /* --------------------------------------------------------------------------------------- broken promises */
 
 static void expect_cut(void (*misbehave)(struct session *s))
@@ -204,6 +284,53 @@ static void frames_of_unknown_feeds_and_subscriptions_are_ignored(void **state)
     follower_end(&fake, client);
 }
 
+static void the_seqs_of_some_keys_have_holes_and_idle_moves_the_cursor(void **state)
+{
+    (void)state;
+    struct fake fake;
+    struct session *s = NULL;
+    struct weir_subscription *sub = NULL;
+    fake_start(&fake);
+    struct weir *client = fake_client(&fake, NULL, 1000, &s);
+    struct weir_subscribe_options both = {.key = "k", .prefix = "p"}, options = {.prefix = "p/"};
+    assert_int_equal(weir_subscribe(client, "t", &both, &sub), WEIR_BAD_REQUEST);
+    assert_int_equal(weir_subscribe(client, "t", &options, &sub), WEIR_OK);
+    struct kept *kept = session_take(s, FRAME_SUBSCRIBE);
+    assert_true(view_is_same(kept->frame.as.subscribe.prefix, view_text("\xa2p/")));
+    assert_int_equal(kept->frame.as.subscribe.key.size, 0);
+    uint32_t id = kept->frame.as.subscribe.sub;
+    free(kept);
+    send_subscribed(s, id, 1);
+    send_snapshot(s, id, 7, 10);
+    next_event(sub, WEIR_EVENT_SUBSCRIBED);
+    take_snapshot(sub, 7, 10);
+    send_updates(s, 9, 15, 2);
+    take_updates(sub, 15, 2);
+    struct frame idle = {.op = FRAME_IDLE, .as.idle = {.feed = 9, .seq = 40}};
+    session_send(s, &idle);
+    assert_int_equal(next_event(sub, WEIR_EVENT_IDLE).seq, 40);
+    session_cut(s);
+    s = fake_session(&fake, 1000);
+    kept = session_take(s, FRAME_SUBSCRIBE);
+    struct view cursors = kept->frame.as.subscribe.cursors;
+    struct cursor cursor;
+    assert_int_equal(cursors_next(&cursors, &cursor), WEIR_OK);
+    assert_int_equal(cursor.seq, 40);
+    assert_true(view_is_same(kept->frame.as.subscribe.prefix, view_text("\xa2p/"))); /* asked for again */
+    free(kept);
+    send_subscribed(s, id, 1);
+    send_begin(s, id, 3, "t", 7, 40, true);
+    send_end(s, 3, 7, 40);
+    send_updates(s, 3, 40, 1); /* one that is known already breaks the order here, too */
+    struct weir_event event;
+    next_event(sub, WEIR_EVENT_SUBSCRIBED);
+    next_event(sub, WEIR_EVENT_BEGIN);
+    next_event(sub, WEIR_EVENT_END);
+    s = fake_session(&fake, 1000);
+    assert_int_equal(weir_next(sub, 0, &event), WEIR_TIMEOUT);
+    follower_end(&fake, client);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +339,9 @@ int main(void)
         cmocka_unit_test(ended_and_reset_topics_leave_no_cursor),
         cmocka_unit_test(given_cursors_are_asked_for),
         cmocka_unit_test(cursors_beyond_the_message_bound_are_left_out),
+        cmocka_unit_test(a_delta_says_what_changed_and_moves_the_cursor_at_its_end),
+        cmocka_unit_test(a_conflation_moves_the_cursor_over_what_it_leaves_out),
+        cmocka_unit_test(the_seqs_of_some_keys_have_holes_and_idle_moves_the_cursor),
         cmocka_unit_test(broken_promises_end_the_session),
         cmocka_unit_test(frames_of_unknown_feeds_and_subscriptions_are_ignored),
     };

@@ -36,7 +36,8 @@ static void events_come_as_the_broker_sent_them(void **state)
     struct session *s = NULL;
     struct weir_subscription *sub = NULL;
     struct weir_event event;
-    struct weir_subscribe_options options = {.policy = "block", .no_snapshot = true, .outbox_bytes = 4321};
+    struct weir_subscribe_options options = {
+        .policy = "block", .no_snapshot = true, .outbox_bytes = 4321, .interval_ms = 88, .block_ms = 77};
     fake_start(&fake);
     struct weir *client = fake_client(&fake, NULL, 1000, &s);
     assert_int_equal(weir_subscribe(client, "a/+", &options, &sub), WEIR_OK);
@@ -45,6 +46,8 @@ static void events_come_as_the_broker_sent_them(void **state)
     assert_false(kept->frame.as.subscribe.snapshot);
     assert_true(kept->frame.as.subscribe.updates);
     assert_int_equal(kept->frame.as.subscribe.outbox, 4321);
+    assert_int_equal(kept->frame.as.subscribe.interval_ms, 88);
+    assert_int_equal(kept->frame.as.subscribe.block_ms, 77);
     assert_true(view_is_same(kept->frame.as.subscribe.pattern, view_text("a/+")));
     uint32_t id = kept->frame.as.subscribe.sub;
     free(kept);

@@ -1,5 +1,5 @@
 /* What the socket tests share: a listener that collects its pipes, a pipe that counts what its handlers were told, and
- * waiting for either with a deadline. Handlers run on nng's threads; everything below is guarded by its lock. */
+ * waiting for either with a deadline. Handlers run on a poller's thread; everything below is guarded by its lock. */
 #ifndef TESTS_UNIT_CLIENTS_SP_HARNESS_H
 #define TESTS_UNIT_CLIENTS_SP_HARNESS_H
 
@@ -277,6 +277,17 @@ static inline void dial(struct end *end, const char *url)
     if (error)
         fail_msg("cannot dial %s: %s", url, reason);
     end_init(end, pipe);
+}
+
+static inline void over_tcp_and_ipc(void (*test)(const char *url))
+{
+    char directory[64];
+    char url[96];
+    test("tcp://127.0.0.1:0");
+    directory_make(directory);
+    (void)snprintf(url, sizeof url, "ipc://%s/s", directory);
+    test(url);
+    directory_remove(directory);
 }
 
 #endif

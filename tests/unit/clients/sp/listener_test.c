@@ -17,17 +17,6 @@ static bool is_hung_up_on(int raw, int timeout_ms)
     return poll(&watch, 1, timeout_ms) == 1 && recv(raw, &byte, 1, 0) <= 0;
 }
 
-static void over_tcp_and_ipc(void (*test)(const char *url))
-{
-    char directory[64];
-    char url[96];
-    test("tcp://127.0.0.1:0");
-    directory_make(directory);
-    (void)snprintf(url, sizeof url, "ipc://%s/s", directory);
-    test(url);
-    directory_remove(directory);
-}
-
 /* FIN at once; part of a header and a reset; garbage; a served peer that leaves before our answer. */
 static void handshake_abort(const char *url, unsigned kind)
 {
@@ -80,7 +69,7 @@ static unsigned descriptors_count(void)
     return count;
 }
 
-/* nng closes descriptors on a thread of its own, a moment after the stream is freed. */
+/* A handshake that failed closes its descriptor on the poller's thread, a moment later than its peer. */
 static void descriptors_check(unsigned expected)
 {
     uint64_t deadline = clock_now_ns() + WAIT_S * NS_PER_S;
@@ -92,7 +81,7 @@ static void descriptors_check(unsigned expected)
 static void aborted_handshakes(const char *url)
 {
     struct server server;
-    /* The first listener of all makes nng open descriptors of its own. */
+    /* The first listener of all makes the pollers open descriptors of their own. */
     server_init(&server, url, 5000);
     server_fini(&server);
     unsigned descriptors = descriptors_count();
@@ -224,28 +213,6 @@ static void unwelcome_address_is_closed_before_the_handshake(void **state)
     MONITOR_WAIT(&server.monitor, strcmp(server.accept_address, "127.0.0.1") == 0);
     assert_int_equal(server.refused_count, 0);
     close(raw);
-    server_fini(&server);
-}
-
-static void stop_ends_handshakes_and_leaves_connections(void **state)
-{
-    (void)state;
-    struct server server;
-    struct end client;
-    struct end service;
-    char text[2];
-    server_init(&server, "tcp://127.0.0.1:0", 60000);
-    dial(&client, sp_listener_url(server.listener));
-    end_init(&service, server_take(&server));
-    int raw = raw_connect(sp_listener_url(server.listener));
-    MONITOR_WAIT(&server.monitor, server.accept_count == 2);
-    sp_listener_stop(server.listener);
-    assert_int_equal(server.refused_by[WEIR_CLOSED], 1);
-    assert_true(end_send(&client, "ok", 2));
-    assert_true(end_receive_all(&service, text, 2));
-    close(raw);
-    end_fini(&client);
-    end_fini(&service);
     server_fini(&server);
 }
 
@@ -466,7 +433,6 @@ int main(void)
         cmocka_unit_test(peers_that_are_not_served_are_closed_without_an_answer),
         cmocka_unit_test(silent_strangers_make_room_for_newcomers),
         cmocka_unit_test(unwelcome_address_is_closed_before_the_handshake),
-        cmocka_unit_test(stop_ends_handshakes_and_leaves_connections),
         cmocka_unit_test(second_listen_on_a_path_is_refused_and_harmless),
         cmocka_unit_test(second_listen_on_a_port_is_refused),
         cmocka_unit_test(stale_socket_is_removed_a_live_one_and_a_file_are_not),

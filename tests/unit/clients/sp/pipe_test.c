@@ -208,6 +208,85 @@ static void now_and_send_together_lose_nothing(void **state)
     over_each_transport(now_then_send);
 }
 
+/* Sends or interrupts from another thread, at a moment that the waiter does not know. */
+struct helper {
+    struct sp_pipe *from, *waiting;
+    uint64_t after_ns;
+};
+
+static void *help(void *argument)
+{
+    const struct helper *helper = argument;
+    struct timespec pause = {.tv_nsec = (long)helper->after_ns};
+    const struct iovec part = {(void *)(uintptr_t) "late", 4};
+    size_t sent = 0;
+    nanosleep(&pause, NULL);
+    if (helper->waiting)
+        sp_pipe_receive_interrupt(helper->waiting);
+    else
+        assert_int_equal(sp_pipe_send_now(helper->from, &part, 1, &sent), WEIR_OK);
+    return NULL;
+}
+
+static void wait_check(const char *url)
+{
+    enum { FOREVER_MS = 60000, ROUNDS = 60 };
+    struct pair pair;
+    char text[16];
+    size_t size = 0;
+    pair_init(&pair, url);
+    struct sp_pipe *pipe = pair.service.pipe;
+    assert_int_equal(sp_pipe_receive_wait(pipe, text, sizeof text, 1, &size), WEIR_AGAIN);
+    for (uint64_t i = 0; i < ROUNDS; i++) {
+        struct helper helper = {pair.client.pipe, i % 2 ? pipe : NULL, i * 20000};
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, help, &helper), 0);
+        enum weir_error error = sp_pipe_receive_wait(pipe, text, sizeof text, FOREVER_MS, &size);
+        pthread_join(thread, NULL);
+        assert_int_equal(error, i % 2 ? WEIR_AGAIN : WEIR_OK);
+        if (i % 2 == 0)
+            assert_memory_equal(text, "late", 4);
+    }
+    /* Nothing is lost to waits that end early: bytes and the end of the time, close together. */
+    for (uint64_t i = 0; i < ROUNDS; i++) {
+        struct helper helper = {pair.client.pipe, NULL, 900000 + i * 10000};
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, help, &helper), 0);
+        enum weir_error error = WEIR_AGAIN;
+        while ((error = sp_pipe_receive_wait(pipe, text, sizeof text, 1, &size)) == WEIR_AGAIN)
+            continue;
+        pthread_join(thread, NULL);
+        assert_int_equal(error, WEIR_OK);
+        assert_int_equal(size, 4);
+    }
+    end_fini(&pair.client);
+    enum weir_error error = WEIR_AGAIN; /* as the end of the last wait's time may come late, and to this one */
+    while ((error = sp_pipe_receive_wait(pipe, text, sizeof text, FOREVER_MS, &size)) == WEIR_AGAIN)
+        continue;
+    assert_int_equal(error, WEIR_CLOSED);
+    assert_int_equal(sp_pipe_receive_wait(pipe, text, sizeof text, FOREVER_MS, &size), WEIR_CLOSED);
+    end_fini(&pair.service);
+    server_fini(&pair.server);
+}
+
+static void a_waiting_receive_ends_with_bytes_an_interruption_its_time_or_the_pipe(void **state)
+{
+    (void)state;
+    over_each_transport(wait_check);
+}
+
+static void an_interruption_before_the_wait_ends_it_at_once(void **state)
+{
+    (void)state;
+    struct pair pair;
+    char text[16];
+    size_t size = 0;
+    pair_init(&pair, "tcp://127.0.0.1:0");
+    sp_pipe_receive_interrupt(pair.service.pipe);
+    assert_int_equal(sp_pipe_receive_wait(pair.service.pipe, text, sizeof text, 600000, &size), WEIR_AGAIN);
+    pair_fini(&pair);
+}
+
 static void idle_close(const char *url)
 {
     struct pair pair;
@@ -373,6 +452,8 @@ int main(void)
         cmocka_unit_test(parts_of_no_bytes_are_fine),
         cmocka_unit_test(now_answers_without_a_handler),
         cmocka_unit_test(now_and_send_together_lose_nothing),
+        cmocka_unit_test(a_waiting_receive_ends_with_bytes_an_interruption_its_time_or_the_pipe),
+        cmocka_unit_test(an_interruption_before_the_wait_ends_it_at_once),
         cmocka_unit_test(idle_pipe_closes_once_and_its_peer_hears_of_it),
         cmocka_unit_test(close_from_other_threads_ends_everything_once),
         cmocka_unit_test(every_operation_that_began_is_ended_by_its_handler),

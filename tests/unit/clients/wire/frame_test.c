@@ -66,10 +66,11 @@ static void every_prefix_of_a_frame_is_refused_or_has_items_cut(void **state)
             if (read_exact(view_of(written.data, cut), &frame) != WEIR_OK)
                 continue;
             /* Only frames with items may pass, and those items must not come to their count. */
-            assert_true(frame.op == FRAME_PUBLISH || frame.op == FRAME_ENTRIES || frame.op == FRAME_UPDATES);
-            struct view items = frame.op == FRAME_PUBLISH   ? frame.as.publish.items
-                                : frame.op == FRAME_ENTRIES ? frame.as.entries.items
-                                                            : frame.as.updates.items;
+            assert_true(frame.op == FRAME_PUBLISH || frame.op == FRAME_PUBLISH_WITH || frame.op == FRAME_ENTRIES ||
+                        frame.op == FRAME_UPDATES);
+            struct view items = frame.op == FRAME_ENTRIES   ? frame.as.entries.items
+                                : frame.op == FRAME_UPDATES ? frame.as.updates.items
+                                                            : frame.as.publish.items;
             struct view key, value;
             uint32_t count = 0;
             enum weir_error error;
@@ -88,7 +89,8 @@ static void no_byte_may_follow_a_frame(void **state)
         struct frame frame;
         struct view written = frame_bytes(&samples[at].frame, bytes, sizeof bytes - 1);
         bool has_items = frame_read(written, 16, &frame, NULL) == WEIR_OK &&
-                         (frame.op == FRAME_PUBLISH || frame.op == FRAME_ENTRIES || frame.op == FRAME_UPDATES);
+                         (frame.op == FRAME_PUBLISH || frame.op == FRAME_PUBLISH_WITH || frame.op == FRAME_ENTRIES ||
+                          frame.op == FRAME_UPDATES);
         bytes[written.size] = 0xc0;
         assert_int_equal(read_exact(view_of(bytes, written.size + 1), &frame) == WEIR_OK, has_items);
     }
@@ -100,6 +102,18 @@ static void unknown_ops_and_wrong_counts_are_refused(void **state)
     struct frame frame;
     assert_int_equal(read_exact(BYTES(0x91, 5), &frame), WEIR_BAD_REQUEST);
     assert_int_equal(read_exact(BYTES(0x91, 32), &frame), WEIR_BAD_REQUEST);
+    /* PUBLISH_WITH that could never be: if_absent together with a seq; options of other types. */
+    assert_int_equal(read_exact(BYTES(0x96, 13, 0xa1, 'a', 1, 2, 0x82, 0xa6, 'i', 'f', '_', 's', 'e', 'q', 7, 0xa9, 'i',
+                                      'f', '_', 'a', 'b', 's', 'e', 'n', 't', 0xc3, 0x92, 0xc0, 1),
+                                &frame),
+                     WEIR_BAD_REQUEST);
+    assert_int_equal(
+        read_exact(BYTES(0x96, 13, 0xa1, 'a', 1, 2, 0x81, 0xa6, 't', 't', 'l', '_', 'm', 's', 0xff, 0x92, 0xc0, 1),
+                   &frame),
+        WEIR_BAD_REQUEST);
+    assert_int_equal(
+        read_exact(BYTES(0x96, 13, 0xa1, 'a', 1, 2, 0x81, 0xa4, 'b', 'i', 'n', 'd', 1, 0x92, 0xc0, 1), &frame),
+        WEIR_BAD_REQUEST);
     assert_int_equal(read_exact(BYTES(0x92, 0xcd, 1, 1, 1), &frame), WEIR_BAD_REQUEST);
     assert_int_equal(read_exact(BYTES(0x92, 0xff, 1), &frame), WEIR_BAD_REQUEST);
     assert_int_equal(read_exact(BYTES(0x92, 0xcf, 255, 255, 255, 255, 255, 255, 255, 255, 1), &frame),
@@ -221,7 +235,8 @@ static void heads_are_the_frame_without_its_items(void **state)
     for (size_t at = 0; at < SAMPLE_COUNT; at++) {
         const struct frame *frame = &samples[at].frame;
         uint8_t whole[512], head[FRAME_HEAD_SIZE_MAX];
-        if (frame->op != FRAME_PUBLISH && frame->op != FRAME_ENTRIES && frame->op != FRAME_UPDATES)
+        if (frame->op != FRAME_PUBLISH && frame->op != FRAME_PUBLISH_WITH && frame->op != FRAME_ENTRIES &&
+            frame->op != FRAME_UPDATES)
             continue;
         struct view written = frame_bytes(frame, whole, sizeof whole);
         struct value_writer writer;

@@ -214,10 +214,10 @@ static uint64_t merge_ns(uint32_t count)
     struct view target_view = view_of(target, many_keys(target, capacity, count, 0));
     struct view patch_view = view_of(patch, many_keys(patch, capacity, count, count / 2));
     uint64_t best = UINT64_MAX;
-    for (unsigned round = 0; round < 3; round++) {
-        uint64_t start = clock_now_ns();
+    for (unsigned round = 0; round < 5; round++) {
+        uint64_t start = clock_cpu_ns();
         assert_int_equal(merge_apply(target_view, patch_view, 16, out, 2 * capacity + 16, &size), WEIR_OK);
-        uint64_t spent = clock_now_ns() - start;
+        uint64_t spent = clock_cpu_ns() - start;
         best = spent < best ? spent : best;
     }
     struct value_reader reader;
@@ -235,7 +235,7 @@ static void many_keys_are_not_quadratic(void **state)
     uint64_t small = merge_ns(2000), large = merge_ns(40000);
     print_message("2,000 keys: %llu us; 40,000 keys: %llu us\n", (unsigned long long)small / 1000,
                   (unsigned long long)large / 1000);
-    /* 20 times the keys: n log n is 29 times the work, n squared 400. */
+    /* 20 times the keys: n log n is 29 times the work, n squared 400. Processor time, since others run beside it. */
     assert_true(large < 150 * small);
 }
 

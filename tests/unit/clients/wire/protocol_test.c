@@ -211,7 +211,18 @@ static void requests_are_as_described(void **state)
                        "ack"
                        "\xa8"
                        "accepted"));
+    assert_request("req-publish-if", "publish",
+                   MAP("\x85\xa5topic\xa8presence\xa5value" VALUE_ADA "\xa3key\xa3"
+                       "ada"
+                       "\xa6if_seq*\xa6ttl_ms\xcd\x75\x30"));
     assert_request("req-get", "get", MAP("\x81\xa5topic\xa8presence"));
+    assert_request("req-get-page", "get",
+                   MAP("\x84\xa5topic\xa8presence\xa6prefix\xa1"
+                       "a"
+                       "\xa5"
+                       "after\xa3"
+                       "abe"
+                       "\xa5limit\x01"));
     assert_request("req-list", "list", MAP("\x81\xa7pattern\xa1#"));
 }
 
@@ -235,6 +246,10 @@ static void replies_are_as_described(void **state)
     (void)assert_reply("reply-get", MAP("\x84\xa5"
                                         "epoch\x07\xa3seq*\xa4kind\xa3map\xa5state\x81\xa3"
                                         "ada" VALUE_ADA));
+    (void)assert_reply("reply-get-page", MAP("\x85\xa5state\x81\xa3"
+                                             "ada" VALUE_ADA "\xa5"
+                                             "epoch\x07\xa3seq*\xa4kind\xa3map\xa4next\xa3"
+                                             "ada"));
     (void)assert_reply("reply-list", MAP("\x81\xa6topics\x91\x86\xa5topic\xa8presence\xa4kind\xa3map\xa5"
                                          "epoch\x07"
                                          "\xa3seq*\xa5"
@@ -250,9 +265,18 @@ static void error_reply_is_as_described(void **state)
     assert_false(reply.ok);
     assert_true(view_is_same(reply.code, view_text("busy")));
     value_writer_init(&writer, again, sizeof again);
-    reply_error_write(&writer, WEIR_BUSY, view_text("the topic is full"), view_text("presence"), view_text("mailbox"),
-                      100);
+    reply_error_write(&writer, &(struct reply_refusal){WEIR_BUSY, view_text("the topic is full"), view_text("presence"),
+                                                       view_text("mailbox"), 100, 0});
     assert_true(view_is_same(view_of(again, writer.size), bytes_of(example_of("reply-busy", "reply"))));
+    reply = assert_reply("reply-conflict", view_of(NULL, 0));
+    assert_true(view_is_same(reply.code, view_text("conflict")));
+    value_writer_init(&writer, again, sizeof again);
+    reply_error_write(&writer, &(struct reply_refusal){.error = WEIR_CONFLICT,
+                                                       .message = view_text("the newest record is another"),
+                                                       .topic = view_text("presence"),
+                                                       .cause = view_text("if_seq"),
+                                                       .seq = 45});
+    assert_true(view_is_same(view_of(again, writer.size), bytes_of(example_of("reply-conflict", "reply"))));
 }
 
 static void transport_bytes_are_as_described(void **state)
@@ -277,7 +301,8 @@ static void no_example_is_left_out(void **state)
     static const char *const others[] = {
         "sp-header-push",     "sp-header-pull", "sp-header-pair", "tcp-message",   "ipc-message",      "push-one",
         "push-many",          "req-wire",       "req-publish",    "reply-publish", "req-publish-many", "req-get",
-        "reply-publish-many", "reply-busy",     "reply-get",      "req-list",      "reply-list",       "live"};
+        "reply-publish-many", "reply-busy",     "reply-get",      "req-list",      "reply-list",       "live",
+        "req-publish-if",     "reply-conflict", "req-get-page",   "reply-get-page"};
     for (size_t at = 0; at < example_count; at++) {
         bool is_known = false;
         for (size_t other = 0; other < sizeof others / sizeof others[0]; other++)

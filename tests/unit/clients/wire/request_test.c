@@ -148,7 +148,8 @@ static void replies_come_back_as_written(void **state)
     assert_int_equal(reply_read(view_of(body, writer.size), 16, &reply), WEIR_OK);
     assert_true(reply.ok && reply.result.size == 4);
     value_writer_init(&writer, body, sizeof body);
-    reply_error_write(&writer, WEIR_BUSY, view_text("full"), view_text("a/b"), view_text("mailbox"), 100);
+    reply_error_write(
+        &writer, &(struct reply_refusal){WEIR_BUSY, view_text("full"), view_text("a/b"), view_text("mailbox"), 100, 0});
     assert_int_equal(reply_read(view_of(body, writer.size), 16, &reply), WEIR_OK);
     assert_false(reply.ok);
     assert_true(view_is_same(reply.code, view_text("busy")) && view_is_same(reply.message, view_text("full")));
@@ -161,7 +162,7 @@ static void replies_come_back_as_written(void **state)
         exact_free(&exact);
     }
     value_writer_init(&writer, body, sizeof body);
-    reply_error_write(&writer, WEIR_NOT_FOUND, view_text("no"), view_of(NULL, 0), view_of(NULL, 0), 0);
+    reply_error_write(&writer, &(struct reply_refusal){.error = WEIR_NOT_FOUND, .message = view_text("no")});
     assert_int_equal(reply_read(view_of(body, writer.size), 16, &reply), WEIR_OK);
     assert_int_equal(args_find_str(reply.result, "topic", &text), WEIR_NOT_FOUND);
 }

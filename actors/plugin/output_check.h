@@ -1,0 +1,12 @@
+/* Is an output what it should be? Asked by the runner of what its plugin hands over, so that the plugin learns why not,
+ * and by the process host of what a hostile child may have written. Pure, any thread. */
+#ifndef ACTORS_PLUGIN_OUTPUT_CHECK_H
+#define ACTORS_PLUGIN_OUTPUT_CHECK_H
+
+#include "actors/plugin/runner.h"
+
+/* Kind, topic (a name that is not the broker's), key (UTF-8), value (exactly one, well-formed, not too deep or large),
+ * text (UTF-8), times, level and result. bounds must have been filled. False: why says what is wrong. */
+bool output_check(const struct plugin_output *output, const struct runner_bounds *bounds, char *why, size_t why_size);
+
+#endif

@@ -1,0 +1,128 @@
+/* What becomes of a feed whose subscriber cannot keep up: its policy acts when more waits for it than its outbox, or
+ * the ring retains, may hold. A snapshot is no fault of the subscriber's: what piles up while it is sent is let off,
+ * and a feed that the ring has outrun meanwhile is resynced, whatever its policy. In the topic's turns. */
+#include "actors/base/assert.h"
+#include "actors/base/clock.h"
+#include "actors/topic/state.h"
+
+/* Bytes that may wait for it before its policy acts. */
+static uint64_t lag_max(const struct feed *feed)
+{
+    return feed->lag_allowed > feed_outbox_max(feed) ? feed->lag_allowed : feed_outbox_max(feed);
+}
+
+bool feed_is_overtaken(const struct topic *topic, struct feed *feed)
+{
+    bool was_stalled = feed->is_stalled;
+    if (!ring_has(&topic->ring, &feed->cursor) || feed->is_released)
+        return true;
+    if (!was_stalled || feed->policy == POLICY_BLOCK || feed_conflates(topic, feed))
+        return false;
+    feed->is_stalled = false;
+    return ring_lag(&topic->ring, &feed->cursor) > lag_max(feed);
+}
+
+/* The place from which no more waits than the outbox may hold; what is behind it is dropped. */
+static struct ring_cursor drop_place(const struct topic *topic, const struct feed *feed)
+{
+    const struct ring *ring = &topic->ring;
+    uint64_t low = ring->seq_first > feed->cursor.seq ? ring->seq_first : feed->cursor.seq;
+    uint64_t high = ring->seq_last + 1;
+    struct ring_cursor place = ring_end(ring);
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        enum weir_error error = ring_find(ring, middle, &place);
+        INVARIANT(error == WEIR_OK);
+        if (ring_lag(ring, &place) > feed_outbox_max(feed))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    enum weir_error error = ring_find(ring, low, &place);
+    INVARIANT(error == WEIR_OK);
+    return place;
+}
+
+static void feed_leave_out(struct topic *topic, struct feed *feed, struct ring_cursor place)
+{
+    feed->stage.live.gap_from = feed->stage.live.conflated_from ? feed->stage.live.conflated_from : feed->cursor.seq;
+    feed->stage.live.conflated_from = 0;
+    feed->has_gap = true;
+    feed->stage.live.gap_to = place.seq - 1;
+    feed->cursor = place;
+    feed->cause = CAUSE_OVERFLOW;
+    feed->is_released = false;
+    feed->resyncs++;
+    topic->resyncs++;
+}
+
+static void feed_cut(struct topic *topic, struct feed *feed)
+{
+    feed->cause = CAUSE_OVERFLOW;
+    feed->resyncs++;
+    topic->resyncs++;
+    feed_end_with(topic, feed, WEIR_CLOSED);
+}
+
+/* Until it has caught up. */
+static void feed_conflate(struct topic *topic, struct feed *feed)
+{
+    feed->is_conflating = true;
+    feed->is_released = false;
+    feed->resyncs++;
+    topic->resyncs++;
+}
+
+void feed_overflow(struct topic *topic, struct feed *feed)
+{
+    enum overflow_policy policy = feed->is_outrun && feed->wants_snapshot ? POLICY_RESYNC : feed->policy;
+    bool can_conflate = topic_can_conflate(topic) && ring_has(&topic->ring, &feed->cursor);
+    /* One that is overtaken again and again would get nothing but snapshots. */
+    bool is_hopeless = policy == POLICY_RESYNC && feed->overtakings >= OVERTAKINGS_MAX;
+    feed->overtakings += feed->overtakings < OVERTAKINGS_MAX;
+    if (can_conflate && (policy == POLICY_CONFLATE || (is_hopeless && feed->wants_snapshot)))
+        feed_conflate(topic, feed);
+    else if (policy == POLICY_DROP)
+        feed_leave_out(topic, feed, drop_place(topic, feed));
+    else if (policy == POLICY_DISCONNECT)
+        feed_cut(topic, feed);
+    else if (feed->wants_snapshot)
+        feed_restart(topic, (uint32_t)(feed - topic->feeds.table), CAUSE_OVERFLOW);
+    else
+        feed_leave_out(topic, feed, ring_end(&topic->ring));
+}
+
+void feeds_watch(struct topic *topic)
+{
+    for (uint32_t slot = topic->feeds.watched; slot != FEED_NONE; slot = topic->feeds.table[slot].extra->watch_next) {
+        struct feed *feed = &topic->feeds.table[slot];
+        bool is_stalled = feed->list == LIST_WAITING || feed->list == LIST_PARKED;
+        if (feed->policy != POLICY_DISCONNECT || feed->phase != FEED_LIVE || feed->is_outrun || !is_stalled ||
+            feed->cursor.seq > topic->ring.seq_last)
+            continue;
+        if (ring_has(&topic->ring, &feed->cursor) && ring_lag(&topic->ring, &feed->cursor) <= lag_max(feed))
+            continue;
+        feed_cut(topic, feed);
+        if (feed->list != LIST_PARKED)
+            feeds_list(&topic->feeds, slot, LIST_READY);
+    }
+}
+
+void feed_block_note(struct topic *topic, struct feed *feed, bool is_blocking, uint64_t now_ns)
+{
+    if (!is_blocking) {
+        feed->extra->blocking_since_ns = 0;
+        return;
+    }
+    if (feed->extra->blocking_since_ns == 0)
+        feed->extra->blocking_since_ns = now_ns;
+    if (feed->extra->block_ns == 0)
+        return;
+    uint64_t due_ns = feed->extra->blocking_since_ns + feed->extra->block_ns;
+    if (due_ns > now_ns) {
+        topic->block_due_ns = due_ns < topic->block_due_ns ? due_ns : topic->block_due_ns;
+        return;
+    }
+    feed->is_released = true;
+    feed->extra->blocking_since_ns = 0;
+}

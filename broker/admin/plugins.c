@@ -1,0 +1,122 @@
+/* Plugins: listed from their counters, loaded and unloaded through their supervisors, reloaded by an order to their
+ * actors. On an nng thread; the order's part in the admin actor's turns. */
+#include <string.h>
+
+#include "actors/base/log.h"
+#include "broker/admin/commands.h"
+
+static bool plugin_row(const struct plugin_status *status, void *context)
+{
+    struct answer *answer = context;
+    answer_map(answer, NULL);
+    answer_text(answer, "name", status->name);
+    answer_text(answer, "role", status->role);
+    answer_text(answer, "host", status->host);
+    answer_text(answer, "state", status->state);
+    answer_text(answer, "code", status->plugin);
+    answer_text(answer, "file", status->file);
+    answer_uint(answer, "topics", status->topics);
+    answer_uint(answer, "handled", status->handled);
+    answer_uint(answer, "emitted", status->emitted);
+    answer_uint(answer, "refused", status->refused);
+    answer_uint(answer, "dead", status->dead);
+    answer_uint(answer, "restarts", status->restarts);
+    answer_uint(answer, "kept", status->kept);
+    answer_uint(answer, "kept_bytes", status->kept_bytes);
+    answer_uint(answer, "snapshot_bytes", status->snapshot_bytes);
+    answer_text(answer, "cause", status->cause);
+    answer_end(answer);
+    return true;
+}
+
+static enum weir_error plugin_load(struct admin_context *context, const char *name, struct answer *answer)
+{
+    enum weir_error error = plugins_load(context->admin->options.plugins, name);
+    if (error == WEIR_NOT_FOUND)
+        return admin_refuse(context, error, "no plugin '%s' is configured (SIGHUP reads the file again)", name);
+    if (error == WEIR_EXISTS)
+        return admin_refuse(context, error, "plugin '%s' runs already; reload runs its file anew", name);
+    if (error == WEIR_BUSY)
+        return admin_refuse(context, error, "plugin '%s' is still being unloaded; try again in a moment", name);
+    if (error != WEIR_OK)
+        return admin_refuse(context, error, "plugin '%s': %s", name, weir_error_text(error));
+    log_info("admin.plugin", "loaded=%s", name);
+    answer_text(answer, "loaded", name);
+    return WEIR_OK;
+}
+
+static enum weir_error plugin_unload(struct admin_context *context, const char *name, struct answer *answer)
+{
+    enum weir_error error = plugins_unload(context->admin->options.plugins, name);
+    if (error == WEIR_NOT_FOUND)
+        return admin_refuse(context, error, "no plugin '%s' runs", name);
+    if (error != WEIR_OK)
+        return admin_refuse(context, error, "plugin '%s': %s", name, weir_error_text(error));
+    log_info("admin.plugin", "unloaded=%s", name);
+    answer_text(answer, "unloaded", name);
+    return WEIR_OK;
+}
+
+static enum weir_error plugin_reload(struct admin_context *context, const char *name)
+{
+    struct order *order = &context->order;
+    weir_actor actor;
+    if (plugins_find(context->admin->options.plugins, name, &actor) != WEIR_OK)
+        return admin_refuse(context, WEIR_NOT_FOUND, "no plugin '%s' runs", name);
+    *order = (struct order){.kind = ORDER_PLUGIN_RELOAD};
+    memcpy(order->topic, name, strlen(name) + 1);
+    if (orders_give(context) != WEIR_OK)
+        return admin_refuse(context, WEIR_BUSY, "the admin actor takes no orders at present");
+    return WEIR_AGAIN;
+}
+
+enum weir_error steer_plugin(struct admin_context *context, struct view args, struct answer *answer)
+{
+    char action[16] = "list", name[PLUGIN_NAME_MAX + 1] = "";
+    struct plugins *plugins = context->admin->options.plugins;
+    enum weir_error error = admin_text(context, args, "action", action, sizeof action);
+    if (error != WEIR_OK && error != WEIR_NOT_FOUND)
+        return error;
+    if (strcmp(action, "list") == 0) {
+        answer_rows(answer, "plugins");
+        if (plugins != NULL)
+            plugins_each(plugins, plugin_row, answer);
+        answer_end(answer);
+        return WEIR_OK;
+    }
+    if (admin_text(context, args, "name", name, sizeof name) != WEIR_OK || plugins == NULL)
+        return admin_refuse(context, WEIR_BAD_REQUEST, "plugin %s needs the name of a plugin", action);
+    if (strcmp(action, "load") == 0)
+        return plugin_load(context, name, answer);
+    if (strcmp(action, "unload") == 0)
+        return plugin_unload(context, name, answer);
+    if (strcmp(action, "reload") == 0)
+        return plugin_reload(context, name);
+    return admin_refuse(context, WEIR_BAD_REQUEST, "plugin takes list, load, unload or reload");
+}
+
+enum weir_error order_plugin(struct turn *turn, struct admin_context *context)
+{
+    struct order *order = &context->order;
+    struct message message = {.tag = PLUGIN_RELOAD, .word = {order->token}};
+    enum weir_error error = plugins_find(context->admin->options.plugins, order->topic, &order->target);
+    return error == WEIR_OK ? turn_control(turn, order->target, &message) : error;
+}
+
+void order_plugin_done(struct turn *turn, struct admin_context *context, const struct message *message)
+{
+    uint8_t data[ADMIN_MESSAGE_SIZE];
+    struct answer answer;
+    enum weir_error error = (enum weir_error)message->word[0];
+    bool has_why = !msg_is_none(message->hold[0]);
+    const char *why = has_why ? arena_data(turn_arena(turn), message->hold[0]) : NULL;
+    int size = why != NULL ? (int)arena_size(turn_arena(turn), message->hold[0]) : 0;
+    if (error != WEIR_OK)
+        admin_refuse(context, error, "plugin '%s' goes on as it was: %.*s", context->order.topic, size,
+                     why != NULL ? why : "");
+    else
+        log_info("admin.plugin", "reloaded=%s", context->order.topic);
+    answer_init(&answer, data, sizeof data);
+    answer_text(&answer, "reloaded", context->order.topic);
+    order_finish(turn, context, error, &answer);
+}

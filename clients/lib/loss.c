@@ -1,0 +1,212 @@
+/* Published frames when the connection goes and comes: what was sent and not answered is unknown, or goes out again
+ * where the publisher has a name; what was not sent waits, unless the next broker would not take it. The client's
+ * thread, with the lock held; it is released around the user's callback. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/base/assert.h"
+#include "clients/lib/client.h"
+
+static const char lost[] = "the connection was lost before an answer came";
+
+/* Whatever of the frame was not answered never will be. Answers come in order within a frame, so that its last records
+ * are the open ones. */
+static void frame_give_up(struct weir *client, const struct unacked *frame, const char *reason)
+{
+    if (frame->remaining == 0)
+        return;
+    client->counts.unknown += frame->remaining;
+    outcome_tell(client, &(struct outcome){.number = frame->number + frame->count - frame->remaining,
+                                           .count = frame->remaining,
+                                           .error = WEIR_CLOSED,
+                                           .reason = reason});
+}
+
+static void oldest_give_up(struct weir *client, const char *reason)
+{
+    struct publisher *publisher = &client->publisher;
+    unacked_release(publisher, unacked_at(publisher, 0));
+    struct unacked frame = *unacked_at(publisher, 0);
+    unacked_pop(publisher);
+    frame_give_up(client, &frame, reason);
+}
+
+/* ---------------------------------------------------------------------------------------------- the loss */
+
+/* link.data as it is to be: what was sent and is still open, then what was not sent. False without memory. */
+static bool data_again(const struct weir *client, struct outbuf *again)
+{
+    const struct publisher *publisher = &client->publisher;
+    const struct outbuf *data = &client->link.data;
+    for (size_t i = 0; i < unacked_sent_count(publisher); i++) {
+        const struct unacked *frame = unacked_at(publisher, i);
+        if (frame->remaining > 0 && frame->kept != NULL &&
+            !outbuf_append(again, view_of(frame->kept, frame->kept_size)))
+            return false;
+    }
+    return outbuf_size(data) == 0 || outbuf_append(again, view_of(data->data + data->start, outbuf_size(data)));
+}
+
+/* A publisher with a name sends what was not answered again, before what was not sent yet. Records without ack are not
+ * kept; those of them that did not get to the kernel are put into given_up, which has room for all that were sent. */
+static size_t sent_requeue(struct publisher *publisher, struct unacked *given_up)
+{
+    size_t sent = unacked_sent_count(publisher), kept = 0, given_up_count = 0;
+    for (size_t i = 0; i < publisher->unacked_count; i++) {
+        struct unacked frame = *unacked_at(publisher, i);
+        if (i < sent && frame.remaining == 0) {
+            unacked_release(publisher, &frame);
+        } else if (i < sent && frame.kept == NULL) {
+            given_up[given_up_count++] = frame;
+        } else {
+            frame.is_resent = frame.is_resent || i < sent;
+            *unacked_at(publisher, kept++) = frame;
+        }
+    }
+    publisher->unacked_count = publisher->unsent_count = kept;
+    return given_up_count;
+}
+
+void publisher_on_link_down(struct weir *client)
+{
+    struct publisher *publisher = &client->publisher;
+    struct outbuf again = {.data = NULL};
+    publisher->sending_count = 0;
+    struct unacked *given_up = NULL;
+    if (client->publisher_name != NULL && unacked_sent_count(publisher) > 0)
+        given_up = malloc(unacked_sent_count(publisher) * sizeof *given_up);
+    if (given_up == NULL || !data_again(client, &again)) {
+        free(given_up);
+        free(again.data);
+        while (unacked_sent_count(publisher) > 0)
+            oldest_give_up(client, lost);
+        return;
+    }
+    size_t count = sent_requeue(publisher, given_up);
+    free(client->link.data.data);
+    client->link.data = again;
+    for (size_t i = 0; i < count; i++)
+        frame_give_up(client, &given_up[i], lost);
+    free(given_up);
+}
+
+void publisher_on_over(struct weir *client)
+{
+    struct publisher *publisher = &client->publisher;
+    publisher_on_link_down(client);
+    while (publisher->unacked_count > 0) {
+        bool is_resent = unacked_at(publisher, 0)->is_resent;
+        publisher->unsent_count--;
+        oldest_give_up(client, is_resent ? lost : "the client ended before it was sent");
+    }
+    outbuf_clear(&client->link.data);
+    if (publisher->count == 0)
+        return;
+    struct outcome outcome = {.number = publisher->first_number,
+                              .count = publisher->count,
+                              .error = WEIR_CLOSED,
+                              .reason = "the client ended before it was sent"};
+    client->counts.unknown += publisher->count;
+    publisher->count = 0;
+    publisher->items_size = 0;
+    outcome_tell(client, &outcome);
+}
+
+/* ---------------------------------------------------------------------------------------- the next broker */
+
+/* The size of the body of the message at `at` in link.data; *whole with its prefix. */
+static size_t data_body(const struct link *link, size_t at, size_t *whole)
+{
+    size_t offset = 0, size = 0, needed = 0;
+    enum weir_error error =
+        sp_message_find(link->data.data + at, link->data.end - at, link->is_ipc, SIZE_MAX / 2, &offset, &size, &needed);
+    INVARIANT(error == WEIR_OK);
+    *whole = offset + size;
+    return size;
+}
+
+/* What becomes of a frame that waits, with a body of that size, at this broker; WEIR_OK: it is sent. */
+static enum weir_error frame_check(const struct link *link, const struct unacked *frame, size_t body_size)
+{
+    if (body_size > link->message_max)
+        return WEIR_TOO_BIG;
+    if (link->takes_options)
+        return WEIR_OK;
+    if (frame->is_resent)
+        return WEIR_CLOSED; /* it does not know publishers by name, and might fold it twice */
+    return frame->has_options ? WEIR_FORBIDDEN : WEIR_OK;
+}
+
+static bool data_is_good(const struct weir *client)
+{
+    const struct link *link = &client->link;
+    size_t whole = 0, at = link->data.start;
+    for (size_t i = 0; i < client->publisher.unacked_count; i++, at += whole) {
+        size_t size = data_body(link, at, &whole);
+        if (frame_check(link, unacked_at(&client->publisher, i), size) != WEIR_OK)
+            return false;
+    }
+    return true;
+}
+
+struct refused {
+    struct unacked frame;
+    enum weir_error error;
+};
+
+/* Takes the frames that are not for this broker off data and ring; returns how many, and them in *taken. */
+static size_t frames_take(struct weir *client, struct refused *taken)
+{
+    struct publisher *publisher = &client->publisher;
+    struct link *link = &client->link;
+    size_t kept_end = link->data.start, kept_count = 0, taken_count = 0, whole = 0, at = link->data.start;
+    for (size_t i = 0; i < publisher->unacked_count; i++, at += whole) {
+        struct unacked frame = *unacked_at(publisher, i);
+        enum weir_error error = frame_check(link, &frame, data_body(link, at, &whole));
+        if (error != WEIR_OK) {
+            unacked_release(publisher, &frame);
+            taken[taken_count++] = (struct refused){frame, error};
+            continue;
+        }
+        memmove(link->data.data + kept_end, link->data.data + at, whole);
+        kept_end += whole;
+        *unacked_at(publisher, kept_count++) = frame;
+    }
+    link->data.end = kept_end;
+    publisher->unacked_count = publisher->unsent_count = kept_count;
+    return taken_count;
+}
+
+static void refused_tell(struct weir *client, const struct refused *refused)
+{
+    const struct unacked *frame = &refused->frame;
+    if (refused->error == WEIR_CLOSED) {
+        frame_give_up(client, frame, lost);
+        return;
+    }
+    client->counts.refused += frame->remaining;
+    outcome_tell(client, &(struct outcome){.number = frame->number + frame->count - frame->remaining,
+                                           .count = frame->remaining,
+                                           .error = refused->error,
+                                           .reason = refused->error == WEIR_TOO_BIG
+                                                         ? "the broker that answers now takes only smaller messages"
+                                                         : "the broker that answers now takes no options"});
+}
+
+void publisher_on_link_up(struct weir *client)
+{
+    struct publisher *publisher = &client->publisher;
+    INVARIANT(unacked_sent_count(publisher) == 0);
+    publisher_close_batch(client); /* made by the old bound, as the others */
+    if (data_is_good(client))
+        return;
+    struct refused *taken = malloc(publisher->unacked_count * sizeof *taken);
+    if (taken == NULL) {
+        link_close(client, WEIR_NO_MEMORY, "no memory to go through what waits");
+        return;
+    }
+    size_t count = frames_take(client, taken);
+    for (size_t i = 0; i < count; i++)
+        refused_tell(client, &taken[i]);
+    free(taken);
+}

@@ -1,0 +1,130 @@
+/* A publisher and a subscriber beside a crowd; see live.h. */
+#include "tests/bench/peers/live.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "tests/bench/peers/util.h"
+
+enum { STAND_WAIT_MS = 60000, VALUE_SIZE_MAX = 1 << 20 };
+
+static void on_link(struct weir *client, enum weir_link link, enum weir_error cause, const char *reason, void *context)
+{
+    (void)client, (void)context;
+    if (link == WEIR_LINK_DOWN && strcmp(reason, "the client was closed") != 0) /* by us */
+        die("live: the session was lost: %s: %s", weir_error_text(cause), reason);
+}
+
+static void on_outcome(struct weir *client, uint64_t number, uint32_t count, enum weir_error outcome, uint64_t epoch,
+                       uint64_t seq, const char *reason, void *context)
+{
+    (void)client, (void)epoch, (void)seq, (void)context;
+    if (outcome != WEIR_OK && outcome != WEIR_CLOSED) /* which on_link says better */
+        die("live: records %lu (%u): %s: %s", (unsigned long)number, count, weir_error_text(outcome), reason);
+}
+
+struct weir *live_open(const char *url)
+{
+    struct weir *client = NULL;
+    const char *reason = "";
+    struct weir_options options = {.url = url, .name = "live", .on_link = on_link, .on_outcome = on_outcome};
+    if (weir_open(&options, &client, &reason) != WEIR_OK)
+        die("live: %s: %s", url, reason);
+    return client;
+}
+
+static void publish(struct weir *client, const char *topic, const char *key, const void *value, unsigned size)
+{
+    struct weir_record record = {
+        .topic = topic, .key = key, .value = value, .value_size = size, .form = WEIR_BYTES, .ack = WEIR_ACK_FOLDED};
+    enum weir_error error = weir_publish(client, &record, WEIR_FOREVER, NULL);
+    if (error != WEIR_OK)
+        die("live: publish: %s", weir_error_text(error));
+}
+
+void live_fill(const char *url, const char *topic, unsigned keys, unsigned size)
+{
+    struct weir *client = live_open(url);
+    uint8_t *value = allocate(size);
+    char key[24];
+    for (unsigned i = 0; i < keys; i++) {
+        snprintf(key, sizeof key, "k%u", i);
+        publish(client, topic, key, value, size);
+    }
+    if (weir_flush(client, WEIR_FOREVER) != WEIR_OK)
+        die("live: %u keys are not folded", keys);
+    weir_close(&client, 0);
+}
+
+static void *publisher_main(void *argument)
+{
+    struct live_publisher *p = argument;
+    uint8_t *value = allocate(p->size < sizeof(uint64_t) ? sizeof(uint64_t) : p->size);
+    uint64_t start = now_ns(), due = start;
+    char key[24];
+    prctl(PR_SET_TIMERSLACK, 1);
+    for (uint64_t n = 0; !atomic_load(&p->stop); n++) {
+        due = p->rate > 0 ? start + (uint64_t)((double)n * 1e9 / p->rate) : now_ns();
+        if (p->rate > 0)
+            wait_until(due);
+        memcpy(value, &due, sizeof due);
+        if (p->keys > 0) /* scattered: multiplying by an odd number visits all */
+            snprintf(key, sizeof key, "k%u", (unsigned)(n * 2654435761u % p->keys));
+        publish(p->client, p->topic, p->keys > 0 ? key : NULL, value, p->size);
+        atomic_store(&p->sent, n + 1);
+    }
+    if (weir_flush(p->client, WEIR_FOREVER) != WEIR_OK)
+        die("live: not all was folded");
+    return NULL;
+}
+
+void live_publisher_start(struct live_publisher *p, const char *url)
+{
+    p->client = live_open(url);
+    if (pthread_create(&p->thread, NULL, publisher_main, p) != 0)
+        die("live: no thread");
+}
+
+void live_publisher_stop(struct live_publisher *p)
+{
+    atomic_store(&p->stop, true);
+    pthread_join(p->thread, NULL);
+    weir_close(&p->client, 0);
+}
+
+/* On the client's thread. */
+static void on_event(struct weir_subscription *subscription, const struct weir_event *event, void *context)
+{
+    (void)subscription;
+    struct live_subscriber *s = context;
+    if (event->kind == WEIR_EVENT_END)
+        atomic_store(&s->ended, true);
+    if (event->kind == WEIR_EVENT_GAP || event->kind == WEIR_EVENT_CONFLATED)
+        atomic_fetch_add(&s->omitted, event->seq_to - event->seq + 1);
+    if (event->kind != WEIR_EVENT_UPDATE)
+        return;
+    const uint8_t *value = event->value.data;
+    uint64_t due = 0, now = now_ns();
+    size_t head = value[0] == 0xc4 ? 2 : value[0] == 0xc5 ? 3 : 5;
+    if (event->value.size >= head + sizeof due)
+        memcpy(&due, value + head, sizeof due);
+    if (due >= atomic_load(&s->since))
+        hist_add(&s->latency, now > due ? now - due : 0);
+    atomic_fetch_add_explicit(&s->received, 1, memory_order_relaxed);
+}
+
+void live_subscriber_start(struct live_subscriber *s, const char *url, const char *topic, bool snapshot)
+{
+    struct weir_subscribe_options wanted = {.no_snapshot = !snapshot, .on_event = on_event, .context = s};
+    s->client = live_open(url);
+    if (weir_subscribe(s->client, topic, &wanted, &s->subscription) != WEIR_OK)
+        die("live: cannot subscribe to %s", topic);
+    for (int waited = 0; !atomic_load(&s->ended); waited++) {
+        if (waited > STAND_WAIT_MS)
+            die("live: no snapshot of %s", topic);
+        wait_ms(1);
+    }
+}
+
+void live_subscriber_stop(struct live_subscriber *s) { weir_close(&s->client, 0); }

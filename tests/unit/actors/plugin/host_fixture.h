@@ -1,0 +1,161 @@
+/* A process host for tests: starts an instance, gives it records, waits for outputs with a deadline. */
+#ifndef TESTS_UNIT_ACTORS_PLUGIN_HOST_FIXTURE_H
+#define TESTS_UNIT_ACTORS_PLUGIN_HOST_FIXTURE_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "actors/base/clock.h"
+#include "actors/plugin/host.h"
+#include "actors/plugin/plugin_limits.h"
+#include "actors/plugin/processes.h"
+#include "tests/unit/actors/plugin/recorder.h"
+
+/* Last: its macros are called fail and skip, as verbs of plugins are. */
+#include <cmocka.h>
+
+/* Nothing here takes so long unless it is broken, sanitizers and a busy machine included. */
+#define FIXTURE_WAIT_S 30
+
+struct fixture {
+    struct plugin_host *host;
+    pthread_mutex_t lock;
+    pthread_cond_t rung;
+    unsigned rings;
+    uint64_t next_number;
+    struct plugin_end end;
+    char why[PLUGIN_TEXT_SIZE];
+    struct recorder recorder; /* of what was taken last */
+};
+
+static inline void fixture_ring(void *context)
+{
+    struct fixture *fixture = context;
+    pthread_mutex_lock(&fixture->lock);
+    fixture->rings++;
+    pthread_cond_signal(&fixture->rung);
+    pthread_mutex_unlock(&fixture->lock);
+}
+
+static inline void fixture_init(struct fixture *fixture)
+{
+    *fixture = (struct fixture){.next_number = 1};
+    pthread_mutex_init(&fixture->lock, NULL);
+    pthread_condattr_t clock;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&fixture->rung, &clock);
+}
+
+/* Waits until the bell has been rung since `before`. */
+static inline void fixture_await(struct fixture *fixture, unsigned before)
+{
+    struct timespec until;
+    int error = 0;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += FIXTURE_WAIT_S;
+    pthread_mutex_lock(&fixture->lock);
+    while (fixture->rings == before && error == 0)
+        error = pthread_cond_timedwait(&fixture->rung, &fixture->lock, &until);
+    pthread_mutex_unlock(&fixture->lock);
+    if (error != 0)
+        fail_msg("no bell within %d s", FIXTURE_WAIT_S);
+}
+
+static inline unsigned fixture_rings(struct fixture *fixture)
+{
+    pthread_mutex_lock(&fixture->lock);
+    unsigned rings = fixture->rings;
+    pthread_mutex_unlock(&fixture->lock);
+    return rings;
+}
+
+/* The next output, waited for; its text is in the recorder. False: it has ended, see ->end. */
+static inline bool fixture_take(struct fixture *fixture, struct plugin_output *out)
+{
+    for (;;) {
+        unsigned rings = fixture_rings(fixture);
+        enum weir_error error = plugin_host_process.take(fixture->host, out, &fixture->end);
+        if (error == WEIR_CLOSED)
+            return false;
+        if (error == WEIR_OK) {
+            recorder_take(&fixture->recorder, out);
+            return true;
+        }
+        assert_int_equal(error, WEIR_AGAIN);
+        fixture_await(fixture, rings);
+    }
+}
+
+/* Takes outputs up to the DONE of number: its result. -1: it ended first. */
+static inline int fixture_done(struct fixture *fixture, uint64_t number)
+{
+    struct plugin_output output;
+    fixture->recorder = (struct recorder){.room = UINT32_MAX};
+    while (fixture_take(fixture, &output)) {
+        if (output.kind == OUTPUT_DONE && output.number == number)
+            return (int)output.result;
+    }
+    return -1;
+}
+
+static inline struct plugin_spec fixture_spec(const char *file)
+{
+    return (struct plugin_spec){
+        .name = "tested", .file = file, .role = WEIR_ACTOR_FOLD, .config = {(const uint8_t *)"\xc0", 1}};
+}
+
+static inline void fixture_start_only(struct fixture *fixture, const struct plugin_spec *spec)
+{
+    struct plugin_bell bell = {fixture_ring, fixture};
+    fixture_init(fixture);
+    if (plugin_host_process.start(spec, bell, &fixture->host, fixture->why, sizeof fixture->why) != WEIR_OK)
+        fail_msg("%s", fixture->why);
+}
+
+static inline void fixture_start(struct fixture *fixture, const struct plugin_spec *spec)
+{
+    fixture_start_only(fixture, spec);
+    int result = fixture_done(fixture, 0);
+    if (result != WEIR_ACTOR_OK)
+        fail_msg("result %d, %s, end: %s", result, fixture->recorder.text, fixture->end.text);
+}
+
+static inline void fixture_stop(struct fixture *fixture)
+{
+    plugin_host_process.stop(&fixture->host);
+    assert_null(fixture->host);
+    pthread_mutex_destroy(&fixture->lock);
+    pthread_cond_destroy(&fixture->rung);
+}
+
+/* Gives one record, not flushed; its number. */
+static inline uint64_t fixture_put(struct fixture *fixture, const char *key, const char *json)
+{
+    struct plugin_input input = input_message(fixture->next_number, "t", key, json);
+    assert_int_equal(plugin_host_process.give(fixture->host, &input), WEIR_OK);
+    return fixture->next_number++;
+}
+
+/* Gives one record; its number. */
+static inline uint64_t fixture_give(struct fixture *fixture, const char *key, const char *json)
+{
+    uint64_t number = fixture_put(fixture, key, json);
+    plugin_host_process.flush(fixture->host);
+    return number;
+}
+
+/* Gives one record and takes what came of it, as text. */
+static inline const char *fixture_handle(struct fixture *fixture, const char *key, const char *json)
+{
+    if (fixture_done(fixture, fixture_give(fixture, key, json)) < 0)
+        return fixture->end.text;
+    return fixture->recorder.text;
+}
+
+#endif

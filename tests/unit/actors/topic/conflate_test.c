@@ -1,0 +1,271 @@
+/* What feeds that leave out what was replaced are promised, and deltas, one claim each. */
+#include "actors/base/clock.h"
+#include "actors/topic/topic_limits.h"
+#include "tests/unit/actors/topic/topic_scene.h"
+
+/* So much that the ring holds whatever a test publishes. */
+#define RETAINED ((size_t)64 << 20)
+
+/* One byte of credit: one pair, then nothing before it is given back. */
+static struct reader_options stingy(enum overflow_policy policy, size_t outbox_max)
+{
+    struct reader_options options = follow;
+    options.policy = policy;
+    options.outbox_max = outbox_max;
+    options.credit = 1;
+    return options;
+}
+
+/* It has all that the topic said, and the state that comes of it. */
+static void assert_caught_up(struct scene *scene, struct reader *reader)
+{
+    assert_int_equal(reader->feeds[0]->phase, READER_LIVE);
+    assert_int_equal(reader->feeds[0]->seq, scene_status(scene, "a/b").seq);
+    world_told(&scene->world, reader->feeds[0], &reader->filter);
+}
+
+static void read_on(struct scene *scene, struct reader *reader)
+{
+    reader->generous = true;
+    for (size_t i = 0; i < reader->feed_count; i++)
+        reader->feeds[i]->owed += 1000000;
+    for (int i = 0; i < 50; i++) {
+        world_tick(&scene->world, reader->actor, 0);
+        world_settle(&scene->world);
+    }
+}
+
+static void conflation_sends_the_newest_of_each_key_in_order(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_bytes_max = RETAINED});
+    struct reader *reader = scene_reader(&scene, 0, false);
+    reader_subscribe(reader, "a/b", stingy(POLICY_CONFLATE, 3000), false);
+    world_settle(&scene.world);
+    publish(&scene, 60);
+    size_t before = reader->updates;
+    read_on(&scene, reader);
+    assert_caught_up(&scene, reader);
+    assert_int_equal(reader->begins, 1);
+    assert_int_equal(reader->last_cause, CAUSE_OVERFLOW);
+    assert_true(reader->conflated > 200);
+    /* 40 keys, and of each at most its newest record, or the deletions at its end. */
+    assert_true(reader->updates - before < 70);
+    assert_int_equal(reader->updates + reader->conflated, scene_status(&scene, "a/b").seq);
+    /* Caught up, it gets everything again. */
+    before = reader->conflated;
+    publish(&scene, 3);
+    assert_int_equal(reader->conflated, before);
+    assert_caught_up(&scene, reader);
+    scene_close(&scene);
+}
+
+static void of_one_record_only_the_newest_comes(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_LAST, .retain_bytes_max = RETAINED});
+    struct reader *reader = scene_reader(&scene, 0, false);
+    reader_subscribe(reader, "a/b", stingy(POLICY_CONFLATE, 1000), false);
+    world_settle(&scene.world);
+    publish(&scene, 1);
+    size_t before = reader->updates;
+    publish(&scene, 60);
+    read_on(&scene, reader);
+    assert_caught_up(&scene, reader);
+    assert_true(reader->conflated > 200);
+    assert_true(reader->updates < before + 20);
+    scene_close(&scene);
+}
+
+static uint64_t newest_wanted(struct reader *reader)
+{
+    const struct topic_history *history = reader->feeds[0]->history;
+    uint64_t newest = 0;
+    for (size_t i = 0; i < history->count; i++) {
+        const struct published *record = &history->records[i];
+        bool is_folded = record->is_answered && !record->refused && record->seq > newest;
+        if (is_folded && reader_wants(&reader->filter, bytes_view(record->key)))
+            newest = record->seq;
+    }
+    return newest;
+}
+
+static void of_some_keys_the_newest_record_comes_whatever_came_after_it(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    /* One key in 40, so that there is much to look past, in several steps; and one in four. */
+    static const struct reader_filter filters[] = {{KEY_IS, "key7"}, {KEY_BEGINS, "key1"}};
+    for (int round = 0; round < 12; round++) {
+        scene_open(&scene, (struct topic_rule){.kind = TOPIC_LAST, .retain_bytes_max = RETAINED});
+        struct reader *reader = scene_reader(&scene, 0, false);
+        reader->filter = filters[round % 2];
+        scene.publisher.has_keys = true;
+        reader_subscribe(reader, "a/b", stingy(POLICY_CONFLATE, 1000), false);
+        world_settle(&scene.world);
+        publish(&scene, 40 + round);
+        read_on(&scene, reader);
+        assert_int_equal(reader->feeds[0]->phase, READER_LIVE);
+        assert_int_equal(scene.world.heard[scene.world.heard_count - 1].seq, newest_wanted(reader));
+        assert_true(reader->conflated > 100);
+        assert_int_equal(reader->begins, 1);
+        scene_close(&scene);
+    }
+}
+
+static void where_every_record_counts_none_is_left_out(void **state)
+{
+    (void)state;
+    static const enum topic_kind kinds[] = {TOPIC_LOG, TOPIC_MERGE};
+    static struct scene scene;
+    for (int i = 0; i < 2; i++) {
+        scene_open(&scene, (struct topic_rule){.kind = kinds[i], .log_count_max = kinds[i] == TOPIC_LOG ? 20 : 0});
+        struct reader *reader = scene_reader(&scene, 0, false);
+        reader_subscribe(reader, "a/b", stingy(POLICY_CONFLATE, 100), false);
+        world_settle(&scene.world);
+        publish(&scene, 60);
+        read_on(&scene, reader);
+        assert_int_equal(reader->conflated, 0);
+        assert_int_equal(reader->resyncs, 1);
+        assert_caught_up(&scene, reader);
+        scene_close(&scene);
+    }
+}
+
+static void batches_keep_their_interval(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_bytes_max = RETAINED});
+    struct reader *reader = scene_reader(&scene, 0, true);
+    struct reader_options options = {
+        .policy = POLICY_CONFLATE, .snapshot = true, .updates = true, .interval_ms = 200, .credit = 1 << 20};
+    reader_subscribe(reader, "a/b", options, false);
+    world_settle(&scene.world);
+    publish(&scene, 1); /* the first batch need not wait */
+    uint64_t seq = reader->feeds[0]->seq;
+    assert_true(seq > 0);
+    for (int batch = 0; batch < 5; batch++) {
+        publish(&scene, 20);
+        assert_int_equal(reader->feeds[0]->seq, seq); /* it is not due */
+        uint64_t before = runtime_now_ns(scene.world.runtime);
+        assert_true(runtime_advance(scene.world.runtime));
+        world_settle(&scene.world);
+        uint64_t waited_ns = runtime_now_ns(scene.world.runtime) - before;
+        assert_true(waited_ns >= 199 * NS_PER_MS && waited_ns <= 250 * NS_PER_MS);
+        assert_caught_up(&scene, reader);
+        seq = reader->feeds[0]->seq;
+    }
+    assert_int_equal(reader->last_cause, CAUSE_INTERVAL);
+    assert_true(reader->conflated > 0);
+    assert_int_equal(scene_status(&scene, "a/b").resyncs, 0);
+    /* At rest it has no timer: time can not be advanced to anything but the end of the last interval. */
+    while (runtime_advance(scene.world.runtime))
+        world_settle(&scene.world);
+    scene_close(&scene);
+}
+
+static void who_was_overtaken_gets_only_what_has_changed(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_bytes_max = 8192});
+    static const enum overflow_policy policies[] = {POLICY_RESYNC, POLICY_CONFLATE};
+    publish(&scene, 3);
+    for (int i = 0; i < 2; i++) {
+        reader_subscribe(scene_reader(&scene, i, true), "a/b",
+                         (struct reader_options){.policy = policies[i], .snapshot = true, .updates = true}, false);
+        world_settle(&scene.world);
+        scene.readers[i].generous = false;
+    }
+    publish(&scene, 100);
+    for (int i = 0; i < 2; i++) {
+        struct reader *reader = &scene.readers[i];
+        read_on(&scene, reader);
+        assert_true(reader->resyncs >= 1);
+        assert_int_equal(reader->deltas, reader->resyncs);
+        assert_caught_up(&scene, reader);
+    }
+    scene_close(&scene);
+}
+
+static void a_trimmed_cursor_gets_only_what_has_changed(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_count_max = 10});
+    struct reader *reader = scene_reader(&scene, 0, true);
+    reader_subscribe(reader, "a/b", follow, false);
+    publish(&scene, 5);
+    reader_unsubscribe(reader);
+    publish(&scene, 5);
+    reader_subscribe(reader, "a/b", follow, true);
+    world_settle(&scene.world);
+    assert_int_equal(reader->resumes, 0);
+    assert_int_equal(reader->deltas, 1);
+    assert_int_equal(reader->last_cause, CAUSE_TRIMMED);
+    assert_caught_up(&scene, reader);
+    scene_close(&scene);
+}
+
+static void what_a_fold_has_forgotten_comes_whole(void **state)
+{
+    (void)state;
+    static struct fold_ops forgetful;
+    static struct scene scene;
+    forgetful = fold_map;
+    forgetful.knows_since = NULL;
+    fold_replace(TOPIC_MAP, &forgetful);
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_count_max = 10});
+    struct reader *reader = scene_reader(&scene, 0, true);
+    reader_subscribe(reader, "a/b", follow, false);
+    publish(&scene, 5);
+    reader_unsubscribe(reader);
+    publish(&scene, 5);
+    reader_subscribe(reader, "a/b", follow, true);
+    world_settle(&scene.world);
+    assert_int_equal(reader->deltas, 0);
+    assert_int_equal(reader->last_cause, CAUSE_TRIMMED);
+    assert_caught_up(&scene, reader);
+    scene_close(&scene);
+    fold_replace(TOPIC_MAP, NULL);
+}
+
+static void who_is_overtaken_again_and_again_is_conflated_until_it_has_caught_up(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_bytes_max = RETAINED});
+    struct reader *reader = scene_reader(&scene, 0, false);
+    reader_subscribe(reader, "a/b", stingy(POLICY_RESYNC, 600), false);
+    world_settle(&scene.world);
+    for (int i = 0; i < 400 && reader->conflated == 0; i++) {
+        /* It reads a little, but less than is published. */
+        publish(&scene, 2);
+        world_tick(&scene.world, reader->actor, 0);
+        world_settle(&scene.world);
+    }
+    assert_true(reader->conflated > 0);
+    assert_true(reader->resyncs <= OVERTAKINGS_MAX);
+    read_on(&scene, reader);
+    assert_caught_up(&scene, reader);
+    scene_close(&scene);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(conflation_sends_the_newest_of_each_key_in_order),
+        cmocka_unit_test(of_one_record_only_the_newest_comes),
+        cmocka_unit_test(of_some_keys_the_newest_record_comes_whatever_came_after_it),
+        cmocka_unit_test(where_every_record_counts_none_is_left_out),
+        cmocka_unit_test(batches_keep_their_interval),
+        cmocka_unit_test(who_was_overtaken_gets_only_what_has_changed),
+        cmocka_unit_test(a_trimmed_cursor_gets_only_what_has_changed),
+        cmocka_unit_test(what_a_fold_has_forgotten_comes_whole),
+        cmocka_unit_test(who_is_overtaken_again_and_again_is_conflated_until_it_has_caught_up),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
