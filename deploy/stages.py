@@ -1,7 +1,11 @@
 """The stages of deploy/test: what is built, what is run, how cases are counted.
 
 Each stage runs commands with their output in build/test/STAGE.log and returns how many cases passed
-and failed. A stage that finds nothing where something must be has failed.
+and failed; it keeps the names of those that failed for the end of the output. A stage that finds
+nothing where something must be has failed.
+
+Tests wait for much of their time, and builds never do: the builds of all stages are made ahead, one
+after the other, and with less priority than the tests that run meanwhile. Lint gives way to both.
 """
 
 import argparse
@@ -10,20 +14,22 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as xml
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
+from threading import Timer
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "test"
 JOBS = os.cpu_count() or 2
 FUZZ_SECONDS = 5
-# No stage may hang CI: twice what the slowest one needs on two cores.
-STAGE_SECONDS_MAX = 900
+BUILD_NICE, LINT_NICE = 5, 19
+# No stage may hang CI: twice what the slowest one, lint beside all others, needs on two cores.
+STAGE_SECONDS_MAX = 1200
 TAIL_LINES = 60
-BUILDING = Lock()  # two stages at a time may want the same build
+FAILURES_MAX = 100  # of which the names stand at the end
 
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
@@ -42,19 +48,31 @@ class Log:
         self.path = LOGS / f"{stage}.log"
         self.file = open(self.path, "w")
         self.deadline = time.monotonic() + STAGE_SECONDS_MAX
+        self.cpu_seconds = 0.0  # of all its commands: what a stage costs however busy the machine is
+        self.failures = []  # names, for the end of the output
 
     def run(self, command, environment=None, quiet=False):
         """Runs a command to its end or the stage's deadline; returns (exit status, output)."""
         self.file.write(f"$ {' '.join(map(str, command))}\n")
         self.file.flush()
-        process = subprocess.Popen(list(map(str, command)), cwd=ROOT, env={**os.environ, **(environment or {})},
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   text=True, errors="replace", start_new_session=True)
-        try:
-            output, _ = process.communicate(timeout=max(1, self.deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
+        with tempfile.TemporaryFile("w+", errors="replace") as gathered:
+            process = subprocess.Popen(list(map(str, command)), cwd=ROOT, env={**os.environ, **(environment or {})},
+                                       stdin=subprocess.DEVNULL, stdout=gathered, stderr=subprocess.STDOUT,
+                                       start_new_session=True)
+            late = []
+            timer = Timer(max(1, self.deadline - time.monotonic()),
+                          lambda: (late.append(True), os.killpg(process.pid, signal.SIGKILL)))
+            timer.start()
+            # Not reaped before the timer is off, so that it cannot hit another one of that number.
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            timer.cancel()
+            timer.join()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            self.cpu_seconds += usage.ru_utime + usage.ru_stime
+            gathered.seek(0)
+            output = gathered.read()
+        if late:
             output += f"\nstopped: the stage took more than {STAGE_SECONDS_MAX} s\n"
         self.file.write(output)
         self.file.flush()
@@ -74,6 +92,7 @@ class Log:
         """A failure with no output of its own: counts as one failed case."""
         self.file.write(sentence + "\n")
         print(f"    {sentence}")
+        self.failures.append(sentence)
         return 0, 1
 
 
@@ -81,14 +100,36 @@ def add(*counts):
     return tuple(map(sum, zip((0, 0), *counts)))
 
 
+class Builds:
+    """The builds, made ahead in the order in which the stages of a run want them."""
+
+    def __init__(self):
+        self.pool = ThreadPoolExecutor(1)
+        self.begun = {}
+
+    def begin(self, preset):
+        """Queues a build unless it is; a future of (what failed or None, seconds, cpu seconds)."""
+        if preset not in self.begun:
+            self.begun[preset] = self.pool.submit(self.make, preset)
+        return self.begun[preset]
+
+    def make(self, preset):
+        log, start, failed = Log(f"build-{preset}"), time.monotonic(), None
+        for command in (["cmake", "--preset", preset], ["cmake", "--build", "--preset", preset, "--parallel", JOBS]):
+            status, _ = log.run(["nice", "-n", BUILD_NICE, *command])
+            if status != 0:
+                failed = f"the {preset} build failed: {' '.join(map(str, command))}"
+                break
+        return failed, time.monotonic() - start, log.cpu_seconds
+
+
+BUILDS = Builds()
+
+
 def build(log, preset):
-    """Configures and builds everything of a preset; None, or the counts of the failure."""
-    for command in (["cmake", "--preset", preset], ["cmake", "--build", "--preset", preset, "--parallel", JOBS]):
-        with BUILDING:
-            status, _ = log.run(command)
-        if status != 0:
-            return log.complain(f"the {preset} build failed: {' '.join(map(str, command))}")
-    return None
+    """Waits until everything of a preset is built; None, or the counts of the failure."""
+    failed = BUILDS.begin(preset).result()[0]
+    return log.complain(failed) if failed else None
 
 
 # ------------------------------------------------------------------------------ programs under ctest
@@ -98,13 +139,13 @@ CASE_FAILED = re.compile(r"^\[  FAILED  \] (?!\d+ test)(\S+)", re.M)
 
 
 def count_cases(test):
-    """A ctest entry as (passed, failed): its cmocka cases where it printed any, else itself."""
+    """A ctest entry as (passed, names of the failed): its cmocka cases where it printed any, else itself."""
     output = test.findtext("system-out") or ""
     passed = len(CASE_PASSED.findall(output))
-    failed = len(set(CASE_FAILED.findall(output)))
-    if test.get("status") != "run" and failed == 0:
-        failed = 1
-    return (passed, failed) if passed + failed else (1, 0)
+    failed = [f"{test.get('name')}: {case}" for case in sorted(set(CASE_FAILED.findall(output)))]
+    if test.get("status") != "run" and not failed:
+        failed = [f"{test.get('name')} ({test.get('status')})"]
+    return (passed, failed) if passed or failed else (1, [])
 
 
 def run_ctest(log, preset, choice, environment=None, prefix=()):
@@ -118,7 +159,10 @@ def run_ctest(log, preset, choice, environment=None, prefix=()):
     if not report.exists():
         return log.complain("ctest ran nothing")
     tests = list(xml.parse(report).getroot().iter("testcase"))
-    counts = add(*map(count_cases, tests))
+    counts = (0, 0)
+    for passed, failed in map(count_cases, tests):
+        counts = add(counts, (passed, len(failed)))
+        log.failures += failed
     for test in tests:
         if test.get("status") != "run":
             print(f"    {test.get('name')}:")
@@ -145,7 +189,8 @@ def unit_is_complete(log, preset):
 # -------------------------------------------------------------------------------------------- stages
 
 def last_counts(log, status, output):
-    """The counts in the last line `N passed, N failed` of a runner of ours."""
+    """The counts in the last line `N passed, N failed` of a runner of ours, which says `FAIL NAME` before."""
+    log.failures += re.findall(r"^FAIL (\S+?):?(?: |$)", output, re.M)
     match = re.search(r"^(\d+) passed, (\d+) failed\s*\Z", output, re.M)
     if not match:
         return log.complain("the runner ended without its last line")
@@ -207,7 +252,11 @@ def stage_lint(log):
         return log.complain("no committed C file is part of the release build")
 
     def lint(name):
-        return log.run(["nice", "-n", "19", "clang-tidy", "--quiet", "-p", ROOT / "build/release", ROOT / name])[0] == 0
+        status, _ = log.run(["nice", "-n", LINT_NICE, "clang-tidy", "--quiet", "-p", ROOT / "build/release",
+                             ROOT / name])
+        if status != 0:
+            log.failures.append(name)
+        return status == 0
 
     with ThreadPoolExecutor(JOBS) as pool:
         passed = sum(pool.map(lint, files))
@@ -266,8 +315,9 @@ def stage_fuzz(log):
     if not sources:
         return log.complain("there is no fuzz target in tests/fuzz")
     with ThreadPoolExecutor(JOBS) as pool:
-        passed = sum(pool.map(lambda source: fuzz_target(log, source), sources))
-    return passed, len(sources) - passed
+        survived = list(pool.map(lambda source: fuzz_target(log, source), sources))
+    log.failures += [source.stem for source, good in zip(sources, survived) if not good]
+    return sum(survived), len(sources) - sum(survived)
 
 
 STAGES = {
@@ -280,25 +330,43 @@ STAGES = {
     "tsan": (stage_tsan, "ThreadSanitizer: unit tests, examples, chosen scenarios"),
     "fuzz": (stage_fuzz, f"each fuzz target for {FUZZ_SECONDS} s (also: everything compiles with clang)"),
 }
+PRESETS = {"unit": "release", "programs": "release", "scenario": "release", "lint": "release",
+           "asan": "asan", "tsan": "tsan", "fuzz": "fuzz"}
 QUICK = ("unit", "tidy")
-# Scenarios mostly wait: what they leave of the processors is enough for the stage beside them, which gives way.
-BESIDE = {"scenario": "lint"}
+BESIDE = ("lint",)  # the whole time, with what the others leave of the processors
 
 
 def run_stages(names):
-    """Runs the stages in order, each with the one that may run beside it; yields (name, counts, seconds)."""
+    """Runs the stages in order, builds ahead and lint beside them; yields (name, counts, seconds, log)."""
     def timed(name):
         print(f"== {name}: {STAGES[name][1]}")
-        start = time.monotonic()
-        return name, STAGES[name][0](Log(name)), time.monotonic() - start
+        log, start = Log(name), time.monotonic()
+        counts = STAGES[name][0](log)
+        if counts[1] and not log.failures:
+            log.failures.append(f"see {log.path}")
+        return name, counts, time.monotonic() - start, log
 
-    begun = set()
-    with ThreadPoolExecutor(2) as pool:
-        for name in names:
-            if name not in begun:
-                group = [name] + [beside for beside in names if beside == BESIDE.get(name)]
-                begun.update(group)
-                yield from pool.map(timed, group)
+    for name in names:
+        if name in PRESETS:
+            BUILDS.begin(PRESETS[name])
+    with ThreadPoolExecutor(len(BESIDE)) as pool:
+        beside = [pool.submit(timed, name) for name in names if name in BESIDE]
+        yield from (timed(name) for name in names if name not in BESIDE)
+        yield from (future.result() for future in beside)
+
+
+def finish(total, summary, failures):
+    """The end of the output, which alone says what became of the run: a line a stage, names, counts."""
+    for preset, future in BUILDS.begun.items():
+        _, seconds, cpu_seconds = future.result()
+        summary.append(f"build {preset:26} {seconds:7.1f} s {cpu_seconds:7.1f} s of processors")
+    print("==", *summary, sep="\n")
+    if failures:
+        print("failed:", *failures[:FAILURES_MAX], sep="\n  ")
+        if len(failures) > FAILURES_MAX:
+            print(f"  and {len(failures) - FAILURES_MAX} more")
+    print(f"{total[0]} passed, {total[1]} failed")
+    return 0 if total[1] == 0 and total[0] > 0 else 1
 
 
 def main():
@@ -310,13 +378,13 @@ def main():
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
 
-    total, summary = (0, 0), []
-    for name, counts, seconds in run_stages(options.stage or (QUICK if options.quick else STAGES)):
-        summary.append(f"{name:9} {counts[0]:5} passed {counts[1]:3} failed {seconds:7.1f} s")
+    total, summary, failures = (0, 0), [], []
+    for name, counts, seconds, log in run_stages(options.stage or (QUICK if options.quick else STAGES)):
+        summary.append(f"{name:9} {counts[0]:5} passed {counts[1]:3} failed {seconds:7.1f} s "
+                       f"{log.cpu_seconds:7.1f} s of processors")
+        failures += [f"{name}: {failure}" for failure in log.failures]
         total = add(total, counts)
-    print("==", *summary, sep="\n")
-    print(f"{total[0]} passed, {total[1]} failed")
-    return 0 if total[1] == 0 and total[0] > 0 else 1
+    return finish(total, summary, failures)
 
 
 if __name__ == "__main__":
