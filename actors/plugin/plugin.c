@@ -123,36 +123,6 @@ enum weir_error plugin_host_begin(struct turn *turn, const struct plugin *plugin
     return config->host->start(&spec, bell, out, why, why_size);
 }
 
-static void input_failed(struct turn *turn, struct plugin *plugin, enum weir_error cause, const char *text)
-{
-    const struct inflight *front = &plugin->inflight[plugin->inflight_first];
-    if (front->kind == INPUT_RESTORE && ++plugin->restore_failures >= PLUGIN_STATE_ATTEMPTS_MAX) {
-        log_error("plugin.restore_given_up", "plugin=%s", plugin->config->name);
-        plugin->restore_failures = 0;
-        replay_state_lost(turn, plugin);
-    }
-    if (front->kind == INPUT_SNAPSHOT && ++plugin->snapshot_failures >= PLUGIN_STATE_ATTEMPTS_MAX) {
-        log_error("plugin.snapshot_given_up", "plugin=%s", plugin->config->name);
-        plugin->snapshot_failures = 0;
-        replay_state_lost(turn, plugin);
-    }
-    if (front->kind != INPUT_MESSAGE)
-        return;
-    struct kept *kept = kept_at(plugin, front->position);
-    if (kept->attempts < UINT8_MAX)
-        kept->attempts++;
-    if (kept->attempts < PLUGIN_ATTEMPTS_MAX)
-        return;
-    if (kept->is_replayed) { /* its effects stand; without it state may differ, but there is no other way on */
-        log_error("plugin.replay_skipped", "plugin=%s attempts=%u", plugin->config->name, kept->attempts);
-        kept->state = KEPT_DEAD;
-        return;
-    }
-    kept_bury(turn, plugin, kept, cause);
-    kept_refuse(turn, plugin, kept, WEIR_POISONED, kept->attempts, view_text(text));
-    kept_settle(turn, plugin, kept);
-}
-
 enum weir_error plugin_failed(struct turn *turn, struct plugin *plugin, enum weir_error cause, const char *text)
 {
     char quoted[2 * PLUGIN_TEXT_SIZE];
@@ -160,14 +130,17 @@ enum weir_error plugin_failed(struct turn *turn, struct plugin *plugin, enum wei
     if (plugin->inflight_count > 0) {
         input_failed(turn, plugin, cause, text);
         const struct inflight *front = &plugin->inflight[plugin->inflight_first];
-        attempts = front->kind == INPUT_MESSAGE ? kept_at(plugin, front->position)->attempts : 0;
+        if (front->kind == INPUT_MESSAGE) {
+            const struct kept *kept = kept_at(plugin, front->position);
+            attempts = kept->is_replayed ? kept->replays : kept->attempts;
+        }
     }
     log_error("plugin.failed", "plugin=%s host=%s cause=%s attempt=%u text=%s", plugin->config->name, plugin->ops->name,
               weir_error_code(cause), attempts, log_quote(quoted, sizeof quoted, text, strlen(text)));
     reload_abort(turn, plugin, WEIR_FAILED, text);
     plugin->ops->stop(&plugin->host);
-    plugin->inflight_count = 0;
-    plugin->is_snapshot_asked = false;
+    inflight_clear(plugin);
+    snapshot_drop(plugin);
     plugin->replay_left = 0;
     plugin->phase = PHASE_DOWN;
     brought_clear(plugin, &plugin->brought);

@@ -405,6 +405,14 @@ static void sent_over(struct turn *turn, struct plugin *plugin, uint64_t number,
         plugin->sent_first++;
 }
 
+void outbox_give_up(struct turn *turn, struct plugin *plugin)
+{
+    const struct outbox *outbox = plugin->outbox;
+    for (uint64_t i = 0; i < outbox->count; i++)
+        sent_over(turn, plugin, outbox->number + i, WEIR_NO_MEMORY, 0, 0);
+    outbox_forget(plugin);
+}
+
 void emit_on_ack(struct turn *turn, struct plugin *plugin, const struct message *message)
 {
     enum weir_error error = message->tag == TOPIC_ACK ? WEIR_OK : (enum weir_error)message->word[1];

@@ -154,7 +154,7 @@ static struct kept *kept_add(struct plugin *plugin, uint8_t kind, uint32_t place
     kept->pending = kept->credit = 0;
     kept->kind = kind;
     kept->state = KEPT_WAITING;
-    kept->attempts = kept->level = kept->error = 0;
+    kept->attempts = kept->replays = kept->level = kept->error = 0;
     kept->has_key = key.size > 0;
     kept->is_replayed = kept->is_cleared = false;
     kept->epoch = kept->seq = kept->timer = kept->number = kept->ack_epoch = kept->ack_seq = 0;

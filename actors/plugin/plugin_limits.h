@@ -35,8 +35,10 @@
 #define PLUGIN_BACKOFF_QUIET_MS 500
 /* Tries of one message before it goes to $dead/TOPIC: as for topics. */
 #define PLUGIN_ATTEMPTS_MAX 3
-/* A snapshot or restore that failed so often is given up: state is lost rather than the plugin. */
-#define PLUGIN_STATE_ATTEMPTS_MAX 3
+/* A snapshot, a restore or an input handled again that failed so often in a row is given up: state is lost rather than
+ * the plugin. More often than a message is tried, since whoever ends instances from outside meets them at it now and
+ * then, and far below the restarts of a period. */
+#define PLUGIN_STATE_ATTEMPTS_MAX 5
 
 /* Inputs since the last snapshot, kept to be handled again: what a restart goes through, some ten milliseconds. A
  * snapshot is asked for after the first number, or, where snapshots are large, before the bound. */

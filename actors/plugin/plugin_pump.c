@@ -21,6 +21,7 @@ void inflight_pop(struct plugin *plugin)
 {
     plugin->inflight_first = (plugin->inflight_first + 1) & (PLUGIN_INFLIGHT_MAX - 1);
     plugin->inflight_count--;
+    plugin->is_alone = false;
 }
 
 void plugin_log(const struct plugin *plugin, const struct plugin_output *output)
@@ -56,6 +57,7 @@ static void input_over(struct turn *turn, struct plugin *plugin, struct kept *ke
     inflight_pop(plugin);
     if (kept->is_replayed) {
         kept->is_replayed = false;
+        kept->replays = 0;
         plugin->replay_left--;
         replay_check(turn, plugin);
     } else {
@@ -117,6 +119,8 @@ static enum weir_error on_done(struct turn *turn, struct plugin *plugin, const s
     switch (front.kind) {
     case INPUT_MESSAGE: return on_message_done(turn, plugin, output);
     case INPUT_SNAPSHOT:
+        if (msg_is_none(plugin->snapshot_new))
+            return plugin_failed(turn, plugin, WEIR_PROTOCOL, "the end of a snapshot, and no snapshot");
         inflight_pop(plugin);
         snapshot_done(plugin, front.position);
         return WEIR_OK;
@@ -215,7 +219,7 @@ static void input_of(struct plugin *plugin, const struct kept *kept, struct plug
     message->key = weir_bytes_of(NULL, 0);
     message->value = weir_bytes_of(NULL, 0);
     message->kind = kept->kind;
-    message->attempt = kept->attempts + 1u;
+    message->attempt = kept->attempts + kept->replays + 1u;
     if (kept->place != PLACE_NONE) {
         struct view name = place_name(plugin, kept->place);
         message->topic = weir_bytes_of(name.data, name.size);
@@ -241,12 +245,28 @@ static void input_too_big(struct turn *turn, struct plugin *plugin, struct kept 
     kept_release(plugin);
 }
 
-/* WEIR_OK: something was given or passed over. WEIR_AGAIN: nothing can be now. WEIR_CLOSED: the host has ended. */
+/* The host has no room for an input that one before it has handled: without it the state does not come back. */
+static enum weir_error replay_too_big(struct turn *turn, struct plugin *plugin, struct kept *kept)
+{
+    if (plugin->inflight_count > 0)
+        return WEIR_AGAIN;
+    kept->replays = PLUGIN_STATE_ATTEMPTS_MAX;
+    inflight_add(plugin, INPUT_MESSAGE, plugin->kept.next);
+    return plugin_failed(turn, plugin, WEIR_FAILED, "its host has no room for an input that is to be handled again");
+}
+
+/* An instance has ended with that in hand, as far as is known: more than one may have been. Given alone, it is cleared
+ * or condemned, and nobody who ends instances from outside is likely to meet it again. */
+static bool is_suspect(const struct kept *kept) { return kept->is_replayed ? kept->replays > 0 : kept->attempts > 0; }
+
+/* WEIR_OK: something was given or passed over. WEIR_AGAIN: nothing can be now. WEIR_CLOSED: the host has ended.
+ * WEIR_FAILED: so has the instance, and plugin_failed was called. */
 static enum weir_error give_one(struct turn *turn, struct plugin *plugin)
 {
     struct kept_ring *ring = &plugin->kept;
     struct plugin_input input;
-    if (plugin->phase != PHASE_RUNNING || reload_holds(plugin) || plugin->inflight_count == PLUGIN_INFLIGHT_MAX)
+    if (plugin->phase != PHASE_RUNNING || reload_holds(plugin) || plugin->inflight_count == PLUGIN_INFLIGHT_MAX ||
+        plugin->is_alone)
         return WEIR_AGAIN;
     if (snapshot_is_due(plugin)) {
         enum weir_error error = give_state(plugin, INPUT_SNAPSHOT, view_of(NULL, 0));
@@ -261,8 +281,13 @@ static enum weir_error give_one(struct turn *turn, struct plugin *plugin)
         ring->next++;
         return WEIR_OK;
     }
+    bool is_alone = is_suspect(kept);
+    if (is_alone && plugin->inflight_count > 0)
+        return WEIR_AGAIN;
     input_of(plugin, kept, &input);
     enum weir_error error = plugin->ops->give(plugin->host, &input);
+    if (error == WEIR_TOO_BIG && kept->is_replayed)
+        return replay_too_big(turn, plugin, kept);
     if (error == WEIR_TOO_BIG) {
         input_too_big(turn, plugin, kept);
         return WEIR_OK;
@@ -271,6 +296,7 @@ static enum weir_error give_one(struct turn *turn, struct plugin *plugin)
         return error == WEIR_FULL ? WEIR_AGAIN : WEIR_CLOSED;
     plugin->host_number++;
     inflight_add(plugin, INPUT_MESSAGE, ring->next++);
+    plugin->is_alone = is_alone;
     return WEIR_OK;
 }
 
@@ -293,15 +319,21 @@ static enum weir_error host_ensure(struct turn *turn, struct plugin *plugin)
     return WEIR_AGAIN;
 }
 
-/* As many inputs as the host is given before its outputs are looked at. False: it can be given none now. */
-static bool inputs_give(struct turn *turn, struct plugin *plugin, uint32_t *budget)
+/* As many inputs as the host is given before its outputs are looked at. WEIR_AGAIN: it can be given none now.
+ * WEIR_FAILED: the instance has failed, and plugin_failed was called. */
+static enum weir_error inputs_give(struct turn *turn, struct plugin *plugin, uint32_t *budget)
 {
-    uint32_t given = 0;
-    while (given<plugin->ops->ahead && * budget> 0 && give_one(turn, plugin) == WEIR_OK) {
-        given++;
+    enum weir_error error = WEIR_OK;
+    uint32_t before = *budget, ahead = plugin->ops->ahead;
+    while (before - *budget<ahead && * budget> 0) {
+        error = give_one(turn, plugin);
+        if (error)
+            break;
         --*budget;
     }
-    return given > 0;
+    if (error == WEIR_FAILED)
+        return error;
+    return *budget < before ? WEIR_OK : WEIR_AGAIN;
 }
 
 enum weir_error pump(struct turn *turn, struct plugin *plugin)
@@ -319,7 +351,12 @@ enum weir_error pump(struct turn *turn, struct plugin *plugin)
             error = reload_step(turn, plugin);
         if (error)
             return error;
-        if (plugin->is_stalled || !inputs_give(turn, plugin, &inputs))
+        if (plugin->phase == PHASE_RESTORING && plugin->inflight_count == 0)
+            replay_begin(turn, plugin);
+        error = plugin->is_stalled ? WEIR_AGAIN : inputs_give(turn, plugin, &inputs);
+        if (error == WEIR_FAILED)
+            return error;
+        if (error)
             break;
     }
     plugin->ops->flush(plugin->host);

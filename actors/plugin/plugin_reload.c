@@ -84,8 +84,8 @@ static void reload_at_start(struct turn *turn, struct plugin *plugin)
     plugin->next_config = NULL;
     plugin->ops->stop(&plugin->host);
     plugin->ops = plugin->config->host;
-    plugin->inflight_count = 0;
-    plugin->is_snapshot_asked = false;
+    inflight_clear(plugin);
+    snapshot_drop(plugin);
     plugin->replay_left = 0;
     plugin->phase = PHASE_DOWN;
     brought_clear(plugin, &plugin->brought);
@@ -213,10 +213,6 @@ static void step_snapshot(struct turn *turn, struct plugin *plugin)
     struct plugin_input input = {.kind = INPUT_RESTORE, .number = 1};
     if (plugin->is_snapshot_asked)
         return;
-    if (msg_is_none(plugin->snapshot)) {
-        reload_abort(turn, plugin, WEIR_FAILED, "the old instance told no state");
-        return;
-    }
     input.bytes = view_of(arena_data(plugin->arena, plugin->snapshot), plugin->snapshot_size);
     enum weir_error error = plugin->next_config->host->give(plugin->next_host, &input);
     if (error == WEIR_FULL)

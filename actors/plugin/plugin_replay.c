@@ -39,12 +39,17 @@ enum weir_error snapshot_keep(struct plugin *plugin, struct view value)
     return WEIR_OK;
 }
 
+void snapshot_drop(struct plugin *plugin)
+{
+    arena_drop(plugin->arena, plugin->snapshot_new);
+    plugin->snapshot_new = WEIR_MSG_NONE;
+    plugin->is_snapshot_asked = false;
+}
+
 void snapshot_done(struct plugin *plugin, uint64_t cover)
 {
     plugin->is_snapshot_asked = false;
     plugin->snapshot_failures = 0;
-    if (msg_is_none(plugin->snapshot_new))
-        return;
     arena_drop(plugin->arena, plugin->snapshot);
     plugin->snapshot = plugin->snapshot_new;
     plugin->snapshot_size = plugin->snapshot_new_size;
@@ -68,10 +73,14 @@ void replay_state_lost(struct turn *turn, struct plugin *plugin)
     arena_drop(plugin->arena, plugin->snapshot);
     plugin->snapshot = WEIR_MSG_NONE;
     plugin->snapshot_size = 0;
+    plugin->snapshot_failures = plugin->restore_failures = 0;
     plugin->kept.cover = plugin->kept.base = waiting;
+    log_warning("plugin.state_lost", "plugin=%s topics=%u", plugin->config->name, plugin->places.own_count);
     if (!is_fold(plugin))
         return;
-    log_warning("plugin.state_lost", "plugin=%s topics=%u", plugin->config->name, plugin->places.own_count);
+    /* What the state had brought about comes before the clearing, or not at all. */
+    if (!outbox_flush(turn, plugin))
+        outbox_give_up(turn, plugin);
     for (uint32_t index = 0; index < plugin->places.used; index++) {
         struct place *place = &plugin->places.items[index];
         struct message clear = {.tag = TOPIC_CLEAR, .word = {0, 0, CAUSE_RESTART}};
@@ -82,13 +91,51 @@ void replay_state_lost(struct turn *turn, struct plugin *plugin)
     }
 }
 
+/* Something without which the state does not come back. */
+static void state_failed(struct turn *turn, struct plugin *plugin, const char *of, uint32_t attempts)
+{
+    if (attempts < PLUGIN_STATE_ATTEMPTS_MAX)
+        return;
+    log_error("plugin.state_given_up", "plugin=%s of=%s attempts=%u", plugin->config->name, of, attempts);
+    replay_state_lost(turn, plugin);
+}
+
+static void message_failed(struct turn *turn, struct plugin *plugin, struct kept *kept, enum weir_error cause,
+                           const char *text)
+{
+    if (kept->is_replayed) { /* its publisher has its answer: to leave it out would be to change state in silence */
+        state_failed(turn, plugin, "replay", ++kept->replays);
+        return;
+    }
+    if (++kept->attempts < PLUGIN_ATTEMPTS_MAX)
+        return;
+    kept_bury(turn, plugin, kept, cause);
+    kept_refuse(turn, plugin, kept, WEIR_POISONED, kept->attempts, view_text(text));
+    kept_settle(turn, plugin, kept);
+}
+
+void input_failed(struct turn *turn, struct plugin *plugin, enum weir_error cause, const char *text)
+{
+    const struct inflight *front = &plugin->inflight[plugin->inflight_first];
+    if (front->kind == INPUT_RESTORE)
+        state_failed(turn, plugin, "restore", ++plugin->restore_failures);
+    else if (front->kind == INPUT_SNAPSHOT)
+        state_failed(turn, plugin, "snapshot", ++plugin->snapshot_failures);
+    else if (front->kind == INPUT_MESSAGE)
+        message_failed(turn, plugin, kept_at(plugin, front->position), cause, text);
+}
+
 void replay_begin(struct turn *turn, struct plugin *plugin)
 {
     bool is_whole = plugin->has_snapshot && plugin->kept.first <= plugin->kept.base;
     if (plugin->has_snapshot && !msg_is_none(plugin->snapshot)) {
         struct view bytes = view_of(arena_data(plugin->arena, plugin->snapshot), plugin->snapshot_size);
-        if (give_state(plugin, INPUT_RESTORE, bytes) == WEIR_OK) {
+        enum weir_error error = give_state(plugin, INPUT_RESTORE, bytes);
+        if (error != WEIR_TOO_BIG) {
             plugin->phase = PHASE_RESTORING;
+            /* One that has ended already says so when it is next asked; else there is room or memory soon. */
+            if (error != WEIR_OK && error != WEIR_CLOSED)
+                plugin_retry_arm(turn, plugin, PLUGIN_RETRY_NS);
             return;
         }
         is_whole = false; /* it was taken from a host with more room */

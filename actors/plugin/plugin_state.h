@@ -77,10 +77,12 @@ struct kept {
     weir_msg page;
     const uint8_t *data; /* in it: the key's text, then the value */
     uint32_t key_size, value_size;
-    uint32_t place;                       /* PLACE_NONE: of no topic */
-    uint32_t pending;                     /* emissions not acknowledged */
-    uint32_t credit;                      /* bytes to give back to the feed */
-    uint8_t kind, state, attempts, level; /* enum weir_message_kind, kept_state, ack_level */
+    uint32_t place;             /* PLACE_NONE: of no topic */
+    uint32_t pending;           /* emissions not acknowledged */
+    uint32_t credit;            /* bytes to give back to the feed */
+    uint8_t kind, state, level; /* enum weir_message_kind, kept_state, ack_level */
+    uint8_t attempts;           /* that failed, until it was handled */
+    uint8_t replays;            /* that failed, since it was last handled again */
     bool has_key, is_replayed;
     bool is_cleared; /* a reset of a fold's topic: that was told to clear */
     uint8_t error;   /* enum weir_error of an emission that its topic refused */
@@ -211,6 +213,7 @@ struct plugin {
     struct inflight *inflight;
     weir_msg inflight_block;
     uint32_t inflight_first, inflight_count;
+    bool is_alone;        /* the one in flight has failed before: nothing else is given beside it */
     uint64_t host_number; /* of the last input given */
     uint64_t replay_left; /* inputs to be handled again before it is live */
 
@@ -339,6 +342,12 @@ WEIR_MUST_USE enum weir_error pump(struct turn *turn, struct plugin *plugin);
 /* The oldest input given is over. */
 void inflight_pop(struct plugin *plugin);
 void inflight_add(struct plugin *plugin, enum plugin_input_kind kind, uint64_t position);
+/* The host has ended. */
+static inline void inflight_clear(struct plugin *plugin)
+{
+    plugin->inflight_count = 0;
+    plugin->is_alone = false;
+}
 /* Gives the host a snapshot or asks it for one. */
 WEIR_MUST_USE enum weir_error give_state(struct plugin *plugin, enum plugin_input_kind kind, struct view bytes);
 /* A line of the plugin's in the broker's log. */
@@ -358,6 +367,8 @@ void brought_timers_apply(struct turn *turn, struct plugin *plugin, struct broug
 WEIR_MUST_USE enum weir_error brought_commit(struct turn *turn, struct plugin *plugin, struct kept *kept);
 /* Sends what was gathered. False: there was no room, and the plugin is stalled. */
 bool outbox_flush(struct turn *turn, struct plugin *plugin);
+/* What was gathered and cannot be sent is not to come later: whoever waits for it is told so. */
+void outbox_give_up(struct turn *turn, struct plugin *plugin);
 void emit_on_ack(struct turn *turn, struct plugin *plugin, const struct message *message);
 /* A topic has ended: nobody will acknowledge what was sent to it. */
 void emit_place_gone(struct turn *turn, struct plugin *plugin, uint32_t place);
@@ -372,7 +383,10 @@ void kept_refuse(struct turn *turn, struct plugin *plugin, const struct kept *ke
 void ack_flush(struct turn *turn, struct plugin *plugin);
 
 /* plugin_replay.c */
-/* The host is there: gives it its snapshot, and decides what is to be handled again. */
+/* An instance has ended with that input in hand: counts its try, and gives up what has failed too often. */
+void input_failed(struct turn *turn, struct plugin *plugin, enum weir_error cause, const char *text);
+/* The host is there: gives it its snapshot, and decides what is to be handled again. Where that could not be given
+ * (PHASE_RESTORING, nothing in flight), it is to be called again. */
 void replay_begin(struct turn *turn, struct plugin *plugin);
 /* Its state is lost: topics are told, and what was handled is forgotten. */
 void replay_state_lost(struct turn *turn, struct plugin *plugin);
@@ -383,6 +397,8 @@ void replay_check(struct turn *turn, struct plugin *plugin);
 bool snapshot_is_due(const struct plugin *plugin);
 WEIR_MUST_USE enum weir_error snapshot_keep(struct plugin *plugin, struct view value);
 void snapshot_done(struct plugin *plugin, uint64_t cover);
+/* One that was not told to its end. */
+void snapshot_drop(struct plugin *plugin);
 /* One input failed for good: to $dead/TOPIC. */
 void kept_bury(struct turn *turn, struct plugin *plugin, struct kept *kept, enum weir_error cause);
 

@@ -1,0 +1,236 @@
+/* A host that a test drives input by input: nothing happens in it but what the test says. Its "plugin" counts records
+ * by the one letter that is their key; what it does for a record stands in the key, too:
+ *
+ *   a to m   emits [key, count] to the record's topic
+ *   n to p   emits the same to the other topic of the scene
+ *   q to s   emits nothing
+ *   t        is refused
+ *   u        sets timer 1, to fire after 10 ms, and emits nothing
+ *   y        emits two records to its topic
+ *
+ * A timer that fires counts as '!'. The state is the counts; a snapshot of it is those bytes. */
+#ifndef TESTS_UNIT_ACTORS_PLUGIN_FAKE_HOST_H
+#define TESTS_UNIT_ACTORS_PLUGIN_FAKE_HOST_H
+
+#include "actors/plugin/host.h"
+#include "actors/plugin/plugin_limits.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { FAKE_INPUTS_MAX = 8192, FAKE_OUTPUTS_MAX = 64, FAKE_LETTERS = 128, FAKE_HOSTS_MAX = 64 };
+
+struct fake_counts {
+    uint32_t of[FAKE_LETTERS];
+};
+
+struct fake_input {
+    enum plugin_input_kind kind;
+    uint64_t number;
+    uint32_t message_kind, attempt;
+    char key, topic[16];
+};
+
+/* Which of its settings the next instances have. */
+struct fake_options {
+    bool has_no_snapshot;
+    bool is_slow_to_start;      /* the test says when it is there: fake_start */
+    enum weir_error give_error; /* WEIR_CLOSED: it has ended */
+    enum plugin_input_kind give_error_of;
+    size_t give_error_count; /* so many times */
+};
+
+struct plugin_host {
+    struct fake_options *options;
+    struct plugin_bell bell;
+    struct fake_input inputs[FAKE_INPUTS_MAX];
+    size_t given, handled;
+    struct plugin_output outputs[FAKE_OUTPUTS_MAX];
+    uint8_t keys[FAKE_OUTPUTS_MAX], values[FAKE_OUTPUTS_MAX][8];
+    size_t put, taken;
+    struct fake_counts counts, told, restored; /* told: the snapshot's bytes */
+    bool has_ended;
+    struct plugin_end end;
+    char text[PLUGIN_TEXT_SIZE];
+};
+
+/* All that are there; a test's own. */
+static struct {
+    struct fake_options options;
+    struct plugin_host *hosts[FAKE_HOSTS_MAX]; /* by when they were started; NULL: stopped */
+    size_t started;
+    const char *other_topic;
+} fakes;
+
+static inline struct plugin_output *fake_put(struct plugin_host *host, enum plugin_output_kind kind, uint64_t number)
+{
+    assert_true(host->put - host->taken < FAKE_OUTPUTS_MAX);
+    struct plugin_output *output = &host->outputs[host->put++ % FAKE_OUTPUTS_MAX];
+    plugin_output_init(output, kind, number);
+    return output;
+}
+
+static inline void fake_done(struct plugin_host *host, uint64_t number, enum weir_actor_result result, const char *text)
+{
+    struct plugin_output *done = fake_put(host, OUTPUT_DONE, number);
+    done->result = (uint32_t)result;
+    (void)snprintf(host->text, sizeof host->text, "%s", text);
+    done->text = view_of(host->text, strlen(host->text));
+}
+
+/* It is there. */
+static inline void fake_start(struct plugin_host *host)
+{
+    fake_done(host, 0, WEIR_ACTOR_OK, "fake 1");
+    host->outputs[(host->put - 1) % FAKE_OUTPUTS_MAX].has_snapshot = !host->options->has_no_snapshot;
+}
+
+static inline enum weir_error fake_host_start(const struct plugin_spec *spec, struct plugin_bell bell,
+                                              struct plugin_host **out, char *why, size_t why_size)
+{
+    (void)spec, (void)why, (void)why_size;
+    struct plugin_host *host = calloc(1, sizeof *host);
+    assert_non_null(host);
+    host->bell = bell;
+    host->options = &fakes.options;
+    assert_true(fakes.started < FAKE_HOSTS_MAX);
+    fakes.hosts[fakes.started++] = host;
+    if (!fakes.options.is_slow_to_start)
+        fake_start(host);
+    *out = host;
+    return WEIR_OK;
+}
+
+static inline enum weir_error fake_host_give(struct plugin_host *host, const struct plugin_input *input)
+{
+    const struct weir_message *message = &input->message;
+    struct fake_options *options = host->options;
+    if (host->has_ended)
+        return WEIR_CLOSED;
+    if (options->give_error_count > 0 && options->give_error_of == input->kind) {
+        options->give_error_count--;
+        host->has_ended = options->give_error == WEIR_CLOSED;
+        return options->give_error;
+    }
+    assert_true(host->given < FAKE_INPUTS_MAX);
+    assert_int_equal(input->number, host->given + 1);
+    struct fake_input *kept = &host->inputs[host->given++];
+    *kept = (struct fake_input){.kind = input->kind, .number = input->number};
+    if (input->kind == INPUT_RESTORE) {
+        assert_int_equal(input->bytes.size, sizeof host->restored);
+        memcpy(&host->restored, input->bytes.data, sizeof host->restored);
+    }
+    if (input->kind != INPUT_MESSAGE)
+        return WEIR_OK;
+    kept->message_kind = message->kind;
+    kept->attempt = message->attempt;
+    kept->key = message->key.size > 0 ? *(const char *)message->key.data : '!';
+    (void)snprintf(kept->topic, sizeof kept->topic, "%.*s", (int)message->topic.size,
+                   message->topic.size > 0 ? (const char *)message->topic.data : "");
+    return WEIR_OK;
+}
+
+static inline void fake_host_flush(struct plugin_host *host) { (void)host; }
+
+static inline enum weir_error fake_host_take(struct plugin_host *host, struct plugin_output *out,
+                                             struct plugin_end *end)
+{
+    if (host->taken < host->put) {
+        *out = host->outputs[host->taken++ % FAKE_OUTPUTS_MAX];
+        return WEIR_OK;
+    }
+    if (!host->has_ended)
+        return WEIR_AGAIN;
+    *end = host->end;
+    return WEIR_CLOSED;
+}
+
+static inline void fake_host_stop(struct plugin_host **pointer)
+{
+    for (size_t i = 0; i < fakes.started; i++)
+        if (fakes.hosts[i] == *pointer)
+            fakes.hosts[i] = NULL;
+    free(*pointer);
+    *pointer = NULL;
+}
+
+static const struct plugin_host_ops fake_host_ops = {
+    .name = "fake",
+    .ahead = 64,
+    .start = fake_host_start,
+    .give = fake_host_give,
+    .flush = fake_host_flush,
+    .take = fake_host_take,
+    .stop = fake_host_stop,
+};
+
+/* ------------------------------------------------------------------------------------- what it does */
+
+static inline void fake_emit(struct plugin_host *host, const struct fake_input *input, const char *topic)
+{
+    struct plugin_output *output = fake_put(host, OUTPUT_EMIT, input->number);
+    size_t at = (host->put - 1) % FAKE_OUTPUTS_MAX;
+    uint32_t count = host->counts.of[(unsigned char)input->key];
+    host->keys[at] = (uint8_t)input->key;
+    host->values[at][0] = 0xcd; /* uint 16 */
+    host->values[at][1] = (uint8_t)(count >> 8);
+    host->values[at][2] = (uint8_t)count;
+    output->topic = view_text(topic);
+    output->has_key = true;
+    output->key = view_of(&host->keys[at], 1);
+    output->value = view_of(host->values[at], 3);
+}
+
+static inline void fake_message(struct plugin_host *host, const struct fake_input *input)
+{
+    if (input->key == 't') {
+        fake_done(host, input->number, WEIR_ACTOR_REFUSED, "it does not like t");
+        return;
+    }
+    host->counts.of[(unsigned char)input->key]++;
+    if (input->key >= 'a' && input->key <= 'm')
+        fake_emit(host, input, input->topic);
+    if (input->key >= 'n' && input->key <= 'p')
+        fake_emit(host, input, fakes.other_topic);
+    for (int i = 0; i < 2 && input->key == 'y'; i++)
+        fake_emit(host, input, input->topic);
+    if (input->key == 'u') {
+        struct plugin_output *timer = fake_put(host, OUTPUT_TIMER, input->number);
+        timer->timer = 1;
+        timer->delay_ms = 10;
+    }
+    fake_done(host, input->number, WEIR_ACTOR_OK, "");
+}
+
+/* Handles the next input that it was given, whole. */
+static inline void fake_handle(struct plugin_host *host)
+{
+    assert_true(host->handled < host->given);
+    const struct fake_input *input = &host->inputs[host->handled++];
+    if (input->kind == INPUT_MESSAGE) {
+        fake_message(host, input);
+        return;
+    }
+    if (input->kind == INPUT_RESTORE)
+        host->counts = host->restored;
+    if (input->kind == INPUT_SNAPSHOT) {
+        host->told = host->counts;
+        fake_put(host, OUTPUT_SNAPSHOT, input->number)->value = view_of(&host->told, sizeof host->told);
+    }
+    fake_done(host, input->number, WEIR_ACTOR_OK, "");
+}
+
+/* It has ended, behind what it has put. */
+static inline void fake_end(struct plugin_host *host, const char *text)
+{
+    host->has_ended = true;
+    host->end.cause = WEIR_FAILED;
+    (void)snprintf(host->end.text, sizeof host->end.text, "%s", text);
+}
+
+#endif
