@@ -422,7 +422,6 @@ static void on_stop(struct turn *turn, void *state, enum weir_error cause)
     (void)cause;
     plugin->ops->stop(&plugin->host);
     reload_abort(turn, plugin, WEIR_CLOSED, "the plugin is being unloaded");
-    ack_flush(turn, plugin);
     plugin_intake_fini(turn, plugin);
     int size = snprintf(name, sizeof name, PLUGIN_REGISTRY_PREFIX "%s", plugin->config->name);
     registry_remove(turn_runtime(turn), name, (size_t)size);

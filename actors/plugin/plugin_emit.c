@@ -1,6 +1,6 @@
-/* What a handled input brought about goes out to topics, gathered into batches, and their acknowledgements come back to
- * the publishers of the inputs. A fold's records go to its own topics on the control lane, a bounded number ahead; a
- * processor publishes as everybody does, and waits where a topic is full. In the plugin's turns. */
+/* What a handled input brought about goes out to topics, gathered into batches, and is acknowledged by them. A fold's
+ * records go to its own topics on the control lane, a bounded number ahead; a processor publishes as everybody does,
+ * and waits where a topic is full. In the plugin's turns. */
 #include "actors/plugin/plugin_state.h"
 
 #include "actors/base/clock.h"
@@ -271,6 +271,7 @@ static enum weir_error emit_one(struct turn *turn, struct plugin *plugin, struct
     if (is_fold(plugin)) {
         plugin->sent[plugin->sent_next & (PLUGIN_SENT_MAX - 1)] = (struct sent){position, item->place, false};
         place_hold(plugin, item->place);
+        place_at(plugin, item->place)->sent_last = plugin->sent_next;
         kept->pending++;
     }
     plugin->sent_next++;
@@ -301,41 +302,6 @@ enum weir_error brought_commit(struct turn *turn, struct plugin *plugin, struct 
     return WEIR_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------- answers */
-
-void ack_flush(struct turn *turn, struct plugin *plugin)
-{
-    struct ack_run *run = &plugin->ack;
-    if (run->count == 0)
-        return;
-    struct message ack = {.tag = TOPIC_ACK, .detail = run->count, .word = {run->number, run->epoch, run->seq}};
-    if (turn_control(turn, run->to, &ack) == WEIR_FULL)
-        log_warning("plugin.ack_lost", "plugin=%s number=%llu", plugin->config->name, (unsigned long long)run->number);
-    run->count = 0;
-}
-
-void kept_refuse(struct turn *turn, struct plugin *plugin, const struct kept *kept, enum weir_error error,
-                 uint32_t attempts, struct view text)
-{
-    struct message nack = {.tag = TOPIC_NACK, .detail = 1, .word = {kept->number, error, attempts}};
-    if (actor_is_none(kept->publisher))
-        return;
-    if (kept->kind == WEIR_MESSAGE_RESET) { /* the order to clear a topic */
-        nack = (struct message){.tag = TOPIC_DONE, .word = {error, kept->number}};
-        (void)!turn_control(turn, kept->publisher, &nack); /* whoever ordered it and does not read need not know */
-        return;
-    }
-    ack_flush(turn, plugin);
-    if (text.size > 0 && arena_alloc(plugin->arena, text.size, plugin->budget, &nack.hold[0]) == WEIR_OK)
-        memcpy(arena_data(plugin->arena, nack.hold[0]), text.data, text.size);
-    enum weir_error sent = turn_control(turn, kept->publisher, &nack);
-    if (sent)
-        arena_drop(plugin->arena, nack.hold[0]);
-    if (sent == WEIR_FULL)
-        log_warning("plugin.nack_lost", "plugin=%s number=%llu", plugin->config->name,
-                    (unsigned long long)kept->number);
-}
-
 bool emit_clear(struct turn *turn, struct plugin *plugin, struct kept *kept)
 {
     /* Behind all that was emitted to it before. */
@@ -356,29 +322,7 @@ bool emit_clear(struct turn *turn, struct plugin *plugin, struct kept *kept)
     return kept->is_cleared;
 }
 
-void kept_answer(struct turn *turn, struct plugin *plugin, const struct kept *kept)
-{
-    struct ack_run *run = &plugin->ack;
-    if (kept->error != WEIR_OK) {
-        kept_refuse(turn, plugin, kept, (enum weir_error)kept->error, 1, view_of(NULL, 0));
-        return;
-    }
-    if (actor_is_none(kept->publisher) || kept->level != ACK_FOLDED)
-        return;
-    uint64_t epoch = kept->ack_epoch, seq = kept->ack_seq;
-    if (seq == 0) { /* it changed nothing: the topic is where it was */
-        epoch = place_at(plugin, kept->place)->epoch;
-        seq = place_at(plugin, kept->place)->seq;
-    }
-    bool is_next = run->count > 0 && actor_is_same(run->to, kept->publisher) && run->epoch == epoch &&
-                   kept->number == run->number + run->count && seq == run->seq + run->count;
-    if (is_next) {
-        run->count++;
-        return;
-    }
-    ack_flush(turn, plugin);
-    *run = (struct ack_run){.to = kept->publisher, .count = 1, .number = kept->number, .epoch = epoch, .seq = seq};
-}
+/* -------------------------------------------------------------------------------------- acknowledgements */
 
 /* One emission is folded, or will never be. */
 static void sent_over(struct turn *turn, struct plugin *plugin, uint64_t number, enum weir_error error, uint64_t epoch,
@@ -401,6 +345,9 @@ static void sent_over(struct turn *turn, struct plugin *plugin, uint64_t number,
     place->refs--;
     if (--kept->pending == 0)
         kept_answer(turn, plugin, kept);
+    /* Records to that topic that brought about nothing may have waited for this one. */
+    if (sent->place != kept->place)
+        place_answer(turn, plugin, sent->place);
     while (plugin->sent_first < plugin->sent_next && plugin->sent[plugin->sent_first & (PLUGIN_SENT_MAX - 1)].is_over)
         plugin->sent_first++;
 }

@@ -148,16 +148,18 @@ static struct kept *kept_add(struct plugin *plugin, uint8_t kind, uint32_t place
     struct kept *kept = kept_at(plugin, ring->end++);
     kept->page = ring->page;
     kept->data = data;
-    kept->key_size = (uint32_t)text.size;
+    kept->key_size = (uint16_t)text.size;
     kept->value_size = (uint32_t)value.size;
     kept->place = place;
-    kept->pending = kept->credit = 0;
+    kept->pending = kept->credit = kept->owed_step = 0;
     kept->kind = kind;
     kept->state = KEPT_WAITING;
     kept->attempts = kept->replays = kept->level = kept->error = 0;
     kept->has_key = key.size > 0;
-    kept->is_replayed = kept->is_cleared = false;
-    kept->epoch = kept->seq = kept->timer = kept->number = kept->ack_epoch = kept->ack_seq = 0;
+    kept->is_replayed = kept->is_cleared = kept->is_owed = false;
+    kept->epoch = kept->seq = kept->timer = kept->number = 0;
+    kept->ack_epoch = kept->ack_seq = kept->sent_before = 0;
+    kept->why = WEIR_MSG_NONE;
     kept->time_ms = plugin->now_ms;
     kept->publisher = WEIR_ACTOR_NONE;
     return kept;
@@ -178,7 +180,7 @@ bool kept_add_reset(struct plugin *plugin, uint32_t place, struct view nil)
 
 static bool is_needed(const struct plugin *plugin, const struct kept *kept, uint64_t position)
 {
-    if (kept->state == KEPT_WAITING || kept->pending > 0)
+    if (kept->state == KEPT_WAITING || kept->pending > 0 || kept->is_owed)
         return true;
     return plugin->has_snapshot && position >= plugin->kept.cover;
 }
@@ -231,6 +233,8 @@ static bool intake_forwarded(struct plugin *plugin, struct message *message)
         kept->publisher = message->from;
         kept->number = number;
         kept->level = (uint8_t)level;
+        if (!actor_is_none(kept->publisher))
+            answer_owe(plugin, kept);
         count--;
         if (slices != NULL)
             message->word[0]++;
@@ -338,10 +342,9 @@ void forwarded_refuse(struct turn *turn, const struct message *message)
 void plugin_intake_fini(struct turn *turn, struct plugin *plugin)
 {
     struct kept_ring *ring = &plugin->kept;
+    answers_end(turn, plugin);
     for (uint64_t position = ring->first; position < ring->end; position++) {
         const struct kept *kept = kept_at(plugin, position);
-        if (kept->state == KEPT_WAITING || kept->pending > 0)
-            kept_refuse(turn, plugin, kept, WEIR_CLOSED, 1, view_of(NULL, 0));
         if (kept->page.bits != ring->page.bits)
             page_release(plugin, kept->page, position + 1 < ring->end ? kept_at(plugin, position + 1) : NULL);
     }

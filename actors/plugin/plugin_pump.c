@@ -74,9 +74,13 @@ static void commit_continue(struct turn *turn, struct plugin *plugin)
         return;
     if (brought_commit(turn, plugin, kept) != WEIR_OK)
         return;
-    /* While it was being sent it counted as one more, or an early acknowledgement would have answered for all. */
-    if (!kept->is_replayed && --kept->pending == 0)
-        kept_answer(turn, plugin, kept);
+    if (!kept->is_replayed) {
+        if (kept->is_owed)
+            kept->sent_before = place_at(plugin, kept->place)->sent_last;
+        /* While it was being sent it counted as one more, or an early acknowledgement would have answered for all. */
+        if (--kept->pending == 0)
+            kept_answer(turn, plugin, kept);
+    }
     input_over(turn, plugin, kept);
 }
 
@@ -102,7 +106,7 @@ static enum weir_error on_message_done(struct turn *turn, struct plugin *plugin,
         kept->state = KEPT_REFUSED;
         plugin->refused++;
         log_debug("plugin.refused", "plugin=%s", plugin->config->name);
-        kept_refuse(turn, plugin, kept, WEIR_BAD_REQUEST, 1, output->text);
+        kept_refuse(turn, plugin, kept, WEIR_BAD_REQUEST, output->text);
     }
     input_over(turn, plugin, kept);
     return WEIR_OK;
@@ -239,7 +243,7 @@ static void input_too_big(struct turn *turn, struct plugin *plugin, struct kept 
 {
     kept->attempts = 1;
     kept_bury(turn, plugin, kept, WEIR_TOO_BIG);
-    kept_refuse(turn, plugin, kept, WEIR_TOO_BIG, 1, view_text("it is larger than what the plugin's host takes"));
+    kept_refuse(turn, plugin, kept, WEIR_TOO_BIG, view_text("it is larger than what the plugin's host takes"));
     kept_settle(turn, plugin, kept);
     plugin->kept.next++;
     kept_release(plugin);

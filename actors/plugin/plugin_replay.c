@@ -110,7 +110,7 @@ static void message_failed(struct turn *turn, struct plugin *plugin, struct kept
     if (++kept->attempts < PLUGIN_ATTEMPTS_MAX)
         return;
     kept_bury(turn, plugin, kept, cause);
-    kept_refuse(turn, plugin, kept, WEIR_POISONED, kept->attempts, view_text(text));
+    kept_refuse(turn, plugin, kept, WEIR_POISONED, view_text(text));
     kept_settle(turn, plugin, kept);
 }
 

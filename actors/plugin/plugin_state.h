@@ -6,7 +6,8 @@
  *   plugin_follow.c  a processor's subscriptions
  *   plugin_pump.c    inputs to the host, outputs from it
  *   plugin_brought.c what the input in hand brought about so far
- *   plugin_emit.c    what a handled input brought about, out to topics; acknowledgements
+ *   plugin_emit.c    what a handled input brought about, out to topics, and their acknowledgements
+ *   plugin_answer.c  what publishers are told of their records, and when
  *   plugin_replay.c  snapshots, and how an instance gets its state back
  *   plugin_timers.c  the instance's timers
  *   plugin_reload.c  new code for old
@@ -14,7 +15,8 @@
  *
  * The way of an input: it waits in `pending` as the message it came with; is copied into the ring `kept` when that has
  * room, and given to the host; what it brings about is noted in `brought` until its end is told, and then written into
- * the block that goes to its topic. It stays kept until a snapshot covers it and everything it emitted is acknowledged.
+ * the block that goes to its topic. It stays kept until a snapshot covers it, everything it emitted is acknowledged and
+ * its publisher is answered.
  *
  * Everything here is the turn's alone, but for struct plugin_instance. Only actors/plugin includes this. */
 #ifndef ACTORS_PLUGIN_PLUGIN_STATE_H
@@ -46,7 +48,9 @@ struct place {
     uint64_t epoch, seq;
     uint64_t gone_at; /* of `taken`, when its topic ended: until the mailbox is through, its mark may still come */
     int64_t credit_owed;
-    uint32_t refs; /* kept inputs and emissions under way */
+    uint64_t sent_last;             /* number of the last emission to it; 0: none yet */
+    uint64_t owed_first, owed_last; /* its records that are to be answered, by position + 1; 0: none */
+    uint32_t refs;                  /* kept inputs and emissions under way */
     uint32_t feed, slot, window;
     uint32_t name_next, feed_next;
     uint16_t name_size;
@@ -76,21 +80,27 @@ enum kept_state {
 struct kept {
     weir_msg page;
     const uint8_t *data; /* in it: the key's text, then the value */
-    uint32_t key_size, value_size;
-    uint32_t place;             /* PLACE_NONE: of no topic */
-    uint32_t pending;           /* emissions not acknowledged */
-    uint32_t credit;            /* bytes to give back to the feed */
+    uint32_t value_size;
+    uint32_t place;     /* PLACE_NONE: of no topic */
+    uint32_t pending;   /* emissions not acknowledged */
+    uint32_t credit;    /* bytes to give back to the feed */
+    uint32_t owed_step; /* to the next one of its place that is to be answered; 0: it is the last */
+    uint16_t key_size;
     uint8_t kind, state, level; /* enum weir_message_kind, kept_state, ack_level */
     uint8_t attempts;           /* that failed, until it was handled */
     uint8_t replays;            /* that failed, since it was last handled again */
     bool has_key, is_replayed;
     bool is_cleared; /* a reset of a fold's topic: that was told to clear */
-    uint8_t error;   /* enum weir_error of an emission that its topic refused */
+    bool is_owed;    /* an answer, in its turn */
+    uint8_t error;   /* enum weir_error: what its publisher is told; of an emission that its topic refused, too */
     uint64_t epoch, seq, timer, time_ms;
     weir_actor publisher;
     uint64_t number;             /* the publisher's */
-    uint64_t ack_epoch, ack_seq; /* of its last emission */
+    uint64_t ack_epoch, ack_seq; /* of its last emission; 0: none was folded */
+    uint64_t sent_before;        /* to its place, when it was handled: sent_last */
+    weir_msg why;                /* with error: a sentence */
 };
+_Static_assert(sizeof(struct kept) == 128, "two cache lines; each record on its way has one");
 
 static inline struct view kept_key(const struct kept *kept) { return view_of(kept->data, kept->key_size); }
 static inline struct view kept_value(const struct kept *kept)
@@ -375,11 +385,23 @@ void emit_place_gone(struct turn *turn, struct plugin *plugin, uint32_t place);
 void emit_on_topic(struct turn *turn, struct plugin *plugin, const struct message *message);
 /* A fold has forgotten a topic, as an operator ordered: that topic is to clear. False: it must wait. */
 bool emit_clear(struct turn *turn, struct plugin *plugin, struct kept *kept);
-/* Tells an input's publisher; nothing it emitted is under way. */
-void kept_answer(struct turn *turn, struct plugin *plugin, const struct kept *kept);
-/* text: why; empty: the error says it all. */
-void kept_refuse(struct turn *turn, struct plugin *plugin, const struct kept *kept, enum weir_error error,
-                 uint32_t attempts, struct view text);
+/* Whether that emission is folded, or will never be; any number that was given so far. */
+static inline bool sent_is_over(const struct plugin *plugin, uint64_t number)
+{
+    return number < plugin->sent_first || plugin->sent[number & (PLUGIN_SENT_MAX - 1)].is_over;
+}
+
+/* plugin_answer.c */
+/* A record that was just taken in has a publisher who is to be told what becomes of it. */
+void answer_owe(struct plugin *plugin, struct kept *kept);
+/* Something that an answer may have waited for has come to pass: of an input, or of its topic. */
+void kept_answer(struct turn *turn, struct plugin *plugin, struct kept *kept);
+void place_answer(struct turn *turn, struct plugin *plugin, uint32_t index);
+/* An input is not folded, for that reason. text: why; empty: the error says it all. */
+void kept_refuse(struct turn *turn, struct plugin *plugin, struct kept *kept, enum weir_error error, struct view text);
+/* The plugin ends: everybody is told, of what is not known that it is closed. */
+void answers_end(struct turn *turn, struct plugin *plugin);
+/* Sends what was gathered. */
 void ack_flush(struct turn *turn, struct plugin *plugin);
 
 /* plugin_replay.c */
