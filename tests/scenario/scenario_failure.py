@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 
-from harness import BINARY, WAIT, Broker, Op, Peer, deadline, sanitized, wait_until
+from harness import BINARY, WAIT, Broker, Op, Peer, sanitized, wait_until
 from ledger import History, Ledger, Load, check_follower, finals, seeded
 from sp import PAIR0, PUSH0, pack
 
@@ -83,7 +83,6 @@ def last_begins(follower):
 
 
 @sanitized
-@deadline(120)
 def test_clients_go_on_when_their_broker_is_killed_and_comes_back():
     source = seeded()
     with Broker(topics=["m/#=map"]) as broker:

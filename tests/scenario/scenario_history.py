@@ -26,7 +26,7 @@ def test_the_checker_of_histories_finds_each_broken_promise():
 
 
 @sanitized
-@deadline(240)
+@deadline(600)
 def test_every_promise_is_kept_in_runs_with_every_policy_and_fault():
     seeds = SEEDS_SANITIZED if float(os.environ.get("WEIR_PATIENCE", "1")) > 1 else SEEDS
     first = random.randrange(SEED_MAX)

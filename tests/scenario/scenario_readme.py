@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 
-from harness import BINARY, ROOT, Broker, deadline, wait_until
+from harness import BINARY, ROOT, Broker, wait_until
 
 
 def blocks(language):
@@ -20,7 +20,6 @@ def run_in_shell(broker, script):
     return done.stdout
 
 
-@deadline(90)
 def test_the_tour_prints_what_its_comments_say():
     tour = blocks("sh")[0]
     expected = re.findall(r"# -> (.*)", tour)

@@ -3,7 +3,7 @@
 import contextlib
 import resource
 
-from harness import WAIT, Broker, Closed, Op, Peer, Push, Request, deadline, sanitized, wait_until
+from harness import WAIT, Broker, Closed, Op, Peer, Push, Request, sanitized, wait_until
 from ledger import History, Ledger, catch_up, check_follower, finals
 from sp import PUSH0
 
@@ -13,7 +13,6 @@ def files_needed(count):
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, count)), hard))
 
 
-@deadline(120)
 def test_ten_thousand_topics_are_followed_listed_and_limited():
     count = 10_000
     config = f"topics:\n  max: {count}\n"
@@ -51,7 +50,6 @@ def frames_of(session, op, count):
     return found
 
 
-@deadline(120)
 def test_one_session_follows_a_hundred_thousand_topics_and_leaves_them():
     """With the default bounds of memory: only the counts are raised."""
     count = 100_000
@@ -85,7 +83,6 @@ def epochs(ledger, topics):
     return {topic: (next(iter(ledger.history.records[topic])), 0) for topic in topics}
 
 
-@deadline(120)
 def test_a_thousand_connections_idle_and_then_publish_all():
     files_needed(4096)
     count = 1000
@@ -192,7 +189,6 @@ def test_two_hundred_followers_of_one_topic_get_the_same():
 
 
 @sanitized
-@deadline(90)
 def test_two_thousand_connections_that_come_and_go_leave_nothing_behind():
     files_needed(4096)
     with Broker() as broker:

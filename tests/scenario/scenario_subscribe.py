@@ -2,7 +2,7 @@
 
 import threading
 
-from harness import WAIT, Broker, Op, cli, deadline, sanitized, wait_until
+from harness import WAIT, Broker, Op, cli, sanitized, wait_until
 from ledger import History, Ledger, Load, catch_up, check_follower, finals, seeded
 from session import pairs
 
@@ -297,7 +297,6 @@ def test_many_threads_join_and_leave_while_a_topic_is_busy():
 
 
 @sanitized
-@deadline(90)
 def test_a_large_state_comes_whole_while_its_topic_keeps_folding():
     with Broker(topics=["m=map"]) as broker, broker.session() as session:
         ledger = Ledger(session)

@@ -17,7 +17,7 @@ ANSWERS = {PAIR0: PAIR0, SUB0: PUB0, REQ0: REP0, PUSH0: PULL0}
 
 # Sanitizer builds are several times slower; the runner says so.
 PATIENCE = float(os.environ.get("WEIR_PATIENCE", "1"))
-WAIT = 10.0 * PATIENCE
+WAIT = 20.0 * PATIENCE
 
 
 def pack(value):

@@ -20,7 +20,7 @@
 #include <cmocka.h>
 
 /* Nothing here takes so long unless it is broken, sanitizers and a busy machine included. */
-#define FIXTURE_WAIT_S 30
+#define FIXTURE_WAIT_S 60
 
 struct fixture {
     struct plugin_host *host;

@@ -1,6 +1,8 @@
 /* Mailboxes as senders and receivers see them. */
 #include "fixture.h"
 
+#include "tests/unit/instrumented.h"
+
 #include <pthread.h>
 
 enum { TAG = 1, TAG_HOLD };
@@ -97,7 +99,7 @@ static enum weir_error interject(struct turn *turn, struct probe *probe, struct 
 static void control_that_arrives_in_a_turn_comes_before_the_next_data_message(void **state)
 {
     (void)state;
-    for (uint64_t seed = 0; seed < 20; seed++) {
+    for (uint64_t seed = 0; seed < SIMULATED(20); seed++) {
         struct fixture fixture = fixture_simulated(seed);
         struct order order = {0};
         weir_actor actor = fixture_spawn(&fixture, (struct probe){.on_message = interject, .context = &order},

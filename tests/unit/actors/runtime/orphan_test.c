@@ -1,7 +1,9 @@
 /* Failures whose supervisor ended with the news of them unread. */
 #include "fixture.h"
 
-enum { TAG_FAIL = 1, SEEDS = 50 };
+#include "tests/unit/instrumented.h"
+
+enum { TAG_FAIL = 1, SEEDS = SIMULATED(50) };
 
 static enum weir_error fail_once_told(struct turn *turn, struct probe *probe, struct message *message)
 {

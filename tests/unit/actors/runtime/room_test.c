@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 enum { TAG_GO = 1, TAG_WORK, TAG_UNMUTE };
-enum { SEEDS = 40, WORK_MAX = 64 };
+enum { SEEDS = SIMULATED(40), WORK_MAX = 64 };
 
 struct crowd {
     _Atomic uint64_t handled; /* by the consumer, in one turn at a time; the test reads */

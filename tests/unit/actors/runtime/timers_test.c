@@ -1,6 +1,8 @@
 /* Timers: when they fire, for whom, and that a cancelled one is never heard of again. */
 #include "fixture.h"
 
+#include "tests/unit/instrumented.h"
+
 #include <stdlib.h>
 
 enum { TAG_CANCEL = 1 };
@@ -81,7 +83,7 @@ static void a_periodic_timer_beats_until_cancelled_and_skips_while_its_message_w
 static void a_cancelled_timer_is_not_handled_even_when_its_message_waits(void **state)
 {
     (void)state;
-    for (uint64_t seed = 0; seed < 20; seed++) {
+    for (uint64_t seed = 0; seed < SIMULATED(20); seed++) {
         struct beats beats = {0};
         struct fixture fixture = fixture_simulated(seed);
         weir_actor actor = fixture_spawn(&fixture, beat_probe(&beats), (struct actor_options){0});

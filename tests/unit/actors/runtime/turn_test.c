@@ -1,8 +1,10 @@
 /* Turns: starting, failing, going on, ending. Simulated, with several seeds, since a turn may be cut anywhere. */
 #include "fixture.h"
 
+#include "tests/unit/instrumented.h"
+
 enum { TAG_ADD = 1, TAG_FAIL, TAG_FAIL_TWICE, TAG_EXIT, TAG_CHECK };
-enum { SEEDS = 30 };
+enum { SEEDS = SIMULATED(30) };
 
 /* What a supervisor has been told, and what it does about it. */
 struct told {

@@ -140,9 +140,12 @@ struct captured {
     size_t size, lines;
 };
 
+/* A busy machine may make any turn long: only the hog's is awaited, and counted. */
 static void capture(const char *line, size_t size, void *context)
 {
     struct captured *captured = context;
+    if (!memmem(line, size, "the hog", strlen("the hog")))
+        return;
     pthread_mutex_lock(&captured->lock);
     if (captured->size + size < sizeof captured->text) {
         memcpy(captured->text + captured->size, line, size);
@@ -226,7 +229,6 @@ static void a_stuck_turn_is_reported_with_its_name_and_what_waits_behind_it_runs
     captured.text[captured.size] = '\0';
     assert_int_equal(captured.lines, 1);
     assert_non_null(strstr(captured.text, "turn.stuck"));
-    assert_non_null(strstr(captured.text, "the hog"));
 }
 
 struct computing {

@@ -15,7 +15,7 @@
 #include "actors/base/log.h"
 #include "actors/supervise/supervisor.h"
 
-enum { CHILDREN = 64, DEADLINE_MS = 20000 };
+enum { CHILDREN = 64, DEADLINE_MS = 60000 };
 enum { TAG_FAIL = 1, TAG_EXIT };
 
 static _Atomic int living;

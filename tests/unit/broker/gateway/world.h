@@ -27,7 +27,7 @@
 #include "clients/wire/record.h"
 #include "clients/wire/request.h"
 
-#define WORLD_DEADLINE_MS 10000
+#define WORLD_DEADLINE_MS 60000
 
 struct world {
     struct arena *arena;

@@ -23,7 +23,7 @@
 
 #include <cmocka.h>
 
-#define WAIT_MS 20000
+#define WAIT_MS 60000
 #define SESSIONS_MAX 32
 
 struct kept {

@@ -105,13 +105,12 @@ static void open_fails_at_once_where_trying_again_cannot_help(void **state)
     (void)state;
     struct weir *client = NULL;
     const char *reason = NULL;
-    uint64_t before = clock_now_ns();
-    struct weir_options options = {.url = "http://localhost", .connect_timeout_ms = WAIT_MS};
+    /* Whoever tried again would do so for longer than this test may take. */
+    struct weir_options options = {.url = "http://localhost", .connect_timeout_ms = UINT32_MAX};
     assert_int_equal(weir_open(&options, &client, &reason), WEIR_BAD_REQUEST);
     assert_true(strlen(reason) > 0);
-    options = (struct weir_options){.url = "tcp://127.0.0.1:1", .name = "\xff"};
+    options = (struct weir_options){.url = "tcp://127.0.0.1:1", .name = "\xff", .connect_timeout_ms = UINT32_MAX};
     assert_int_equal(weir_open(&options, &client, &reason), WEIR_BAD_REQUEST);
-    assert_true(clock_now_ns() - before < WAIT_MS / 2 * NS_PER_MS);
 }
 
 static void open_times_out_on_a_peer_that_says_nothing(void **state)

