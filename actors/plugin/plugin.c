@@ -145,11 +145,11 @@ enum weir_error plugin_failed(struct turn *turn, struct plugin *plugin, enum wei
     plugin->phase = PHASE_DOWN;
     brought_clear(plugin, &plugin->brought);
     plugin_timers_forget(turn, plugin);
-    plugin_state_tell(turn, plugin, true);
     /* What was handled before goes out; its publishers are not to wait for the restart. */
     if (!plugin->is_stalled)
         (void)outbox_flush(turn, plugin);
     ack_flush(turn, plugin);
+    plugin_state_tell(turn, plugin, true);
     pthread_mutex_lock(&plugin->instance->lock);
     (void)snprintf(plugin->instance->status.cause, PLUGIN_TEXT_SIZE, "%s", text);
     pthread_mutex_unlock(&plugin->instance->lock);

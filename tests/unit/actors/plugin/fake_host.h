@@ -39,7 +39,8 @@ struct fake_input {
 /* Which of its settings the next instances have. */
 struct fake_options {
     bool has_no_snapshot;
-    bool is_slow_to_start;      /* the test says when it is there: fake_start */
+    bool is_slow_to_start; /* the test says when it is there: fake_start */
+    uint64_t emit_bytes_per_s;
     enum weir_error give_error; /* WEIR_CLOSED: it has ended */
     enum plugin_input_kind give_error_of;
     size_t give_error_count; /* so many times */

@@ -344,6 +344,7 @@ static inline void scene_plugin_open(struct scene *scene, weir_actor supervisor)
     config.role = WEIR_ACTOR_FOLD;
     config.host = &fake_host_ops;
     config.intensity = 1000;
+    config.emit_bytes_per_s = fakes.options.emit_bytes_per_s;
     (void)snprintf(config.name, sizeof config.name, "fake");
     (void)snprintf(config.file, sizeof config.file, "/fake.so");
     assert_int_equal(plugins_create(&options, &scene->plugins), WEIR_OK);

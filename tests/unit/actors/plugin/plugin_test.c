@@ -265,6 +265,75 @@ static void without_a_snapshot_state_is_lost_and_told(void **state)
     scene_close(scene);
 }
 
+/* It is noticed when the rest was sent, and nothing is sent twice. */
+static void an_end_amid_a_commit_costs_nothing(void **state)
+{
+    struct scene *scene = scene_open_with((struct fake_options){.emit_bytes_per_s = 4});
+    (void)state;
+    scene_publish(scene, 0, "yq");
+    scene_handle(scene, 1);
+    assert_journal(scene->topics[0].journal, " y1"); /* the other one is beyond the rate for a second */
+    fake_end(scene_host(scene), "killed by SIGKILL");
+    scene_ring(scene, scene_host(scene));
+    assert_journal(scene->topics[0].journal, "");
+    assert_journal(scene->answers, "");
+    while (fakes.started == 1) {
+        assert_true(runtime_advance(scene->runtime));
+        scene_settle(scene);
+    }
+    assert_journal(scene->topics[0].journal, " y1 (stale)");
+    assert_journal(scene->answers, " 1@2");
+    scene_handle_all(scene);
+    assert_journal(scene->topics[0].journal, " (live)");
+    assert_journal(scene->answers, " 2@2");
+    scene_close(scene);
+}
+
+static size_t timers_given(struct scene *scene)
+{
+    const struct plugin_host *host = scene_host(scene);
+    size_t count = 0;
+    for (size_t i = 0; i < host->given; i++)
+        count += host->inputs[i].message_kind == WEIR_MESSAGE_TIMER;
+    return count;
+}
+
+static void timers_outlast_an_instance_and_fire_once(void **state)
+{
+    struct scene *scene = scene_open();
+    (void)state;
+    scene_publish(scene, 0, "u");
+    scene_handle_all(scene);
+    scene_kill(scene);
+    scene_handle_all(scene);
+    while (timers_given(scene) == 0) {
+        assert_true(runtime_advance(scene->runtime));
+        scene_settle(scene);
+    }
+    scene_handle_all(scene);
+    assert_int_equal(scene_host(scene)->counts.of['!'], 1);
+    scene_kill(scene);
+    scene_handle_all(scene); /* both again */
+    while (runtime_advance(scene->runtime))
+        scene_settle(scene);
+    assert_int_equal(timers_given(scene), 1);
+    assert_int_equal(scene_host(scene)->counts.of['!'], 1);
+    scene_close(scene);
+}
+
+static void an_output_that_belongs_to_nothing_ends_the_instance(void **state)
+{
+    struct scene *scene = scene_open();
+    (void)state;
+    scene_publish(scene, 0, "a");
+    fake_done(scene_host(scene), 7, WEIR_ACTOR_OK, "");
+    scene_ended(scene, scene_host(scene));
+    assert_non_null(strstr(scene_status(scene).cause, "not in hand"));
+    scene_handle_all(scene);
+    assert_journal(scene->topics[0].journal, " (stale) (live) a1");
+    scene_close(scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +350,9 @@ int main(void)
         cmocka_unit_test(what_a_new_host_has_no_room_for_is_told_as_lost_state),
         cmocka_unit_test(half_a_snapshot_is_forgotten),
         cmocka_unit_test(without_a_snapshot_state_is_lost_and_told),
+        cmocka_unit_test(an_end_amid_a_commit_costs_nothing),
+        cmocka_unit_test(timers_outlast_an_instance_and_fire_once),
+        cmocka_unit_test(an_output_that_belongs_to_nothing_ends_the_instance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
