@@ -430,8 +430,9 @@ static void on_stop(struct turn *turn, void *state, enum weir_error cause)
 }
 
 /* Those whose records or orders came too late to be taken. */
-static void on_unread(struct turn *turn, const struct message *message)
+static void on_unread(struct turn *turn, void *state, const struct message *message)
 {
+    (void)state;
     if (message->tag == TOPIC_FORWARDED || message->tag == TOPIC_PLUGIN_CLEAR)
         forwarded_refuse(turn, message);
     else if (message->tag == PLUGIN_RELOAD)

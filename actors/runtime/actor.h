@@ -52,8 +52,8 @@ struct behaviour {
     void (*on_stop)(struct turn *turn, void *state, enum weir_error cause);
 
     /* Optional: after on_stop, for each message that nobody will read any more, so that who waits for an answer gets
-     * one. There is no state by then, and the message stays the runtime's. May send. */
-    void (*on_unread)(struct turn *turn, const struct message *message);
+     * one. state is what on_stop left of it, and the message stays the runtime's. May send. */
+    void (*on_unread)(struct turn *turn, void *state, const struct message *message);
 
     /* Optional, for behaviours with thousands of actors: what most turns touch is fetched into the processor's caches
      * while others have their turns. So many bytes of the state (0: its first cache line), and what the pointers at

@@ -41,7 +41,7 @@ static void empty_lane(struct turn *turn, uint32_t index)
         } else {
             end_orphan(turn, &envelope->message);
             if (behaviour->on_unread)
-                behaviour->on_unread(turn, &envelope->message);
+                behaviour->on_unread(turn, turn->actor->state, &envelope->message);
             turn_discard(turn, index);
         }
         index = next;

@@ -386,10 +386,10 @@ static void feed_settle_lag(struct topic *topic, struct feed *feed)
         feed->lag_allowed = lag <= feed_outbox_max(feed) ? 0 : lag;
 }
 
-/* The directory forgets the feed. */
-static void feed_tell_ended(struct turn *turn, const struct topic *topic, uint32_t feed, uint32_t link)
+void feed_tell_ended(struct turn *turn, const struct topic *topic, const struct feed *feed, enum weir_error error)
 {
-    struct message message = {.tag = DIRECTORY_FEED_ENDED, .detail = feed, .word = {link}};
+    struct message message = {
+        .tag = DIRECTORY_FEED_ENDED, .detail = feed->feed, .word = {feed->link, feed->has_begun, error}};
     (void)!turn_control(turn, topic->directory, &message); /* lost, it stays on the books until the subscription ends */
 }
 
@@ -406,7 +406,7 @@ static void feed_serve(struct turn *turn, struct topic *topic, uint32_t slot, ui
     if (step == STEP_NO_ROOM && turn_await_room(turn, feed->subscriber))
         step = STEP_OVER;
     if (step == STEP_OVER) {
-        feed_tell_ended(turn, topic, feed->feed, feed->link);
+        feed_tell_ended(turn, topic, feed, feed->phase == FEED_ENDED ? feed->end_error : WEIR_CLOSED);
         feeds_remove(topic, slot);
         return;
     }
@@ -457,7 +457,8 @@ enum weir_error feed_open(struct turn *turn, struct topic *topic, const struct t
             arena_drop(topic->arena, extra->block);
         ended.word[0] = error == WEIR_NO_MEMORY ? WEIR_BUSY : error;
         /* On the control lane: there is no feed that could wait for room. */
-        feed_tell_ended(turn, topic, subscribe->feed, subscribe->link);
+        struct feed refused = {.feed = subscribe->feed, .link = subscribe->link};
+        feed_tell_ended(turn, topic, &refused, (enum weir_error)ended.word[0]);
         return turn_control(turn, subscribe->subscriber, &ended);
     }
     struct feed *feed = &topic->feeds.table[slot];

@@ -117,9 +117,16 @@ static void directory_event(struct turn *turn, struct directory *directory, cons
     }
     uint32_t index = directory_topic_find_actor(directory, message->from);
     if (index != INDEX_NONE)
-        directory_topic_gone(turn, directory, index);
+        directory_topic_gone(turn, directory, index, (enum weir_error)message->word[1]);
     else
         directory_close(turn, directory, message->from, true);
+}
+
+static void directory_note_unread(struct directory *directory, uint64_t records)
+{
+    pthread_rwlock_wrlock(&directory->names);
+    directory->refused_gone += records;
+    pthread_rwlock_unlock(&directory->names);
 }
 
 static void directory_patron(struct directory *directory, weir_actor patron)
@@ -166,7 +173,8 @@ static enum weir_error directory_message(struct turn *turn, void *state, struct 
         directory->has_admit_timer = false;
         directory_admit_step(turn, directory);
         break;
-    case DIRECTORY_FEED_ENDED: directory_feed_ended(directory, message); break;
+    case DIRECTORY_UNREAD: directory_note_unread(directory, message->word[0]); break;
+    case DIRECTORY_FEED_ENDED: directory_feed_ended(turn, directory, message); break;
     case MESSAGE_EVENT: directory_event(turn, directory, message); break;
     default: break;
     }

@@ -63,7 +63,8 @@ enum directory_tag {
                            */
     DIRECTORY_UNSUBSCRIBED, /* detail: sub. word[2]: enum weir_error */
     DIRECTORY_TOPIC_GONE,   /* detail: sub, of a subscription without updates: a topic that was to give it a snapshot
-                               is gone, perhaps before it read the order, and nothing more comes from it */
+                               is gone, and nothing of it comes. word[0]: feed; word[1]: enum weir_error; hold[0]: a
+                               struct topic_begin that says which topic (none without memory: WEIR_BUSY) */
     DIRECTORY_WANTED,       /* to the patron: hold[0]: a struct directory_subscribe, to read, that waits for what its
                                pattern matches to be brought up to date. -> DIRECTORY_FRESH */
 };

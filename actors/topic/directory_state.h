@@ -27,7 +27,9 @@ enum directory_internal_tag {
     DIRECTORY_STEP = 0x280, /* to itself: jobs are waiting */
     DIRECTORY_TRIM,         /* to itself: more rings are to be halved */
     DIRECTORY_ADMIT,        /* control, from a topic: detail feed, word[0] link, word[1] bytes of its snapshot, about */
-    DIRECTORY_FEED_ENDED,   /* control, from a topic: detail feed, word[0] link. The feed ended by itself. */
+    DIRECTORY_UNREAD,       /* control, from a topic that was stopped: word[0]: records in its mailbox, refused */
+    DIRECTORY_FEED_ENDED,   /* control, from a topic: detail feed, word[0] link, word[1] whether its subscriber was sent
+                               TOPIC_BEGIN, word[2] enum weir_error. The feed ended by itself. */
 };
 
 /* A topic, in an arena block of its own. */
@@ -168,7 +170,11 @@ struct view topic_entry_name(const struct topic_entry *entry);
 WEIR_MUST_USE enum weir_error directory_topic_create(struct turn *turn, struct directory *directory, struct view name,
                                                      const enum topic_kind *kind, uint32_t *index_out);
 /* The topic's actor has ended. */
-void directory_topic_gone(struct turn *turn, struct directory *directory, uint32_t index);
+void directory_topic_gone(struct turn *turn, struct directory *directory, uint32_t index, enum weir_error cause);
+/* To the subscriber of a feed that ended before it began, if it was to have a snapshot and nothing else: nobody else
+ * waits for that topic. */
+void directory_tell_gone(struct turn *turn, const struct directory *directory, const struct feed_link *link,
+                         enum weir_error cause);
 /* directory_trim.c: halves the rings of all topics, a bounded number in each turn. */
 void directory_trim_begin(struct turn *turn, struct directory *directory);
 void directory_trim_step(struct turn *turn, struct directory *directory);
@@ -194,7 +200,7 @@ void directory_link_over(struct directory *directory, uint32_t link_index);
 /* Takes a subscription away, step by step, telling its subscriber at the end. */
 void directory_sub_end(struct turn *turn, struct directory *directory, uint32_t index, enum weir_error error);
 void directory_sub_free(struct directory *directory, uint32_t index);
-void directory_feed_ended(struct directory *directory, const struct message *message);
+void directory_feed_ended(struct turn *turn, struct directory *directory, const struct message *message);
 
 /* directory_patterns.c */
 WEIR_MUST_USE enum weir_error patterns_create(struct patterns **out);

@@ -228,11 +228,16 @@ uint32_t directory_link_find(const struct directory *directory, const struct mes
     return feed != 0 && feed == message->detail ? (uint32_t)index : INDEX_NONE;
 }
 
-void directory_feed_ended(struct directory *directory, const struct message *message)
+void directory_feed_ended(struct turn *turn, struct directory *directory, const struct message *message)
 {
     uint32_t index = directory_link_find(directory, message);
-    if (index != INDEX_NONE) /* or undone from this side meanwhile */
-        directory_link_over(directory, index);
+    bool has_begun = message->word[1] != 0;
+    enum weir_error error = (enum weir_error)message->word[2];
+    if (index == INDEX_NONE)
+        return;                           /* undone from this side meanwhile */
+    if (!has_begun && error != WEIR_BUSY) /* one without memory was told so by its topic */
+        directory_tell_gone(turn, directory, directory_link_at(directory, index), error);
+    directory_link_over(directory, index);
 }
 
 static uint32_t *number_bucket(const struct directory *directory, uint32_t subscriber, uint32_t number)

@@ -191,6 +191,7 @@ static enum weir_error entry_spawn(struct directory *directory, struct topic_ent
         return error;
     pthread_mutex_lock(&entry->shared->lock);
     entry->shared->actor = entry->actor;
+    entry->shared->epoch = args.epoch;
     pthread_mutex_unlock(&entry->shared->lock);
     return WEIR_OK;
 }
@@ -250,22 +251,52 @@ void directory_topic_free(struct directory *directory, uint32_t index)
     entry_free(directory, entry);
 }
 
-/* An order that the topic left unread was dropped with its mailbox, and only the directory knows of it. */
-static void directory_tell_gone(struct turn *turn, const struct directory *directory, const struct sub *sub)
+/* What a feed begins with that ends at once. */
+static enum weir_error gone_block(const struct directory *directory, const struct topic_entry *entry, uint32_t sub,
+                                  weir_msg *out)
 {
-    struct message message = {.tag = DIRECTORY_TOPIC_GONE, .detail = sub->sub};
-    weir_actor subscriber = directory_subscriber(directory, sub);
-    if (!sub->updates && !actor_is_none(subscriber))
-        (void)!turn_control(turn, subscriber, &message); /* as with DIRECTORY_SUBSCRIBED */
+    struct topic_shared *shared = entry->shared;
+    struct topic_begin *begin;
+    enum weir_error error =
+        arena_alloc(directory->arena, sizeof *begin + shared->name_size, directory->feeds_budget, out);
+    if (error)
+        return error;
+    begin = arena_data(directory->arena, *out);
+    pthread_mutex_lock(&shared->lock);
+    *begin = (struct topic_begin){.sub = sub,
+                                  .kind = shared->kind,
+                                  .cause = CAUSE_DELETED,
+                                  .topic = WEIR_ACTOR_NONE,
+                                  .epoch = shared->epoch,
+                                  .seq = shared->seq,
+                                  .name_size = shared->name_size};
+    pthread_mutex_unlock(&shared->lock);
+    memcpy(begin->name, shared->name, shared->name_size);
+    return WEIR_OK;
 }
 
-void directory_topic_gone(struct turn *turn, struct directory *directory, uint32_t index)
+void directory_tell_gone(struct turn *turn, const struct directory *directory, const struct feed_link *link,
+                         enum weir_error cause)
+{
+    const struct sub *sub = directory_sub_at(directory, link->sub);
+    enum weir_error error = cause == WEIR_OK || cause == WEIR_CLOSED ? WEIR_NOT_FOUND : cause;
+    struct message message = {.tag = DIRECTORY_TOPIC_GONE, .detail = sub->sub, .word = {link->feed, error}};
+    weir_actor subscriber = directory_subscriber(directory, sub);
+    if (sub->updates || actor_is_none(subscriber))
+        return;
+    if (gone_block(directory, directory_topic_at(directory, link->topic), sub->sub, &message.hold[0]))
+        message.word[1] = WEIR_BUSY;
+    if (turn_control(turn, subscriber, &message)) /* as with DIRECTORY_SUBSCRIBED */
+        arena_drop(directory->arena, message.hold[0]);
+}
+
+void directory_topic_gone(struct turn *turn, struct directory *directory, uint32_t index, enum weir_error cause)
 {
     struct topic_entry *entry = directory_topic_at(directory, index);
     uint32_t *name = name_bucket(directory, topic_entry_name(entry)), *actor = actor_bucket(directory, entry->actor);
+    /* Orders that the topic left unread were dropped with its mailbox, and only the directory knows of them. */
     while (entry->links != INDEX_NONE) {
-        directory_tell_gone(turn, directory,
-                            directory_sub_at(directory, directory_link_at(directory, entry->links)->sub));
+        directory_tell_gone(turn, directory, directory_link_at(directory, entry->links), cause);
         directory_link_over(directory, entry->links);
     }
     pthread_rwlock_wrlock(&directory->names);

@@ -6,7 +6,7 @@
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
 #include "actors/base/log.h"
-#include "actors/topic/state.h"
+#include "actors/topic/directory_state.h"
 
 /* Neighbouring records of a batch with the same outcome, told to the publisher in one message. */
 struct outcome {
@@ -231,6 +231,21 @@ void topic_batch_refuse(struct turn *turn, struct topic *topic, struct message *
         batch_advance(slices, batch);
     }
     outcome_flush(turn, topic, batch, &outcome);
+}
+
+void topic_batch_unread(struct turn *turn, const struct topic *topic, const struct message *batch)
+{
+    const struct record_slice *slices = batch_slices(turn_arena(turn), batch);
+    struct message rest = *batch, unread = {.tag = DIRECTORY_UNREAD, .word = {batch->detail}};
+    while (rest.detail > 0 && !actor_is_none(batch->from)) {
+        struct message nack = {.tag = TOPIC_NACK, .word = {TOPIC_NUMBER(rest.word[2]), WEIR_CLOSED, 1}};
+        do {
+            nack.detail++;
+            batch_advance(slices, &rest);
+        } while (rest.detail > 0 && TOPIC_NUMBER(rest.word[2]) == nack.word[0] + nack.detail);
+        (void)!turn_control(turn, batch->from, &nack); /* whoever does not read what is sent here has its session end */
+    }
+    (void)!turn_control(turn, topic->directory, &unread); /* a directory that is gone counts nothing any more */
 }
 
 void topic_stash_refuse(struct turn *turn, struct topic *topic, enum weir_error error)

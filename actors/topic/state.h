@@ -308,6 +308,8 @@ void topic_unblock(struct turn *turn, struct topic *topic);
 void topic_stash_refuse(struct turn *turn, struct topic *topic, enum weir_error error);
 /* Refuses one batch. */
 void topic_batch_refuse(struct turn *turn, struct topic *topic, struct message *batch, enum weir_error error);
+/* The same for one that a topic which has stopped left in its mailbox; the directory counts it. */
+void topic_batch_unread(struct turn *turn, const struct topic *topic, const struct message *batch);
 /* Mutes the mailbox while something is held back. */
 void topic_mute_update(struct turn *turn, struct topic *topic);
 /* Lets every feed be told that the topic's plugin is down, or is there again. Takes shared->lock. */
@@ -408,6 +410,9 @@ void topic_serve(struct turn *turn, struct topic *topic);
 void feed_restart(struct topic *topic, uint32_t slot, enum topic_cause cause);
 /* The feed's last words. */
 void feed_end_with(struct topic *topic, struct feed *feed, enum weir_error error);
+/* Its subscriber was told that it ended, or is gone: the directory forgets it, and tells a subscriber that it had not
+ * begun for. */
+void feed_tell_ended(struct turn *turn, const struct topic *topic, const struct feed *feed, enum weir_error error);
 /* Lets every feed be told STALE or LIVE. */
 void feeds_notify(struct topic *topic, bool is_stale);
 

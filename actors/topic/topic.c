@@ -365,6 +365,7 @@ static void topic_stop(struct turn *turn, void *state, enum weir_error cause)
     struct topic *topic = state;
     topic_stash_refuse(turn, topic, WEIR_CLOSED);
     topic_answer_send(turn, topic);
+    topic_shared_publish(turn, topic);
     pthread_mutex_lock(&topic->shared->lock);
     for (uint32_t slot = 0; slot < topic->feeds.capacity; slot++) {
         const struct feed *feed = &topic->feeds.table[slot];
@@ -375,6 +376,7 @@ static void topic_stop(struct turn *turn, void *state, enum weir_error cause)
         /* The last word, and nobody left to repeat it: rather ahead of updates still unread than not at all. */
         if (turn_send(turn, feed->subscriber, &ended) == WEIR_FULL)
             (void)!turn_control(turn, feed->subscriber, &ended);
+        feed_tell_ended(turn, topic, feed, (enum weir_error)ended.word[0]);
         feeds_remove(topic, slot);
     }
     topic->shared->feeds = NULL;
@@ -388,6 +390,21 @@ static void topic_stop(struct turn *turn, void *state, enum weir_error cause)
     arena_drop(topic->arena, topic->shared_block);
 }
 
+/* Stopped without having read its mailbox: whoever waits for an answer gets one now. Orders about feeds are the
+ * directory's to answer for. */
+static void topic_unread(struct turn *turn, void *state, const struct message *message)
+{
+    const struct topic *topic = state;
+    switch (message->tag) {
+    case TOPIC_PUBLISH:
+    case TOPIC_EMITTED:
+    case TOPIC_RESUMED: topic_batch_unread(turn, topic, message); return;
+    case TOPIC_CLEAR:
+    case TOPIC_DELETE: topic_reply_done(turn, message, WEIR_NOT_FOUND); return;
+    default: return;
+    }
+}
+
 const struct behaviour topic_behaviour = {
     .name = "topic",
     .state_size = sizeof(struct topic),
@@ -396,6 +413,7 @@ const struct behaviour topic_behaviour = {
     .on_turn_end = topic_turn_end,
     .on_restart = topic_restart,
     .on_stop = topic_stop,
+    .on_unread = topic_unread,
     .ahead_size = sizeof(struct topic),
     .ahead = {offsetof(struct topic, ring.last_data), offsetof(struct topic, ring.next_pair),
               offsetof(struct topic, ring.pages), offsetof(struct topic, feeds.table), offsetof(struct topic, shared)},

@@ -159,7 +159,8 @@ static void session_message(struct connection *connection, struct message *messa
     case TOPIC_ACK:
     case TOPIC_NACK: session_on_ack(connection, message); return;
     case DIRECTORY_SUBSCRIBED:
-    case DIRECTORY_UNSUBSCRIBED: session_on_directory(connection, message); return;
+    case DIRECTORY_UNSUBSCRIBED:
+    case DIRECTORY_TOPIC_GONE: session_on_directory(connection, message); return;
     default: session_on_topic(connection, message); return;
     }
 }

@@ -109,7 +109,7 @@ void session_aliases_fini(struct connection *connection);
 WEIR_MUST_USE enum weir_error session_subscribe(struct connection *connection, const struct frame *frame);
 WEIR_MUST_USE enum weir_error session_unsubscribe(struct connection *connection, const struct frame *frame);
 void session_on_topic(struct connection *connection, struct message *message);
-void session_on_directory(struct connection *connection, const struct message *message);
+void session_on_directory(struct connection *connection, struct message *message);
 
 /* table.c */
 /* The subscription behind a number given to the directory; NULL when it is over. */

@@ -135,34 +135,6 @@ enum weir_error session_unsubscribe(struct connection *connection, const struct 
     return WEIR_OK;
 }
 
-/* ------------------------------------------------------------------------------------ the directory */
-
-void session_on_directory(struct connection *connection, const struct message *message)
-{
-    struct subscription *subscription = subscription_find(session_of(connection), message->detail);
-    if (subscription == NULL)
-        return;
-    enum weir_error error = (enum weir_error)message->word[2];
-    if (message->tag == DIRECTORY_UNSUBSCRIBED) {
-        enum weir_error end = (enum weir_error)subscription->end;
-        unsubscribed_send(connection, subscription->sub, end, end == WEIR_OK ? "" : weir_error_text(end));
-        subscription_free(connection, subscription);
-        return;
-    }
-    if (error != WEIR_OK) {
-        unsubscribed_send(connection, subscription->sub, error, weir_error_text(error));
-        subscription_free(connection, subscription);
-        return;
-    }
-    if (subscription->state != SUBSCRIPTION_ASKED)
-        return;
-    subscription->state = SUBSCRIPTION_STANDS;
-    struct frame frame = {.op = FRAME_SUBSCRIBED};
-    frame.as.subscribed.sub = subscription->sub;
-    frame.as.subscribed.topics = message->word[0];
-    session_frame(connection, &frame, SESSION_FRAME_MAX);
-}
-
 /* --------------------------------------------------------------------------------------------- topics */
 
 /* Something of a feed that nobody wants any more. */
@@ -272,6 +244,14 @@ static void topic_cut(struct connection *connection, const struct followed *foll
         subscription_end(connection, subscription, WEIR_CLOSED);
 }
 
+/* Without memory a feed ended before it began: the client cannot know of it, so its subscription does not stand. */
+static void topic_short(struct connection *connection, uint32_t sub)
+{
+    struct subscription *subscription = subscription_find(session_of(connection), sub);
+    if (subscription != NULL)
+        subscription_end(connection, subscription, WEIR_BUSY);
+}
+
 void session_on_topic(struct connection *connection, struct message *message)
 {
     struct followed *followed;
@@ -288,7 +268,9 @@ void session_on_topic(struct connection *connection, struct message *message)
     case TOPIC_LIVE:
     case TOPIC_ENDED:
         followed = follows_find(&session_of(connection)->follows, message->detail);
-        if (followed == NULL)
+        if (followed == NULL && message->tag == TOPIC_ENDED && message->word[0] == WEIR_BUSY)
+            topic_short(connection, (uint32_t)message->word[1]);
+        else if (followed == NULL)
             feed_decline(connection, message);
         else if (message->tag == TOPIC_ENDED && message->word[2] == CAUSE_OVERFLOW)
             topic_cut(connection, followed);
@@ -297,4 +279,54 @@ void session_on_topic(struct connection *connection, struct message *message)
         return;
     default: return;
     }
+}
+
+/* ------------------------------------------------------------------------------------ the directory */
+
+/* A topic that SUBSCRIBED counts has ended before its snapshot began: its feed is that it has ended. */
+static void topic_gone(struct connection *connection, struct subscription *subscription, struct message *message)
+{
+    uint32_t feed = (uint32_t)message->word[0];
+    struct message ended = {.tag = TOPIC_ENDED, .detail = feed, .word = {message->word[1], message->detail}};
+    if (msg_is_none(message->hold[0])) {
+        subscription_end(connection, subscription, WEIR_BUSY);
+        return;
+    }
+    message->tag = TOPIC_BEGIN;
+    message->detail = feed;
+    message->from = WEIR_ACTOR_NONE;
+    topic_begin(connection, message);
+    struct followed *followed = follows_find(&session_of(connection)->follows, feed);
+    if (followed != NULL)
+        data_push(connection, followed, &ended);
+}
+
+void session_on_directory(struct connection *connection, struct message *message)
+{
+    struct subscription *subscription = subscription_find(session_of(connection), message->detail);
+    if (subscription == NULL)
+        return;
+    if (message->tag == DIRECTORY_TOPIC_GONE) {
+        topic_gone(connection, subscription, message);
+        return;
+    }
+    enum weir_error error = (enum weir_error)message->word[2];
+    if (message->tag == DIRECTORY_UNSUBSCRIBED) {
+        enum weir_error end = (enum weir_error)subscription->end;
+        unsubscribed_send(connection, subscription->sub, end, end == WEIR_OK ? "" : weir_error_text(end));
+        subscription_free(connection, subscription);
+        return;
+    }
+    if (error != WEIR_OK) {
+        unsubscribed_send(connection, subscription->sub, error, weir_error_text(error));
+        subscription_free(connection, subscription);
+        return;
+    }
+    if (subscription->state != SUBSCRIPTION_ASKED)
+        return;
+    subscription->state = SUBSCRIPTION_STANDS;
+    struct frame frame = {.op = FRAME_SUBSCRIBED};
+    frame.as.subscribed.sub = subscription->sub;
+    frame.as.subscribed.topics = message->word[0];
+    session_frame(connection, &frame, SESSION_FRAME_MAX);
 }

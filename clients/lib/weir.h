@@ -178,7 +178,7 @@ struct weir_subscribe_options {
     const char *key, *prefix;          /* only records of this key, or of keys that begin so; not both; NULL: all. The
                                           updates' seq then has holes, and WEIR_EVENT_IDLE says how far the topic is */
     bool no_snapshot;                  /* updates only */
-    bool snapshot_only;                /* ENDED after END */
+    bool snapshot_only;                /* ENDED after END; of a topic that ended first, after BEGIN */
     size_t outbox_bytes;               /* how far the broker lets it fall behind; 0: the broker's default */
     const struct weir_cursor *cursors; /* where to resume; copied */
     size_t cursor_count;

@@ -50,7 +50,7 @@ class Client:
         self.next_number = 1
         self.unanswered = set()            # numbers of records that were sent and want an answer
         self.subscriptions = {}            # sub: (pattern, options)
-        self.standing = set()              # subs that were answered
+        self.standing = {}                 # subs that were answered: topics that matched
         self.not_offered = set()           # policies that the broker does not know
         self.feeds = {}
         self.cursors = {}                  # filter: {topic: (epoch, seq)}
@@ -192,12 +192,12 @@ class Client:
         elif op == REPLY:
             self.replies[frame[1]] = frame[2], frame[3]
         elif op == SUBSCRIBED:
-            self.standing.add(frame[1])
+            self.standing[frame[1]] = frame[2]
         elif op == UNSUBSCRIBED:
             _, options = self.subscriptions.pop(frame[1], (None, {}))
             if frame[2] == "bad-request":
                 self.not_offered.add(options.get("policy"))
-            self.standing.discard(frame[1])
+            self.standing.pop(frame[1], None)
             for feed in self.feeds.values():
                 feed.is_over = feed.is_over or feed.sub == frame[1]
 

@@ -29,6 +29,7 @@ class Subscription:
         self.has_updates = options.get("updates", True)
         self.cursors = {topic: (epoch, seq) for topic, epoch, seq in options.get("cursors", ())}
         self.is_answered = self.is_leaving = False
+        self.topics = self.begun = 0     # counted by SUBSCRIBED, and feeds that came of them
         key, prefix = options.get("key"), options.get("prefix")
         self.wants = None
         if key is not None:
@@ -38,7 +39,7 @@ class Subscription:
 
 
 # What a feed waits for.
-NOTHING_KNOWN, IN_SNAPSHOT, FOLLOWING, OVER = "nothing known", "in a snapshot", "following", "over"
+NOTHING_KNOWN, IN_SNAPSHOT, FOLLOWING, GONE, OVER = "nothing known", "in a snapshot", "following", "gone", "over"
 
 
 class Feed:
@@ -65,6 +66,9 @@ class Feed:
         _, _, _, _, kind, epoch, seq, options = frame
         if kind != (self.topic.kind or kind):
             raise Violation(ATOMIC, f"a topic of kind {self.topic.kind}", frame)
+        if options.get("cause") == "deleted":
+            self.on_gone(frame)
+            return
         if self.reset is not None and epoch != self.reset:
             raise Violation(EPOCH_SAFE, f"RESET named epoch {self.reset}", frame)
         if epoch in dead:
@@ -81,6 +85,12 @@ class Feed:
         self.line = self.topic.line(epoch)
         counts["BEGIN"] += 1
         counts["of them " + ("resumed" if options.get("resumed") else options["cause"])] += 1
+
+    def on_gone(self, frame):
+        """The topic ended before its snapshot began; nothing but ENDED follows."""
+        if self.subscription.has_updates or self.phase != NOTHING_KNOWN or self.seq is not None:
+            raise Violation(COMPLETE, f"a topic that is gone, and the feed is {self.phase}", frame)
+        self.phase = GONE
 
     def check_delta(self, frame, cursor, epoch):
         """The seq that the delta is laid over: what the client knows, or said by its cursor that it knows."""
@@ -259,7 +269,7 @@ class Feed:
         self.check_owed(frame)
 
     def on_ended(self, frame):
-        if self.phase == IN_SNAPSHOT and frame[2] == "ok":
+        if self.phase in (IN_SNAPSHOT, GONE) and frame[2] == "ok":
             raise Violation(COMPLETE, "ended in the middle of a snapshot", frame)
         self.phase = OVER
 
@@ -289,6 +299,7 @@ class Subscriber:
             self.feed_frame(op, frame)
         elif op == SUBSCRIBED and frame[1] in self.subscriptions:
             self.subscriptions[frame[1]].is_answered = True
+            self.subscriptions[frame[1]].topics = frame[2]
         elif op == UNSUBSCRIBED:
             self.counts["UNSUBSCRIBED"] += 1
             gone = self.subscriptions.pop(frame[1], None)
@@ -316,6 +327,7 @@ class Subscriber:
         cursor = None
         if feed is None:
             feed = self.feeds[number] = Feed(subscription, topic)
+            subscription.begun += 1
             cursor = subscription.cursors.pop(name, None)  # a topic that appears again later has none
         feed.abandon(self.states)
         dead = {epoch for epoch, row in topic.is_over.items() if row < subscription.row}
@@ -325,6 +337,8 @@ class Subscriber:
         feed = self.feeds.get(frame[1])
         if feed is None or feed.phase == OVER:
             raise Violation(COMPLETE, "a frame of a feed that has not begun, or is over", frame)
+        if feed.phase == GONE and op != ENDED:
+            raise Violation(COMPLETE, "a frame of a topic that is gone", frame)
         if op not in (ENTRIES, UPDATES):  # those are counted by their records
             self.counts[NAMES[op - BEGIN]] += 1
         if op == UPDATES:
@@ -368,7 +382,10 @@ class Subscriber:
     def rest(self, topics):
         """All is said: whoever follows a topic has all of it."""
         for subscription in self.subscriptions.values():
-            if subscription.is_leaving or not subscription.is_answered or not subscription.has_updates:
+            if subscription.is_leaving or not subscription.is_answered:
+                continue
+            if not subscription.has_updates:
+                self.check_read(subscription)
                 continue
             feeds = {feed.topic.name: feed for feed in self.feeds.values()
                      if feed.subscription is subscription and feed.phase != OVER}
@@ -378,6 +395,15 @@ class Subscriber:
                 if matches(pattern, name):
                     epoch, seq = topics[name]
                     self.check_rest(subscription, name, feeds.get(name), epoch, seq)
+
+    def check_read(self, subscription):
+        """Of one without updates: each topic that it was to have a snapshot of has given it, or told that it ended."""
+        where = f"connection {self.connection}, {subscription.pattern} without updates"
+        if subscription.begun < subscription.topics:
+            raise Violation(COMPLETE, f"{subscription.topics} topics, and {subscription.begun} began", where)
+        for feed in self.feeds.values():
+            if feed.subscription is subscription and feed.phase != OVER:
+                raise Violation(COMPLETE, f"at rest and {feed.phase}: {feed.topic.name}", where)
 
     def check_rest(self, subscription, name, feed, epoch, seq):
         where = f"connection {self.connection}, {subscription.pattern} ({subscription.policy}), {name}"

@@ -372,7 +372,12 @@ class Scene:
         following = {(feed.sub, feed.topic): (feed.epoch, feed.seq) for feed in client.feeds.values()
                      if feed.is_following and not feed.is_over and not feed.is_stale}
         for sub, (pattern, options) in client.subscriptions.items():
-            if sub not in client.standing or not options.get("updates", True):
+            if sub not in client.standing:
+                continue
+            if not options.get("updates", True):
+                feeds = [feed.is_over for feed in client.feeds.values() if feed.sub == sub]
+                if len(feeds) < client.standing[sub] or not all(feeds):
+                    return False
                 continue
             if any(matches(pattern, topic) and following.get((sub, topic)) != final for topic, final in finals.items()):
                 return False

@@ -218,6 +218,8 @@ SOUND = {
     "idle": [*JOIN, *TAIL, idle(8), rest()],
     "only updates": [*published(), *subscribe(snapshot=False), begin(3), end(3), *TAIL, rest()],
     "only the state": [*published(), *subscribe(updates=False), *AT_3, got(2, 31, 5, "ok"), rest()],
+    "only the state, of a topic that ended first":
+        [*published(), *subscribe(updates=False), begin(8, cause="deleted"), got(2, 31, 5, "not-found"), rest()],
     "a failing topic": [*JOIN, got(2, 29, 5, "restart"), got(2, 30, 5), *TAIL, rest()],
     "a condition": [*published(), sent(1, 13, "t", 9, 2, {"if_seq": 8}, ["a", 9]), ack(9, 9)],
 }
@@ -372,6 +374,13 @@ BROKEN = {
         "an empty topic does not begin": [*subscribe(), rest(0)],
         "ended in a snapshot": [*published(), *subscribe(updates=False), begin(3), got(2, 31, 5, "ok")],
         "a frame after the last": [*JOIN, got(2, 31, 5, "not-found"), update(4)],
+        "only the state, of which nothing came": [*published(), *subscribe(updates=False), rest()],
+        "only the state, which is still to end": [*published(), *subscribe(updates=False), begin(8),
+                                                  entries("a", 8, "c", 7), got(2, 23, 5, E, 8, {}), rest()],
+        "gone, and does not say so": [*published(), *subscribe(updates=False), begin(8, cause="deleted"), rest()],
+        "gone, and goes on": [*published(), *subscribe(updates=False), begin(8, cause="deleted"),
+                              got(2, 23, 5, E, 8, {})],
+        "gone for one who follows": [*published(), *subscribe(), begin(8, cause="deleted")],
         "a second end": [*JOIN, end(3)],
         "updates that a reset made void": [*CLEARED[:-4], update(4)],
     },

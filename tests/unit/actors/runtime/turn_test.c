@@ -364,9 +364,10 @@ static enum weir_error refuse_start(struct turn *turn, struct probe *probe, stru
 
 static _Atomic uint64_t unread_sum;
 
-static void note_unread(struct turn *turn, const struct message *message)
+static void note_unread(struct turn *turn, void *state, const struct message *message)
 {
     (void)turn;
+    (void)state;
     if (message->tag == TAG_ADD)
         unread_sum += message->word[0];
 }

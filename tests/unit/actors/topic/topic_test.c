@@ -336,6 +336,40 @@ static void old_records_of_a_log_go_with_time(void **state)
     scene_close(&scene);
 }
 
+static void publisher_must_be_refused(const struct publisher *publisher, struct directory *directory, uint64_t refused)
+{
+    struct directory_status status;
+    for (size_t i = 0; i < publisher->history->count; i++) {
+        const struct published *record = &publisher->history->records[i];
+        if (!record->is_answered)
+            fail_msg("record %zu has no answer", i);
+        assert_true(record->refused == WEIR_OK || record->refused == WEIR_CLOSED || record->refused == WEIR_STALE);
+    }
+    directory_status(directory, &status);
+    assert_int_equal(status.refused, refused);
+    assert_int_equal(status.published, publisher->world->folded);
+}
+
+static void records_that_a_stopped_topic_has_not_read_are_refused(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    uint64_t refused = 0, folded = 0;
+    for (unsigned steps = 0; steps < 60; steps++) {
+        scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .mailbox_max = 8});
+        for (int i = 0; i < 12; i++)
+            world_tick(&scene.world, scene.publisher.actor, 1 + (unsigned)i);
+        world_step(&scene.world, steps);
+        assert_int_equal(actor_stop(scene.world.runtime, scene.publisher.topic, WEIR_CLOSED), WEIR_OK);
+        world_settle(&scene.world);
+        publisher_must_be_refused(&scene.publisher, scene.world.directory, scene.world.refused);
+        refused += scene.world.refused;
+        folded += scene.world.folded;
+        scene_close(&scene);
+    }
+    assert_true(refused > 0 && folded > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -349,6 +383,7 @@ int main(void)
         cmocka_unit_test(a_deleted_topic_says_so_and_can_be_made_again),
         cmocka_unit_test(a_large_topic_is_cleared_and_deleted_a_piece_a_turn),
         cmocka_unit_test(old_records_of_a_log_go_with_time),
+        cmocka_unit_test(records_that_a_stopped_topic_has_not_read_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -293,6 +293,66 @@ static void the_same_number_may_be_subscribed_again_at_once(void **state)
     world_stop(&world);
 }
 
+/* Reads all that a subscription without updates gives; returns how many topics ended without giving anything. */
+static uint64_t snapshots_read(struct client *client, uint32_t sub)
+{
+    uint64_t topics = UINT64_MAX, ended = 0, gone = 0;
+    bool is_gone = false;
+    while (ended < topics) {
+        struct frame frame;
+        assert_true(client_receive(client, &frame));
+        if (frame.op == FRAME_SUBSCRIBED && frame.as.subscribed.sub == sub)
+            topics = frame.as.subscribed.topics;
+        if (frame.op == FRAME_BEGIN) {
+            is_gone = view_is_same(frame.as.begin.cause, view_text("deleted"));
+            assert_true(frame.as.begin.sub == sub && frame.as.begin.epoch > 0);
+            assert_true(view_is_same(frame.as.begin.topic, view_text("map/a")));
+        }
+        assert_false(is_gone && (frame.op == FRAME_ENTRIES || frame.op == FRAME_END));
+        if (frame.op != FRAME_ENDED)
+            continue;
+        bool is_whole = view_is_same(frame.as.ended.cause, view_text("ok"));
+        assert_true(is_whole || view_is_same(frame.as.ended.cause, view_text("not-found")));
+        assert_false(is_whole && is_gone);
+        gone += is_gone;
+        ended++;
+    }
+    return gone;
+}
+
+/* The topic is deleted while somebody asks for its state alone, until it happens that it ended before it began. */
+static void a_snapshot_of_a_topic_that_ends_is_told(void **state)
+{
+    enum { ROUNDS_MAX = 20000, RECORDS = 800 };
+    (void)state;
+    struct world world;
+    struct client client;
+    uint64_t gone = 0, number = 1;
+    world_start(&world, &session_ops, NULL);
+    client_open(&client, &world, UINT64_MAX / 2);
+    for (uint32_t round = 1; gone == 0 && round <= ROUNDS_MAX; round++) {
+        struct message end = {.tag = TOPIC_DELETE};
+        struct frame frame = {.op = FRAME_SUBSCRIBE, .as.subscribe = {.sub = round, .snapshot = true}};
+        weir_actor topic;
+        client_publish(&client, "map/a", number, ACK_NONE, RECORDS);
+        number += RECORDS;
+        WAIT_UNTIL(directory_find(world.directory, view_text("map/a"), &topic) == WEIR_OK);
+        enum weir_error error = actor_control(world.runtime, WEIR_ACTOR_NONE, topic, &end);
+        assert_true(error == WEIR_OK || error == WEIR_STALE);
+        frame.as.subscribe.pattern = view_text(round % 2 ? "map/a" : "map/#");
+        client_send(&client, &frame);
+        gone = snapshots_read(&client, round);
+        client_send(&client, &(struct frame){.op = FRAME_UNSUBSCRIBE, .as.unsubscribe.sub = round});
+        do {
+            assert_true(client_receive(&client, &frame));
+        } while (frame.op != FRAME_UNSUBSCRIBED);
+        assert_true(view_is_same(frame.as.unsubscribed.code, view_text("ok")));
+    }
+    assert_true(gone > 0);
+    client_close(&client);
+    world_stop(&world);
+}
+
 static void bad_subscriptions_are_answered(void **state)
 {
     (void)state;
@@ -330,6 +390,7 @@ int main(void)
         cmocka_unit_test(disconnect_ends_the_whole_subscription_of_one_that_does_not_read),
         cmocka_unit_test(cursors_resume_without_gap),
         cmocka_unit_test(the_same_number_may_be_subscribed_again_at_once),
+        cmocka_unit_test(a_snapshot_of_a_topic_that_ends_is_told),
         cmocka_unit_test(bad_subscriptions_are_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
