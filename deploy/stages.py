@@ -24,6 +24,7 @@ from threading import Timer
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "test"
 JOBS = os.cpu_count() or 2
+TESTS_AT_A_TIME = JOBS + 1  # some wait
 FUZZ_SECONDS = 5
 BUILD_NICE, LINT_NICE = 5, 19
 # No stage may hang CI: twice what the slowest one, lint beside all others, needs on two cores.
@@ -152,8 +153,9 @@ def run_ctest(log, preset, choice, environment=None, prefix=()):
     """Runs the chosen ctest entries of a preset's build and counts their cases."""
     report = LOGS / f"{log.path.stem}.xml"
     report.unlink(missing_ok=True)
-    status, output = log.run([*prefix, "ctest", "--test-dir", ROOT / "build" / preset, *choice, "--parallel", JOBS,
-                              "--output-on-failure", "--output-junit", report, "--no-tests=error",
+    status, output = log.run([*prefix, "ctest", "--test-dir", ROOT / "build" / preset, *choice,
+                              "--parallel", TESTS_AT_A_TIME, "--output-on-failure", "--output-junit", report,
+                              "--no-tests=error",
                               "--test-output-size-passed", 1 << 20, "--test-output-size-failed", 1 << 20],
                              {"CMOCKA_MESSAGE_OUTPUT": "stdout", **(environment or {})}, quiet=True)
     if not report.exists():
