@@ -81,6 +81,7 @@ def main():
     parser.add_argument("--sanitized", action="store_true", help="only those marked @sanitized, with more patience")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run each N times")
+    parser.add_argument("--parallel", type=int, metavar="N", help="run N at a time: many show what only held by chance")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("filter", nargs="*", help="only those with a name in which one of these patterns is found")
     options = parser.parse_args()
@@ -96,7 +97,7 @@ def main():
         return 0
     patience, factor = (SANITIZER_PATIENCE, SANITIZED_DEADLINE_FACTOR) if options.sanitized else (1, 1)
     passed, failures = 0, []
-    with ThreadPoolExecutor(PARALLEL_SANITIZED if options.sanitized else PARALLEL) as pool:
+    with ThreadPoolExecutor(options.parallel or (PARALLEL_SANITIZED if options.sanitized else PARALLEL)) as pool:
         runs = [(f"{module}.{name}", pool.submit(run_one, module, name, seconds * factor, patience))
                 for module, name, seconds in chosen]
         for name, future in runs:
