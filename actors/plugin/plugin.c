@@ -185,15 +185,14 @@ static void on_attach(struct turn *turn, struct plugin *plugin, const struct mes
     place->epoch = attach->epoch;
     place->seq = attach->seq;
     struct message attached = {.tag = TOPIC_ATTACHED, .word = {index}};
-    struct message clear = {.tag = TOPIC_CLEAR, .word = {0, 0, CAUSE_RESTART}};
     struct message state = {.tag = TOPIC_PLUGIN_STATE, .word = {plugin->is_stale_told}};
+    place->clears = 0;
+    error = turn_control(turn, message->from, &attached);
     /* What it shows is of an instance whose state is gone. */
-    if (attach->seq > 0)
-        error = turn_control(turn, message->from, &clear);
+    if (!error && attach->seq > 0)
+        error = place_clear(turn, plugin, index, turn_self(turn), 0, CAUSE_RESTART);
     if (!error)
         error = turn_control(turn, message->from, &state);
-    if (!error)
-        error = turn_control(turn, message->from, &attached);
     if (error)
         log_error("plugin.topic_refused", "plugin=%s topic=%.*s cause=%s", plugin->config->name, (int)name.size,
                   (const char *)name.data, weir_error_code(error));
@@ -254,6 +253,7 @@ static enum weir_error dispatch(struct turn *turn, struct plugin *plugin, struct
         plugin->is_stalled = plugin->is_stalled && plugin->has_retry;
         break;
     case TOPIC_ATTACH: on_attach(turn, plugin, message); return WEIR_OK;
+    case TOPIC_CLEARED: emit_on_cleared(turn, plugin, message); break;
     case DIRECTORY_TOPIC: emit_on_topic(turn, plugin, message); break;
     case DIRECTORY_SUBSCRIBED: on_subscribed(turn, plugin, message); break;
     case MESSAGE_ROOM: plugin->is_stalled = false; break;

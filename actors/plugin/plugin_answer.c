@@ -79,7 +79,10 @@ static bool is_decided(const struct plugin *plugin, const struct kept *kept)
 {
     if (kept->state == KEPT_WAITING || kept->pending > 0)
         return false;
-    return kept->error != WEIR_OK || kept->ack_seq > 0 || sent_is_over(plugin, kept->sent_before);
+    if (kept->error != WEIR_OK || kept->ack_seq > 0)
+        return true;
+    const struct place *place = &plugin->places.items[kept->place];
+    return sent_is_over(plugin, kept->sent_before) && place->clears == 0; /* else its epoch is to change */
 }
 
 void place_answer(struct turn *turn, struct plugin *plugin, uint32_t index)

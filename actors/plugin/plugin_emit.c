@@ -302,16 +302,40 @@ enum weir_error brought_commit(struct turn *turn, struct plugin *plugin, struct 
     return WEIR_OK;
 }
 
+enum weir_error place_clear(struct turn *turn, struct plugin *plugin, uint32_t index, weir_actor from, uint64_t word,
+                            enum topic_cause cause)
+{
+    struct place *place = place_at(plugin, index);
+    const struct message clear = {.tag = TOPIC_CLEAR, .word = {word, 0, cause}};
+    if (actor_is_none(place->topic))
+        return WEIR_STALE;
+    /* The topic answers whoever ordered it. */
+    enum weir_error error = actor_control(turn_runtime(turn), from, place->topic, &clear);
+    place->clears += error == WEIR_OK;
+    return error;
+}
+
+void emit_on_cleared(struct turn *turn, struct plugin *plugin, const struct message *message)
+{
+    uint32_t index = TOPIC_MARK_OF(message->detail);
+    if (index >= plugin->places.used)
+        return;
+    struct place *place = place_at(plugin, index);
+    if (place->clears == 0 || !actor_is_same(place->topic, message->from))
+        return;
+    place->clears--;
+    place->epoch = message->word[0];
+    place->seq = message->word[1];
+    place_answer(turn, plugin, index);
+    kept_release(plugin);
+}
+
 bool emit_clear(struct turn *turn, struct plugin *plugin, struct kept *kept)
 {
     /* Behind all that was emitted to it before. */
     if (!outbox_flush(turn, plugin))
         return false;
-    const struct message clear = {.tag = TOPIC_CLEAR, .word = {kept->number, 0, CAUSE_CLEARED}};
-    weir_actor topic = place_at(plugin, kept->place)->topic;
-    enum weir_error error = WEIR_STALE;
-    if (!actor_is_none(topic)) /* which answers whoever ordered it */
-        error = actor_control(turn_runtime(turn), kept->publisher, topic, &clear);
+    enum weir_error error = place_clear(turn, plugin, kept->place, kept->publisher, kept->number, CAUSE_CLEARED);
     if (error == WEIR_STALE)
         kept->error = WEIR_CLOSED;
     kept->is_cleared = error == WEIR_OK || error == WEIR_STALE;
@@ -381,5 +405,7 @@ void emit_place_gone(struct turn *turn, struct plugin *plugin, uint32_t place)
         if (!sent->is_over && sent->place == place)
             sent_over(turn, plugin, number, WEIR_CLOSED, 0, 0);
     }
+    place_at(plugin, place)->clears = 0;
+    place_answer(turn, plugin, place);
     kept_release(plugin);
 }

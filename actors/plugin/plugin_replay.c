@@ -82,11 +82,10 @@ void replay_state_lost(struct turn *turn, struct plugin *plugin)
     if (!outbox_flush(turn, plugin))
         outbox_give_up(turn, plugin);
     for (uint32_t index = 0; index < plugin->places.used; index++) {
-        struct place *place = &plugin->places.items[index];
-        struct message clear = {.tag = TOPIC_CLEAR, .word = {0, 0, CAUSE_RESTART}};
+        const struct place *place = &plugin->places.items[index];
         if (msg_is_none(place->name) || !place->is_own || place->is_gone)
             continue;
-        if (turn_control(turn, place->topic, &clear) == WEIR_FULL)
+        if (place_clear(turn, plugin, index, turn_self(turn), 0, CAUSE_RESTART) == WEIR_FULL)
             log_error("plugin.clear_lost", "plugin=%s", plugin->config->name);
     }
 }

@@ -51,6 +51,7 @@ struct place {
     uint64_t sent_last;             /* number of the last emission to it; 0: none yet */
     uint64_t owed_first, owed_last; /* its records that are to be answered, by position + 1; 0: none */
     uint32_t refs;                  /* kept inputs and emissions under way */
+    uint32_t clears;                /* orders to clear it, under way */
     uint32_t feed, slot, window;
     uint32_t name_next, feed_next;
     uint16_t name_size;
@@ -380,6 +381,10 @@ bool outbox_flush(struct turn *turn, struct plugin *plugin);
 /* What was gathered and cannot be sent is not to come later: whoever waits for it is told so. */
 void outbox_give_up(struct turn *turn, struct plugin *plugin);
 void emit_on_ack(struct turn *turn, struct plugin *plugin, const struct message *message);
+/* Orders a topic to clear. WEIR_FULL, WEIR_STALE. */
+WEIR_MUST_USE enum weir_error place_clear(struct turn *turn, struct plugin *plugin, uint32_t index, weir_actor from,
+                                          uint64_t word, enum topic_cause cause);
+void emit_on_cleared(struct turn *turn, struct plugin *plugin, const struct message *message);
 /* A topic has ended: nobody will acknowledge what was sent to it. */
 void emit_place_gone(struct turn *turn, struct plugin *plugin, uint32_t place);
 void emit_on_topic(struct turn *turn, struct plugin *plugin, const struct message *message);

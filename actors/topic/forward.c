@@ -140,6 +140,17 @@ bool forward_clear(struct turn *turn, struct topic *topic, const struct message 
     return actor_control(turn_runtime(turn), order->from, forward->plugin, &clear) == WEIR_OK;
 }
 
+void forward_cleared(struct turn *turn, struct topic *topic)
+{
+    const struct forward *forward = topic->forward;
+    struct message cleared = {.tag = TOPIC_CLEARED, .word = {topic->epoch, topic->ring.seq_last}};
+    if (forward == NULL || !forward->is_attached)
+        return;
+    cleared.detail = TOPIC_MARKED(forward->mark, 0);
+    if (turn_control(turn, forward->plugin, &cleared) == WEIR_FULL)
+        log_warning("topic.cleared_untold", "topic=%.*s", (int)topic->shared->name_size, topic->shared->name);
+}
+
 void forward_gone(struct turn *turn, struct topic *topic)
 {
     topic->forward->plugin = WEIR_ACTOR_NONE;

@@ -349,6 +349,8 @@ void forward_drain(struct turn *turn, struct topic *topic);
 /* An operator's TOPIC_CLEAR: passes it on to the plugin first, which keeps state of the topic, too. False: there is
  * none, or it has been there, and the topic is to clear. */
 bool forward_clear(struct turn *turn, struct topic *topic, const struct message *order);
+/* It was cleared: its plugin is told where it is now. */
+void forward_cleared(struct turn *turn, struct topic *topic);
 /* The plugin's actor has ended. */
 void forward_gone(struct turn *turn, struct topic *topic);
 /* Epochs rise: microseconds since 1970, so that they differ between runs of a broker and fit a double. */

@@ -127,6 +127,8 @@ static void topic_clear(struct turn *turn, struct topic *topic, const struct mes
         feed->owes_reset = feed->owes_reset || !is_new;
         feed_restart(topic, slot, is_new ? CAUSE_NEW : cause);
     }
+    if (message->word[2] != CAUSE_NONE)
+        forward_cleared(turn, topic);
     topic_reply_done(turn, message, WEIR_OK);
 }
 

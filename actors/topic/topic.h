@@ -113,6 +113,8 @@ enum topic_tag {
     TOPIC_PLUGIN_CLEAR, /* from a topic to its plugin, from: who ordered TOPIC_CLEAR. detail: TOPIC_MARKED, no records;
                            word[0]: as in the order. The plugin forgets what it knows of the topic, which then gets
                            the order again, with a cause, or tells why it does not: TOPIC_DONE */
+    TOPIC_CLEARED,      /* from a topic to its plugin, for each TOPIC_CLEAR with a cause. detail: TOPIC_MARKED, no
+                           records; word[0]: epoch; word[1]: seq */
     /* data, from a topic to its plugin: as TOPIC_PUBLISH, without options, from: the publisher, whom the plugin is to
      * answer. detail: TOPIC_MARKED */
     TOPIC_FORWARDED,

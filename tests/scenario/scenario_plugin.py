@@ -209,6 +209,21 @@ def test_clearing_a_topic_has_its_plugin_forget_it():
     each_host(clearing)
 
 
+def clearing_quietly(host):
+    with Broker(config=misbehaving(host)) as broker, broker.session() as session:
+        assert publish_acked(session, "b/x", ("a", 1)) == [1]
+        broker.ask_admin("topic", "clear", "b/x")
+        session.publish("b/x", ("quiet", ["log"]))
+        frame = session.next_frame()
+        while frame[0] != Op.ACK:
+            frame = session.next_frame()
+        assert frame[3:5] == [broker.get("b/x")["epoch"], 0], frame
+
+
+def test_what_emits_nothing_is_told_where_its_topic_is_also_after_a_clearing():
+    each_host(clearing_quietly)
+
+
 def reload_keeps_state(host):
     with Broker(config=counting(host)) as broker, broker.session() as session, broker.follow("c/x") as follower:
         standing(follower)

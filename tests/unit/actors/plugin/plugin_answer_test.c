@@ -25,6 +25,28 @@ static void what_emits_nothing_waits_for_what_was_emitted_before(void **state)
     scene_close(scene);
 }
 
+/* ... and for a clearing, which changes the epoch. */
+static void what_emits_nothing_is_told_the_epoch_that_is_so(void **state)
+{
+    struct scene *scene = scene_open();
+    struct scene_topic *topic = &scene->topics[0];
+    (void)state;
+    scene_publish(scene, 0, "a");
+    scene_handle_all(scene);
+    topic->is_held = true;
+    struct message order = {.tag = TOPIC_PLUGIN_CLEAR, .detail = TOPIC_MARKED(topic->mark, 0), .word = {9}};
+    assert_int_equal(actor_send(scene->runtime, scene->publisher, scene->plugin, &order), WEIR_OK);
+    scene_publish(scene, 0, "q");
+    scene_handle_all(scene);
+    assert_journal(scene->answers, " 1@1 done:ok");
+    assert_int_equal(scene->epoch, 100);
+    scene_topic_cleared(topic);
+    scene_settle(scene);
+    assert_journal(scene->answers, " 2@0");
+    assert_int_equal(scene->epoch, 101);
+    scene_close(scene);
+}
+
 /* What another topic's record has emitted to this one counts as well. */
 static void what_emits_nothing_waits_for_emissions_from_elsewhere(void **state)
 {
@@ -138,6 +160,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_emits_nothing_waits_for_what_was_emitted_before),
+        cmocka_unit_test(what_emits_nothing_is_told_the_epoch_that_is_so),
         cmocka_unit_test(what_emits_nothing_waits_for_emissions_from_elsewhere),
         cmocka_unit_test(answers_of_one_topic_keep_their_order),
         cmocka_unit_test(another_topic_is_not_waited_for),

@@ -29,6 +29,7 @@ struct scene_topic {
     struct held held[SCENE_HELD_MAX];
     size_t held_first, held_end;
     uint64_t epoch, seq;
+    uint32_t cleared;             /* not told to the plugin yet */
     uint32_t shown[FAKE_LETTERS]; /* its state */
     char journal[4096];           /* "a1": emitted; "(stale)", "(live)", "(clear)", "(bury a)" */
 };
@@ -42,6 +43,7 @@ struct scene {
     weir_actor publisher, plugin;
     struct scene_topic topics[SCENE_TOPICS];
     uint64_t number;    /* of the next record */
+    uint64_t epoch;     /* of the last record that was folded */
     char answers[4096]; /* of the publisher: "1@5": number 1 folded as seq 5; "2!poisoned" */
 };
 
@@ -79,6 +81,8 @@ static inline enum weir_error scene_publisher_message(struct turn *turn, void *s
     for (uint32_t i = 0; message->tag == TOPIC_ACK && i < message->detail; i++)
         journal_add(scene->answers, " %llu@%llu", (unsigned long long)message->word[0] + i,
                     (unsigned long long)message->word[2] + i);
+    if (message->tag == TOPIC_ACK)
+        scene->epoch = message->word[1];
     if (message->tag == TOPIC_NACK)
         journal_add(scene->answers, " %llu!%s%s%.*s", (unsigned long long)message->word[0],
                     weir_error_code((enum weir_error)message->word[1]), text == NULL ? "" : ":",
@@ -124,6 +128,15 @@ static inline void scene_topic_emitted(struct scene_topic *topic, const struct m
     topic->held[topic->held_end++] = held;
 }
 
+/* Tells its plugin that it was cleared. */
+static inline void scene_topic_cleared(struct scene_topic *topic)
+{
+    struct message cleared = {
+        .tag = TOPIC_CLEARED, .detail = TOPIC_MARKED(topic->mark, 0), .word = {topic->epoch, topic->seq}};
+    assert_true(topic->cleared-- > 0);
+    assert_int_equal(actor_control(topic->scene->runtime, topic->actor, topic->scene->plugin, &cleared), WEIR_OK);
+}
+
 static inline enum weir_error scene_topic_message(struct turn *turn, void *state, struct message *message)
 {
     struct scene_topic *topic = *(struct scene_topic **)state;
@@ -142,6 +155,9 @@ static inline enum weir_error scene_topic_message(struct turn *turn, void *state
         memset(topic->shown, 0, sizeof topic->shown);
         topic->epoch++;
         topic->seq = 0;
+        topic->cleared++;
+        if (!topic->is_held)
+            scene_topic_cleared(topic);
         if (message->word[2] == CAUSE_CLEARED)
             (void)!turn_control(turn, message->from, &(struct message){.tag = TOPIC_DONE});
         break;
@@ -333,6 +349,7 @@ static inline void scene_topic_open(struct scene *scene, int index)
     assert_int_equal(actor_control(scene->runtime, topic->actor, scene->plugin, &attach), WEIR_OK);
     scene_settle(scene);
     assert_true(topic->is_attached);
+    topic->journal[0] = '\0';
 }
 
 static inline void scene_plugin_open(struct scene *scene, weir_actor supervisor)
