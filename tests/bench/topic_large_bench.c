@@ -1,6 +1,12 @@
 /* A topic of kind map with a million keys: memory a key, what an update costs with and without snapshots out, how long
  * the topic's turns are while a hundred subscribers join and updates go on, and while it is cleared. By hand:
- * topic_large_bench. Processor time; the simulated runtime, one thread; the turns are the topic's own alone. */
+ *
+ *     topic_large_bench [PART...]     all of them, or
+ *     topic_large_bench fold          bytes a key; an update with and without snapshots out
+ *     topic_large_bench joins         turns while 100 subscribers join and updates go on
+ *     topic_large_bench clear         turns with up to 8 snapshots out, and while it is cleared
+ *
+ * Processor time; the simulated runtime, one thread; the turns are the topic's own alone. */
 #include "tests/bench/topic_bench.h"
 
 #include "actors/topic/topic_limits.h"
@@ -246,12 +252,27 @@ static void bench_clear(void)
     world_close(runtime, directory);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } parts[] = {{"fold", bench_fold}, {"joins", bench_topic}, {"clear", bench_clear}};
+    unsigned wanted = argc < 2 ? 7 : 0;
+    for (int i = 1; i < argc; i++) {
+        unsigned part = 0;
+        while (part < COUNT_OF(parts) && strcmp(argv[i], parts[part].name) != 0)
+            part++;
+        if (part == COUNT_OF(parts)) {
+            fprintf(stderr, "usage: topic_large_bench [fold|joins|clear]...\n");
+            return 2;
+        }
+        wanted |= 1u << part;
+    }
     check(arena_create(&(struct arena_config){.bytes_max = (size_t)3 << 30}, &arena));
-    bench_fold();
-    bench_topic();
-    bench_clear();
+    for (unsigned part = 0; part < COUNT_OF(parts); part++)
+        if (wanted & 1u << part)
+            parts[part].run();
     struct arena_usage usage;
     arena_usage(arena, &usage);
     if (usage.blocks_live != 0)
