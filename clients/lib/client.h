@@ -42,6 +42,7 @@ struct link {
     void *space;                        /* where the receive under way puts them, of the inbox */
     size_t offered;                     /* and how many at most */
     bool is_flowing;                    /* the last receive filled much of what it was offered: there is likely more */
+    bool is_streaming;                  /* it was large: to deliver it takes longer than to switch threads */
     struct outbuf control;              /* frames that never wait behind data */
     struct outbuf data;                 /* closed PUBLISH frames that wait for credit or the line */
     struct outbuf sending;              /* what is with the pipe now */

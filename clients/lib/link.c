@@ -15,6 +15,7 @@
 
 enum {
     RECEIVE_SIZE = 64 * 1024,  /* one read's worth under load */
+    STREAM_SIZE_MIN = 8192,    /* some fifty small records: what comes meanwhile is worth another thread */
     PINGS_MAX = 2,             /* silence of one interval and two pings more: dead after the third */
     QUEUED_MAX = 256 * 1024,   /* events that wait for the user; beyond, nothing is received until half are gone */
     QUEUED_FREE_MAX = 4 << 20, /* the same for bytes of those that take no credit: some tens a frame, as a rule */
@@ -27,6 +28,7 @@ static void link_note_received(struct weir *client, size_t size)
     struct link *link = &client->link;
     sp_inbox_commit(&link->inbox, size);
     link->is_flowing = size >= link->offered / 2;
+    link->is_streaming = size >= STREAM_SIZE_MIN;
     link->has_received = true;
     link->heard_ns = clock_now_ns();
     client->counts.bytes_received += size;
@@ -167,7 +169,8 @@ static void link_begin(struct weir *client, struct sp_pipe *pipe)
         sp_inbox_clear(&link->inbox, link->is_ipc);
     else
         sp_inbox_init(&link->inbox, link->is_ipc, RECEIVE_SIZE, MESSAGE_SIZE_MAX);
-    link->is_closed = link->is_receiving = link->is_sending = link->has_received = link->is_flowing = false;
+    link->is_closed = link->is_receiving = link->is_sending = link->has_received = false;
+    link->is_flowing = link->is_streaming = false;
     link->pings = 0;
     link->credit_total = link->credit_used = link->consumed_total = link->data_total = 0;
     link->dialed_ns = link->heard_ns = clock_now_ns();

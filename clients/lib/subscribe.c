@@ -190,8 +190,10 @@ static void subscription_free(struct weir_subscription *s)
 
 /* Events that are handled quickly follow one another without the lock between, up to BURST_MAX of them. Between two
  * bursts that were quick the next is delivered before more is received, so that what waits stays small and in the
- * processor's caches; pings are answered and other subscriptions served once this has lasted for DELIVER_NS. */
-enum { BURST_MAX = 16, BURST_NS = 100 * 1000, DELIVER_NS = 200 * 1000 };
+ * processor's caches; pings are answered and other subscriptions served once this has lasted for DELIVER_NS. A poller
+ * receives meanwhile in a stream, and when it has lasted for RECEIVE_NS; what is over sooner is not worth its switches
+ * of threads, since this one then waits for the next bytes itself. */
+enum { BURST_MAX = 16, BURST_NS = 100 * 1000, RECEIVE_NS = 50 * 1000, DELIVER_NS = 200 * 1000 };
 
 /* Calls back with event and those behind it in the same frame; the time afterwards. Without the lock. */
 static uint64_t subscription_burst(struct weir_subscription *s, struct weir_event *event, uint64_t start_ns)
@@ -217,7 +219,7 @@ static uint64_t subscription_deliver(struct weir *client, struct weir_subscripti
     struct weir_event event;
     client->delivering = s;
     while (!s->is_ended_by_user && subscription_event(s, &event)) {
-        if (now_ns != start_ns) /* one alone is over soon, and then this thread waits for the next itself */
+        if ((client->link.is_streaming && now_ns != start_ns) || now_ns - start_ns >= RECEIVE_NS)
             link_receive(client);
         pthread_mutex_unlock(&client->lock);
         now_ns = subscription_burst(s, &event, now_ns);
