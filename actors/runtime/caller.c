@@ -87,6 +87,14 @@ void caller_schedule(struct runtime *runtime, struct caller *caller, struct acto
     schedule(runtime, caller, actor);
 }
 
+void caller_schedule_later(struct runtime *runtime, struct caller *caller, struct actor *actor)
+{
+    if (runtime->config.simulate)
+        schedule(runtime, caller, actor);
+    else
+        actor_list_push(&runtime->later, actor); /* and this worker looks there before it sleeps */
+}
+
 static enum weir_error refuse(struct caller *caller, struct actor *actor, enum weir_error error)
 {
     if (error == WEIR_FULL) {

@@ -64,6 +64,11 @@ WEIR_MUST_USE enum weir_error caller_post(struct runtime *runtime, struct caller
 /* Gives an actor that has work a turn: on the caller's worker, else on any. Once per transition from idle. */
 void caller_schedule(struct runtime *runtime, struct caller *caller, struct actor *actor);
 
+/* The same for one that has a turn only to tell what it could not tell just now, since the receiver's control lane was
+ * full: behind all others, so that a crowd of them tries a batch at a time, as the receiver goes through its lane a
+ * batch at a time. Had each its turn in every round, many would try for each that finds room. Workers. */
+void caller_schedule_later(struct runtime *runtime, struct caller *caller, struct actor *actor);
+
 /* MESSAGE_EVENT of `from` to `to`, with the bound of the runtime's own messages. */
 WEIR_MUST_USE enum weir_error caller_post_event(struct runtime *runtime, struct caller *caller, weir_actor from,
                                                 weir_actor to, enum actor_event event, enum weir_error cause,

@@ -1,6 +1,6 @@
 /* The end of an actor: on_stop, close the mailbox, drop what is in it, tell everyone who is to know, free the
  * slot. On its worker, as the last thing of a turn; where a receiver's control lane is full the actor is
- * queued and goes on telling in another turn, so that no end is ever lost. */
+ * queued behind all others and goes on telling in another turn, so that no end is ever lost. */
 #include "actors/runtime/orders.h"
 #include "actors/runtime/state.h"
 
@@ -114,7 +114,7 @@ void turn_continue_ending(struct turn *turn)
         enum weir_error error =
             caller_post_event(runtime, caller, turn->self, actor->supervisor, ACTOR_EVENT_EXITED, cause_of(actor), 0);
         if (error == WEIR_FULL || error == WEIR_NO_MEMORY) {
-            caller_schedule(runtime, caller, actor);
+            caller_schedule_later(runtime, caller, actor);
             return;
         }
         actor->owed = 0;
@@ -122,7 +122,7 @@ void turn_continue_ending(struct turn *turn)
     while (actor->relations) {
         uint32_t index = actor->relations;
         if (!tell(turn, envelope_at(runtime, index))) {
-            caller_schedule(runtime, caller, actor);
+            caller_schedule_later(runtime, caller, actor);
             return;
         }
         actor->relations = envelope_at(runtime, index)->next;

@@ -25,7 +25,8 @@ static uint64_t worker_bit(const struct worker *worker) { return UINT64_C(1) << 
 static bool has_work(struct worker *worker)
 {
     struct runtime *runtime = worker->runtime;
-    if (atomic_load_explicit(&runtime->global.count, memory_order_seq_cst) > 0)
+    if (atomic_load_explicit(&runtime->global.count, memory_order_seq_cst) > 0 ||
+        atomic_load_explicit(&runtime->later.count, memory_order_seq_cst) > 0)
         return true;
     if (atomic_load_explicit(&runtime->is_closed, memory_order_seq_cst))
         return true;

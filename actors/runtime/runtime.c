@@ -97,6 +97,7 @@ static void dismantle(struct runtime *runtime)
     registry_fini(&runtime->registry);
     simulate_fini(&runtime->simulation);
     actor_list_fini(&runtime->global);
+    actor_list_fini(&runtime->later);
     pools_destroy(runtime);
     pthread_cond_destroy(&runtime->stop_ended);
     pthread_mutex_destroy(&runtime->stop_lock);
@@ -119,6 +120,7 @@ enum weir_error runtime_create(const struct runtime_config *config, struct runti
     for (int i = 0; i < CALLERS_FOREIGN; i++)
         lock_init(&runtime->foreign[i].lock);
     actor_list_init(&runtime->global);
+    actor_list_init(&runtime->later);
     registry_init(&runtime->registry);
     simulate_init(&runtime->simulation, config->seed);
     blocking_init(&runtime->blocking, runtime, runtime->config.blocking_max);

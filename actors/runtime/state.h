@@ -46,6 +46,7 @@ struct runtime {
     struct actor_class classes[ACTOR_CLASSES];
 
     struct actor_list global; /* actors scheduled by threads that are no workers */
+    struct actor_list later;  /* actors that could not tell somebody something: caller_schedule_later */
 
     /* A bit for each parked worker. A worker sets its own, a waker clears it: who clears it owes the token. */
     alignas(64) _Atomic uint64_t parked;

@@ -131,6 +131,8 @@ static bool tell_supervisor(struct turn *turn, uint32_t attempts)
     return true;
 }
 
+static void try_later(struct turn *turn) { caller_schedule_later(turn->runtime, &turn->worker->caller, turn->actor); }
+
 static void queue_again(struct turn *turn) { caller_schedule(turn->runtime, &turn->worker->caller, turn->actor); }
 
 static void failure_note(struct turn *turn, enum weir_error cause)
@@ -211,7 +213,7 @@ static bool resume_failed(struct turn *turn)
     for (;;) {
         uint32_t attempts = envelope_attempts(envelope_at(turn->runtime, failed_message(actor))->flags);
         if (actor->owed && !tell_supervisor(turn, attempts)) {
-            queue_again(turn);
+            try_later(turn);
             return false;
         }
         uint64_t orders = atomic_load_explicit(&actor->orders, memory_order_acquire);
@@ -277,7 +279,7 @@ static bool resume(struct turn *turn)
         return false;
     }
     if (actor->owed && !tell_supervisor(turn, 0)) {
-        queue_again(turn);
+        try_later(turn);
         return false;
     }
     return true;

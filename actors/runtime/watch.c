@@ -85,7 +85,8 @@ static void look_around(struct runtime *runtime, struct sighting *seen, uint64_t
     for (unsigned i = 0; i < runtime->config.workers; i++)
         look_at(runtime, &runtime->workers[i], &seen[i], now);
     if (timers_next_ns(&runtime->timers) <= now - NS_PER_MS ||
-        atomic_load_explicit(&runtime->global.count, memory_order_relaxed) > 0)
+        atomic_load_explicit(&runtime->global.count, memory_order_relaxed) > 0 ||
+        atomic_load_explicit(&runtime->later.count, memory_order_relaxed) > 0)
         park_wake(runtime, UINT32_MAX);
 }
 

@@ -174,6 +174,18 @@ static struct actor *global_take(struct worker *worker, uint32_t max)
     return count ? batch[0] : NULL;
 }
 
+/* Takes some of those that try again to tell what they could not, into the ring. */
+static void later_take(struct worker *worker, uint32_t max)
+{
+    struct runtime *runtime = worker->runtime;
+    struct actor *batch[GLOBAL_BATCH_MAX];
+    if (atomic_load_explicit(&runtime->later.count, memory_order_relaxed) == 0)
+        return;
+    uint32_t count = actor_list_take(&runtime->later, batch, max);
+    for (uint32_t i = 0; i < count; i++)
+        worker_queue(worker, batch[i]);
+}
+
 static struct actor *steal(struct worker *worker)
 {
     struct runtime *runtime = worker->runtime;
@@ -233,6 +245,7 @@ static struct actor *worker_next(struct worker *worker)
     struct actor *actor;
     if (++worker->turns_since_global >= GLOBAL_TURNS) {
         worker->turns_since_global = 0;
+        later_take(worker, GLOBAL_BATCH_BUSY);
         if ((actor = global_take(worker, GLOBAL_BATCH_BUSY)) != NULL)
             return actor;
     }
@@ -243,9 +256,10 @@ static struct actor *worker_next(struct worker *worker)
     if ((actor = global_take(worker, GLOBAL_BATCH_MAX)) != NULL)
         return actor;
     clock_tick(worker);
-    if ((actor = run_queue_pop(&worker->queue)) != NULL)
+    if ((actor = run_queue_pop(&worker->queue)) != NULL || (actor = steal(worker)) != NULL)
         return actor;
-    return steal(worker);
+    later_take(worker, GLOBAL_BATCH_MAX);
+    return run_queue_pop(&worker->queue);
 }
 
 static void worker_turn(struct worker *worker, struct actor *actor)

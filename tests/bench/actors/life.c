@@ -97,6 +97,9 @@ struct memory_driver {
 /* Of nobody, of a supervisor that is asked for it, or of one that adopts it. */
 static enum { FREE, STARTED, ADOPTED } sleeper_kind;
 
+/* Their supervisor hears of TURN_MESSAGES_MAX in one of its turns: more make its lane fill. */
+static uint64_t sleepers_a_turn = DRIVER_STEP;
+
 static weir_actor sleeper_spawn(void)
 {
     weir_actor actor;
@@ -115,9 +118,7 @@ static void memory_spawn(struct turn *turn, struct memory_driver *self)
         resident_before = resident_bytes();
         self->started_ns = clock_now_ns();
     }
-    /* No more a turn than their supervisor hears of in one: those that it has no room for would try again and again. */
-    int step = sleeper_kind == FREE ? DRIVER_STEP : TURN_MESSAGES_MAX / 2;
-    for (int i = 0; i < step && self->spawned < life_count; i++, self->spawned++)
+    for (uint64_t i = 0; i < sleepers_a_turn && self->spawned < life_count; i++, self->spawned++)
         sleepers[self->spawned] = sleeper_spawn();
     if (sleeper_kind != FREE)
         turn_yield(turn);
@@ -172,6 +173,7 @@ static void spawn_memory(struct outcome *outcome)
 static void spawn_supervised(struct outcome *outcome)
 {
     sleeper_kind = param("adopted", 0) ? ADOPTED : STARTED;
+    sleepers_a_turn = param("step", TURN_MESSAGES_MAX / 2);
     spawn_memory(outcome);
 }
 

@@ -437,6 +437,52 @@ static void stopping_under_load_ends_everything(void **state)
     }
 }
 
+/* More children than a supervisor's control lane holds, ready before it has its first turn. */
+enum { CROWD = CONTROL_MAX + 8192 };
+
+static enum weir_error hear_of_children(struct turn *turn, struct probe *probe, struct message *message)
+{
+    (void)turn;
+    if (message->tag == MESSAGE_EVENT && message->word[0] == ACTOR_EVENT_READY)
+        atomic_fetch_add((_Atomic uint64_t *)probe->context, 1);
+    return WEIR_OK;
+}
+
+static enum weir_error ignore(struct turn *turn, void *state, struct message *message)
+{
+    (void)turn, (void)state, (void)message;
+    return WEIR_OK;
+}
+
+static enum weir_error spawn_crowd(struct turn *turn, struct probe *probe, struct message *message)
+{
+    static const struct behaviour behaviour = {.name = "child", .on_message = ignore};
+    struct actor_options options = {.supervisor = probe->other};
+    weir_actor child;
+    (void)message;
+    for (int i = 0; i < CROWD; i++)
+        must(actor_spawn(turn_runtime(turn), &behaviour, NULL, 0, &options, &child));
+    return WEIR_OK;
+}
+
+/* Each that finds the lane full could try again for each batch that finds room: some 340,000 turns. */
+static void crowd_that_finds_no_room_tries_a_batch_at_a_time(void **state)
+{
+    (void)state;
+    struct fixture fixture = fixture_threaded(1);
+    _Atomic uint64_t heard = 0;
+    struct probe listener = {.on_message = hear_of_children, .context = &heard};
+    weir_actor supervisor = fixture_spawn(&fixture, listener, (struct actor_options){0});
+    struct probe probe = {.on_message = spawn_crowd, .other = supervisor};
+    fixture_send(&fixture, fixture_spawn(&fixture, probe, (struct actor_options){0}), TAG_GO, 0);
+    await_at_least(&heard, CROWD);
+    struct worker_status status;
+    must(runtime_worker_status(fixture.runtime, 0, &status));
+    print_message("%d children, %llu turns\n", CROWD, (unsigned long long)status.turns);
+    assert_true(status.turns < 2 * (uint64_t)CROWD);
+    fixture_end(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -448,6 +494,7 @@ int main(void)
         cmocka_unit_test(actors_may_start_fail_and_end_while_others_send_to_them),
         cmocka_unit_test(stopping_is_safe_while_other_threads_send_spawn_and_arm_timers),
         cmocka_unit_test(stopping_under_load_ends_everything),
+        cmocka_unit_test(crowd_that_finds_no_room_tries_a_batch_at_a_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
