@@ -213,7 +213,9 @@ enum weir_error directory_topic_create(struct turn *turn, struct directory *dire
 {
     struct topic_rule rule;
     struct topic_entry *entry;
+    pthread_rwlock_rdlock(&directory->names); /* a reload frees the rules from another thread */
     enum weir_error error = rule_find(directory, name, &rule);
+    pthread_rwlock_unlock(&directory->names);
     if (error && kind == NULL)
         return error;
     if (kind != NULL)
