@@ -180,6 +180,7 @@ struct weir {
     size_t queued_free_bytes;             /* of queued frames that take no credit */
     struct queued *spare, *small;         /* blocks of consumed frames, for the next ones; see event.c */
     unsigned spare_count, small_count;
+    size_t spare_bytes;
     unsigned burst;             /* events that are delivered without the lock between; the client's thread only */
     struct numbers feeds_by_id; /* struct feed, of this connection */
     struct numbers subscriptions_by_id; /* those that the user has not ended */

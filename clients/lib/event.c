@@ -15,15 +15,15 @@ const char *weir_event_name(enum weir_event_kind kind)
 
 /* ----------------------------------------------------------------------------------------------- queue */
 
-/* Frames come by the thousand and go soon, and those of a snapshot are so large that malloc would give their pages back
- * to the system and fetch them again each time: blocks stay for the next, as many small ones as one receive brings
- * frames, half a MiB, and a few larger ones. */
+/* Frames come by the thousand and go soon, and those of a snapshot or with large values are so large that malloc would
+ * give their pages back to the system and fetch them again each time, which costs more than all else that is done with
+ * them: blocks stay for the next, as many small ones as one receive brings frames, half a MiB, and a few larger ones. */
 enum {
     SMALL_SIZE = 256,
     SMALL_MAX = 1024,
     SPARE_MAX = 8,
-    SPARE_SIZE_MAX = 128 * 1024, /* larger ones are rare */
-    QUEUED_SIZE_STEP = 512,      /* sizes are rounded up, so that one fits for the next */
+    SPARE_BYTES_MAX = 4 << 20, /* together: two or three of the largest messages that a broker takes by default */
+    QUEUED_SIZE_STEP = 512,    /* sizes are rounded up, so that one fits for the next */
 };
 
 static struct queued *small_alloc(struct weir *client)
@@ -44,12 +44,16 @@ static struct queued *queued_alloc(struct weir *client, size_t size)
 {
     if (size <= SMALL_SIZE)
         return small_alloc(client);
+    struct queued **best = NULL;
     for (struct queued **at = &client->spare; *at != NULL; at = &(*at)->next) {
-        struct queued *found = *at;
-        if (found->capacity < size)
-            continue;
-        *at = found->next;
+        if ((*at)->capacity >= size && (best == NULL || (*at)->capacity < (*best)->capacity))
+            best = at;
+    }
+    if (best != NULL) {
+        struct queued *found = *best;
+        *best = found->next;
         client->spare_count--;
+        client->spare_bytes -= found->capacity;
         return found;
     }
     size_t capacity = (size + QUEUED_SIZE_STEP - 1) / QUEUED_SIZE_STEP * QUEUED_SIZE_STEP;
@@ -64,13 +68,17 @@ static void queued_free(struct weir *client, struct queued *queued)
     bool is_small = queued->capacity == SMALL_SIZE;
     unsigned *count = is_small ? &client->small_count : &client->spare_count;
     struct queued **list = is_small ? &client->small : &client->spare;
-    if (*count == (is_small ? SMALL_MAX : SPARE_MAX) || queued->capacity > SPARE_SIZE_MAX) {
+    bool has_room = is_small ? *count < SMALL_MAX
+                             : *count < SPARE_MAX && queued->capacity <= SPARE_BYTES_MAX - client->spare_bytes;
+    if (!has_room) {
         free(queued);
         return;
     }
     queued->next = *list;
     *list = queued;
     (*count)++;
+    if (!is_small)
+        client->spare_bytes += queued->capacity;
 }
 
 static void list_free(struct queued *queued)

@@ -35,12 +35,24 @@ static size_t capacity_wanted(const struct sp_inbox *inbox, size_t held)
     return inbox->needed > wanted ? inbox->needed : wanted;
 }
 
+/* Where large messages follow one another, to free the buffer between them would have each fault its pages in again,
+ * which costs more than to receive it: it goes back to its usual size when some receives were without one. What is larger
+ * than any broker sends by default goes at once: a connection does not keep its worst case. */
+enum { IDLE_MAX = 8, KEPT_SIZE_MAX = 2 << 20 };
+
+static size_t size_usual(const struct sp_inbox *inbox) { return 2 * inbox->space_size; }
+
+static bool is_to_shrink(struct sp_inbox *inbox, size_t held)
+{
+    if (held > 0 || inbox->capacity <= size_usual(inbox))
+        return false;
+    return inbox->capacity > KEPT_SIZE_MAX || ++inbox->idle > IDLE_MAX;
+}
+
 enum weir_error sp_inbox_reserve(struct sp_inbox *inbox, void **space, size_t *size)
 {
     size_t held = inbox->end - inbox->begin;
-    /* After a large message the buffer goes back to its usual size: a connection does not keep its worst case. */
-    bool is_oversized = held == 0 && inbox->capacity > 2 * inbox->space_size;
-    if (is_oversized) {
+    if (is_to_shrink(inbox, held)) {
         free(inbox->data);
         inbox->data = NULL;
         inbox->capacity = 0;
@@ -69,6 +81,8 @@ void sp_inbox_commit(struct sp_inbox *inbox, size_t size)
 {
     REQUIRE(size <= inbox->capacity - inbox->end);
     inbox->end += size;
+    if (inbox->end > size_usual(inbox))
+        inbox->idle = 0;
 }
 
 enum weir_error sp_inbox_next(struct sp_inbox *inbox, const uint8_t **body, size_t *size)

@@ -15,6 +15,7 @@ struct sp_inbox {
     size_t needed;        /* size of the message at begin with its prefix, as far as known */
     size_t space_size;    /* what a receive is offered at least */
     size_t body_size_max; /* longer messages are refused */
+    unsigned idle;        /* reserves in a row without a message for which the usual space was too small */
     bool is_ipc;
 };
 

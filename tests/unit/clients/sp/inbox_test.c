@@ -107,7 +107,7 @@ static void bad_streams_stay_refused(void **state)
     sp_inbox_fini(&inbox);
 }
 
-static void buffer_shrinks_after_a_large_message(void **state)
+static void buffer_shrinks_after_large_messages(void **state)
 {
     (void)state;
     struct sp_inbox inbox;
@@ -116,11 +116,43 @@ static void buffer_shrinks_after_a_large_message(void **state)
     sp_inbox_init(&inbox, false, 64, BODY_MAX);
     assert_int_equal(next_after(&inbox, message, 8), WEIR_AGAIN);
     assert_int_equal(next_after(&inbox, message + 8, BODY_MAX), WEIR_OK);
+    size_t large = inbox.capacity;
+    assert_true(large > BODY_MAX);
+    /* In pieces or whole, the next large one finds room; and small ones now and then between do not take it away. */
+    for (int round = 0; round < 100; round++) {
+        if (round % 2 == 0) {
+            assert_int_equal(next_after(&inbox, message, sizeof message - SP_PREFIX_SIZE_MAX + 8), WEIR_OK);
+        } else {
+            assert_int_equal(next_after(&inbox, message, 8), WEIR_AGAIN);
+            assert_int_equal(next_after(&inbox, message + 8, BODY_MAX), WEIR_OK);
+        }
+        assert_int_equal(inbox.capacity, large);
+    }
+    uint8_t small[SP_PREFIX_SIZE_MAX] = {0};
+    sp_prefix_write(small, false, 0);
+    for (int round = 0; round < 20; round++)
+        assert_int_equal(next_after(&inbox, small, 8), WEIR_OK);
+    assert_true(inbox.capacity <= 128);
+    sp_inbox_fini(&inbox);
+}
+
+static void no_buffer_for_the_largest_is_kept(void **state)
+{
+    (void)state;
+    enum { HUGE = 3 << 20 };
+    struct sp_inbox inbox;
+    uint8_t *message = calloc(1, SP_PREFIX_SIZE_MAX + HUGE);
+    assert_non_null(message);
+    sp_prefix_write(message, false, HUGE);
+    sp_inbox_init(&inbox, false, 64, HUGE);
+    assert_int_equal(next_after(&inbox, message, 8), WEIR_AGAIN);
+    assert_int_equal(next_after(&inbox, message + 8, HUGE), WEIR_OK);
     void *space;
     size_t room;
     assert_int_equal(sp_inbox_reserve(&inbox, &space, &room), WEIR_OK);
     assert_true(inbox.capacity <= 128);
     sp_inbox_fini(&inbox);
+    free(message);
 }
 
 int main(void)
@@ -128,7 +160,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_streams_come_out_whole),
         cmocka_unit_test(bad_streams_stay_refused),
-        cmocka_unit_test(buffer_shrinks_after_a_large_message),
+        cmocka_unit_test(buffer_shrinks_after_large_messages),
+        cmocka_unit_test(no_buffer_for_the_largest_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
