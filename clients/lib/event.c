@@ -16,8 +16,8 @@ const char *weir_event_name(enum weir_event_kind kind)
 /* ----------------------------------------------------------------------------------------------- queue */
 
 /* Frames come by the thousand and go soon, and those of a snapshot or with large values are so large that malloc would
- * give their pages back to the system and fetch them again each time, which costs more than all else that is done with
- * them: blocks stay for the next, as many small ones as one receive brings frames, half a MiB, and a few larger ones. */
+ * give their pages back to the system and fetch them again each time, which costs more than what is done with them:
+ * blocks stay for the next, as many small ones as one receive brings frames, half a MiB, and a few larger ones. */
 enum {
     SMALL_SIZE = 256,
     SMALL_MAX = 1024,
@@ -68,8 +68,8 @@ static void queued_free(struct weir *client, struct queued *queued)
     bool is_small = queued->capacity == SMALL_SIZE;
     unsigned *count = is_small ? &client->small_count : &client->spare_count;
     struct queued **list = is_small ? &client->small : &client->spare;
-    bool has_room = is_small ? *count < SMALL_MAX
-                             : *count < SPARE_MAX && queued->capacity <= SPARE_BYTES_MAX - client->spare_bytes;
+    bool has_room =
+        is_small ? *count < SMALL_MAX : *count < SPARE_MAX && queued->capacity <= SPARE_BYTES_MAX - client->spare_bytes;
     if (!has_room) {
         free(queued);
         return;

@@ -36,8 +36,8 @@ static size_t capacity_wanted(const struct sp_inbox *inbox, size_t held)
 }
 
 /* Where large messages follow one another, to free the buffer between them would have each fault its pages in again,
- * which costs more than to receive it: it goes back to its usual size when some receives were without one. What is larger
- * than any broker sends by default goes at once: a connection does not keep its worst case. */
+ * which costs more than to receive it: it goes back to its usual size when some receives were without one. What is
+ * larger than any broker sends by default goes at once: a connection does not keep its worst case. */
 enum { IDLE_MAX = 8, KEPT_SIZE_MAX = 2 << 20 };
 
 static size_t size_usual(const struct sp_inbox *inbox) { return 2 * inbox->space_size; }
