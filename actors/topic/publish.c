@@ -248,18 +248,25 @@ void topic_batch_unread(struct turn *turn, const struct topic *topic, const stru
     (void)!turn_control(turn, topic->directory, &unread); /* a directory that is gone counts nothing any more */
 }
 
+static void stash_refuse(struct turn *turn, struct topic *topic, struct stash *stash, enum weir_error error)
+{
+    struct message batch;
+    while (stash->count > 0) {
+        stash_pop(topic, stash, &batch);
+        if (batch.tag == TOPIC_CLEAR)
+            topic_reply_done(turn, &batch, error);
+        else
+            topic_batch_refuse(turn, topic, &batch, error);
+        for (int hold = 0; hold < MESSAGE_HOLDS; hold++)
+            arena_drop(topic->arena, batch.hold[hold]);
+    }
+}
+
 void topic_stash_refuse(struct turn *turn, struct topic *topic, enum weir_error error)
 {
-    struct stash *stashes[] = {&topic->stash, topic->forward != NULL ? &topic->forward->waiting : NULL};
-    struct message batch;
-    for (size_t i = 0; i < COUNT_OF(stashes); i++) {
-        while (stashes[i] != NULL && stashes[i]->count > 0) {
-            stash_pop(topic, stashes[i], &batch);
-            topic_batch_refuse(turn, topic, &batch, error);
-            for (int hold = 0; hold < MESSAGE_HOLDS; hold++)
-                arena_drop(topic->arena, batch.hold[hold]);
-        }
-    }
+    stash_refuse(turn, topic, &topic->stash, error);
+    if (topic->forward != NULL)
+        stash_refuse(turn, topic, &topic->forward->waiting, error);
 }
 
 /* Subscribers hear that the topic is in trouble with its second failure on one message, not with the first, which as a
@@ -396,6 +403,17 @@ static enum weir_error batch_publish(struct turn *turn, struct topic *topic, str
     return error == WEIR_BUSY ? WEIR_OK : error;
 }
 
+bool topic_clear_waits(struct turn *turn, struct topic *topic, struct message *order)
+{
+    if (topic->stash.count == 0 || order->word[2] == CAUSE_NONE)
+        return false;
+    if (stash_push(topic, &topic->stash, order, false) == WEIR_OK)
+        return true;
+    /* No memory: what it was to forget is not folded either. */
+    stash_refuse(turn, topic, &topic->stash, WEIR_NO_MEMORY);
+    return false;
+}
+
 enum weir_error topic_publish(struct turn *turn, struct topic *topic, struct message *message)
 {
     if (topic->is_closing || TOPIC_ACK_LEVEL(message->word[2]) == ACK_DURABLE) {
@@ -424,6 +442,12 @@ enum weir_error topic_resume(struct turn *turn, struct topic *topic, struct mess
         return WEIR_OK;
     /* It is the message in hand now: should it fail, it is this one that is tried again. */
     stash_pop(topic, &topic->stash, message);
+    if (message->tag == TOPIC_CLEAR) {
+        pthread_mutex_lock(&topic->shared->lock);
+        topic_clear(turn, topic, message);
+        pthread_mutex_unlock(&topic->shared->lock);
+        return WEIR_OK;
+    }
     message->tag = TOPIC_RESUMED;
     return topic_publish_resumed(turn, topic, message);
 }

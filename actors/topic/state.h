@@ -349,6 +349,12 @@ void forward_drain(struct turn *turn, struct topic *topic);
 /* An operator's TOPIC_CLEAR: passes it on to the plugin first, which keeps state of the topic, too. False: there is
  * none, or it has been there, and the topic is to clear. */
 bool forward_clear(struct turn *turn, struct topic *topic, const struct message *order);
+/* The plugin's own TOPIC_CLEAR is put behind what that emitted before and the topic holds back. False: nothing is. */
+bool topic_clear_waits(struct turn *turn, struct topic *topic, struct message *order);
+/* Under the shared lock. */
+void topic_clear(struct turn *turn, struct topic *topic, const struct message *order);
+/* TOPIC_DONE to whoever gave an order. */
+void topic_reply_done(struct turn *turn, const struct message *order, enum weir_error error);
 /* It was cleared: its plugin is told where it is now. */
 void forward_cleared(struct turn *turn, struct topic *topic);
 /* The plugin's actor has ended. */

@@ -97,20 +97,20 @@ static void topic_room(struct topic *topic, weir_actor subscriber)
     }
 }
 
-static void topic_reply_done(struct turn *turn, const struct message *order, enum weir_error error)
+void topic_reply_done(struct turn *turn, const struct message *order, enum weir_error error)
 {
     struct message done = {.tag = TOPIC_DONE, .word = {error, order->word[0]}};
     if (!actor_is_none(order->from))
         (void)!turn_control(turn, order->from, &done); /* whoever asked and does not read does not want to know */
 }
 
-static void topic_clear(struct turn *turn, struct topic *topic, const struct message *message)
+void topic_clear(struct turn *turn, struct topic *topic, const struct message *order)
 {
-    if (message->word[1] != 0 && message->word[1] != topic->ring.seq_last) {
-        topic_reply_done(turn, message, WEIR_BUSY);
+    if (order->word[1] != 0 && order->word[1] != topic->ring.seq_last) {
+        topic_reply_done(turn, order, WEIR_BUSY);
         return;
     }
-    enum topic_cause cause = message->word[2] == CAUSE_NONE ? CAUSE_CLEARED : (enum topic_cause)message->word[2];
+    enum topic_cause cause = order->word[2] == CAUSE_NONE ? CAUSE_CLEARED : (enum topic_cause)order->word[2];
     topic->fold.ops->clear(&topic->fold);
     ring_clear(&topic->ring, 0);
     if (topic->memory != NULL) {
@@ -127,9 +127,9 @@ static void topic_clear(struct turn *turn, struct topic *topic, const struct mes
         feed->owes_reset = feed->owes_reset || !is_new;
         feed_restart(topic, slot, is_new ? CAUSE_NEW : cause);
     }
-    if (message->word[2] != CAUSE_NONE)
+    if (order->word[2] != CAUSE_NONE)
         forward_cleared(turn, topic);
-    topic_reply_done(turn, message, WEIR_OK);
+    topic_reply_done(turn, order, WEIR_OK);
 }
 
 static void topic_close(struct turn *turn, struct topic *topic, const struct message *message)
@@ -253,7 +253,7 @@ static void topic_feed_order(struct turn *turn, struct topic *topic, struct mess
     case TOPIC_CREDIT: topic_credit(topic, message); return;
     case TOPIC_ADMITTED: topic_admitted(topic, message->detail); return;
     case TOPIC_CLEAR:
-        if (!forward_clear(turn, topic, message))
+        if (!forward_clear(turn, topic, message) && !topic_clear_waits(turn, topic, message))
             topic_clear(turn, topic, message);
         return;
     case TOPIC_DELETE: topic_close(turn, topic, message); return;

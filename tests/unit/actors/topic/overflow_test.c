@@ -152,6 +152,29 @@ static void a_broker_bounds_how_long_topics_are_held(void **state)
     assert_let_go(&scene);
 }
 
+/* A plugin that forgets its topic has emitted what is held back before it did. */
+static void a_plugins_clearing_waits_behind_what_is_held_back(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    struct message clear = {.tag = TOPIC_CLEAR, .word = {0, 0, CAUSE_RESTART}};
+    block_for(&scene, 3600000, 0);
+    struct topic_status before = scene_status(&scene, "a/b");
+    assert_true(before.depth > 0);
+    assert_int_equal(actor_control(scene.world.runtime, WEIR_ACTOR_NONE, scene.publisher.topic, &clear), WEIR_OK);
+    world_settle(&scene.world);
+    struct topic_status held = scene_status(&scene, "a/b");
+    assert_true(held.seq == before.seq && held.epoch == before.epoch && held.blocked_feed != 0);
+    read_on(&scene, &scene.readers[0]);
+    struct topic_status after = scene_status(&scene, "a/b");
+    assert_true(after.epoch != before.epoch);
+    assert_int_equal(scene.world.folded, scene.publisher.history->count);
+    /* What waited in the mailbox came after it; what was held back, and that only, before. */
+    assert_true(after.seq > 0);
+    assert_true(scene.world.folded - after.seq > before.seq);
+    scene_close(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +184,7 @@ int main(void)
         cmocka_unit_test(a_long_snapshot_disconnects_nobody),
         cmocka_unit_test(a_blocking_reader_holds_its_topic_for_its_time_only),
         cmocka_unit_test(a_broker_bounds_how_long_topics_are_held),
+        cmocka_unit_test(a_plugins_clearing_waits_behind_what_is_held_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
