@@ -46,10 +46,10 @@
 /* broker, kind of owner, owner, part of an owner. */
 #define BUDGET_DEPTH_MAX 4
 
-/* Free slabs of 64 KiB whose memory the arena keeps for reuse: 6 MiB, so that bursts of large blocks do not
+/* Free slabs of 256 KiB whose memory the arena keeps for reuse: 8 MiB, so that bursts of large blocks do not
  * fault their pages in each time, but no more than a sixteenth of the ceiling; and once much is in use, a
- * thirty-second of that. More would show in resident memory: it should stay within 1.3 of the bytes asked for. */
-#define ARENA_SLABS_KEPT 96
+ * thirty-second of that. More would show in resident memory: it should stay within 1.3 of what is live. */
+#define ARENA_SLABS_KEPT 32
 #define ARENA_SLABS_KEPT_CEILING_PART 16
 #define ARENA_SLABS_KEPT_USED_PART 32
 

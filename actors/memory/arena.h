@@ -8,7 +8,7 @@
  *
  * Blocks come from slabs in size classes, cached for each thread; the path of alloc, hold and drop
  * takes no lock and makes no system call but for refills in batches. Blocks above the largest class,
- * up to ARENA_BLOCK_SIZE_MAX, get whole slabs of 64 KiB. Wholly free slabs go back to the system.
+ * up to ARENA_BLOCK_SIZE_MAX, get whole slabs. Wholly free slabs go back to the system.
  *
  * With WEIR_ARENA_CHECKED each block is one malloc (arena_checked.c), poisoned when freed, so that
  * AddressSanitizer reports use after drop, overruns and leaks.

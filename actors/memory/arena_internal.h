@@ -1,8 +1,8 @@
 /* What the files of the real arena share. Layout:
  *
- *   one reserved range of address space, cut into slabs of 64 KiB; slab 0 is never used
+ *   one reserved range of address space, cut into slabs of 256 KiB; slab 0 is never used
  *   runs.c      which slabs are free, and which of those still have memory behind them
- *   classes.c   runs of one slab or four cut into slots of one size: the free slots of each size class
+ *   classes.c   slabs cut into slots of one size: the free slots of each size class
  *   cache.c     each thread's magazines of free slots
  *   arena.c     blocks: alloc, hold, drop, and the check of handles
  *
@@ -22,20 +22,15 @@
 
 enum {
     ARENA_MAGIC = 0xa4e9a001,
-    /* A block with slabs of its own wastes half of one in the middle. And so much memory is asked of the kernel at
-     * once: a fresh page costs a trap when it is first written, under a hypervisor microseconds, sixteen little more.
-     */
-    SLAB_SHIFT = 16,
+    SLAB_SHIFT = 18,
     SLAB_SIZE = 1 << SLAB_SHIFT,
-    SLOT_BITS = 10,  /* 1,024 slots of the smallest class fill its run */
-    CLASS_SLABS = 4, /* in a run of slots of SLOT_SIZE_RUN and more; of smaller ones: one */
-    SLOT_SIZE_RUN = CLASS_SLABS * SLAB_SIZE >> SLOT_BITS,
+    SLOT_BITS = 12, /* 4,096 slots of the smallest class fill a slab */
     SLOT_SIZE_MIN = 64,
     SLOT_SIZE_MAX = 128 * 1024, /* larger blocks get slabs of their own */
     SLOT_SIZE_UNIT = 32,        /* every class is a multiple of it */
     CLASS_COUNT = 44,
     CLASS_LARGE = 255,
-    BUCKET_COUNT = 8, /* of runs of one class, by how full they are; bucket 0: wholly free */
+    BUCKET_COUNT = 8, /* of slabs of one class, by how full they are; bucket 0: wholly free */
     BUCKET_NONE = 255,
     MAGAZINE_BATCH_MAX = 32,
     MAGAZINE_MAX = 2 * MAGAZINE_BATCH_MAX,
@@ -63,16 +58,15 @@ _Static_assert(sizeof(struct block) == ARENA_BLOCK_OVERHEAD, "the public figure 
 static inline uint32_t word_generation(uint64_t word) { return (uint32_t)word; }
 static inline uint32_t word_references(uint64_t word) { return (uint32_t)(word >> 32); }
 
-/* The first slab of a run stands for the whole run; the others have no more than is_backed. */
 struct slab {
     uint32_t next, previous;  /* in its bucket; 0: none */
     uint32_t free_head;       /* slot + 1 of the first free one; 0: none */
-    uint32_t free_count;      /* slots given back to the run */
-    uint32_t carved;          /* slots that were ever handed out since the run got its class */
-    uint32_t generation_base; /* no block named by this slab ever had a larger one, whatever its class was */
+    uint32_t free_count;      /* slots given back to the slab */
+    uint32_t carved;          /* slots that were ever handed out since the slab got its class */
+    uint32_t generation_base; /* no block of this slab ever had a larger one, whatever its class was */
     uint8_t class_index;
     uint8_t bucket;
-    bool is_backed; /* all of it has memory behind it, as far as is known */
+    uint8_t backed; /* so many times POPULATE_SIZE from its start have memory behind them, as far as is known */
 };
 
 /* How a slab is cut, as every look-up of a handle reads it: low half the slot size, high half how many
@@ -82,12 +76,11 @@ typedef _Atomic uint64_t slab_shape;
 
 struct size_class {
     pthread_mutex_t lock;
-    uint32_t slot_size;             /* the five below: constant */
-    uint32_t run_slabs;             /* slabs in a run */
-    uint32_t slots;                 /* in a run */
+    uint32_t slot_size;             /* the four below: constant */
+    uint32_t slots;                 /* in a slab */
     uint32_t batch;                 /* slots that a magazine trades at once */
     uint32_t bucket_scale;          /* used * scale >> 16 is the bucket */
-    uint32_t buckets[BUCKET_COUNT]; /* first run of each; under lock */
+    uint32_t buckets[BUCKET_COUNT]; /* first slab of each; under lock */
     uint32_t slabs;                 /* that it has; under lock */
 };
 
@@ -163,7 +156,7 @@ void classes_fini(struct arena *arena);
 /* Up to count free slots; returns how many, 0 at the ceiling less `left`. */
 uint32_t class_take(struct arena *arena, uint32_t class_index, size_t left, struct block **out, uint32_t count);
 void class_give(struct arena *arena, uint32_t class_index, struct block *const *blocks, uint32_t count);
-/* Gives back every run that is wholly free. */
+/* Gives back every slab that is wholly free. */
 void classes_trim(struct arena *arena);
 
 /* The last arena a thread used and its cache there. Initial-exec, because a call to find a thread-local would

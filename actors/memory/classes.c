@@ -1,19 +1,24 @@
-/* Size classes: runs of slabs cut into slots of one size, and which slots of each run are free. Called with
- * batches from the threads' magazines; any thread, under the lock of one class. A run goes by its first slab.
+/* Size classes: slabs cut into slots of one size, and which slots of each slab are free. Called with
+ * batches from the threads' magazines; any thread, under the lock of one class.
  *
- * Slots are taken from the fullest run that has any, so that the emptier ones get a chance to become
- * wholly free and go back. One wholly free run is kept for each class. */
+ * Slots are taken from the fullest slab that has any, so that the emptier ones get a chance to become
+ * wholly free and go back. One wholly free slab is kept for each class. */
 #ifndef WEIR_ARENA_CHECKED
 
 #include <sys/mman.h>
 
 #include "actors/memory/arena_internal.h"
 
-/* From so many slabs of a class on, memory is had a slab ahead of its use, which is at most a thirtieth then. */
-enum { POPULATE_SLABS_MIN = 32 };
+enum {
+    /* A fresh page of memory costs a trap and more when it is first written, which under a hypervisor is microseconds;
+     * asked for together, sixteen cost little more than one. */
+    POPULATE_SIZE = 64 * 1024,
+    /* From so many slabs of a class on: then what is had ahead of its use is at most a thirtieth. */
+    POPULATE_SLABS_MIN = 8,
+};
 
 /* Four classes a doubling, so that at most a fifth of a slot is wasted, from where this takes no more
- * than a cache line; above 16 KiB whole fractions of a run. Multiples of SLOT_SIZE_UNIT. */
+ * than a cache line; above 32 KiB whole fractions of a slab. Multiples of SLOT_SIZE_UNIT. */
 static const uint32_t slot_sizes[CLASS_COUNT] = {
     64,    96,    128,   160,   192,   224,   256,   320,   384,   448,   512,   640,   768,   896,           1024,
     1280,  1536,  1792,  2048,  2560,  3072,  3584,  4096,  5120,  6144,  7168,  8192,  10240, 12288,         14336,
@@ -26,8 +31,7 @@ static const uint32_t batch_size = 16 * 1024;
 static void class_shape_set(struct size_class *class, uint32_t slot_size)
 {
     class->slot_size = slot_size;
-    class->run_slabs = slot_size < SLOT_SIZE_RUN ? 1 : CLASS_SLABS;
-    class->slots = class->run_slabs * SLAB_SIZE / slot_size;
+    class->slots = SLAB_SIZE / slot_size;
     class->batch = batch_size / slot_size;
     if (class->batch < 1)
         class->batch = 1;
@@ -100,7 +104,7 @@ static void bucket_link(struct arena *arena, struct size_class *class, uint32_t 
     class->buckets[bucket] = number;
 }
 
-/* Moves a run to the bucket that its fill asks for. */
+/* Moves a slab to the bucket that its fill asks for. */
 static void slab_sort(struct arena *arena, struct size_class *class, uint32_t number)
 {
     uint32_t bucket = bucket_of(class, &arena->slabs[number]);
@@ -115,8 +119,8 @@ static struct block *slab_block(const struct arena *arena, uint32_t number, uint
     return (struct block *)(void *)(slab_address(arena, number) + (size_t)slot * slot_size);
 }
 
-/* A wholly free run loses its class. No generation that its slots ever had may come again under the same
- * index, whatever the slabs are next: the largest becomes the base. */
+/* A wholly free slab loses its class. No generation that its slots ever had may come again under the same
+ * index, whatever the slab is next: the largest becomes the base. */
 static void slab_release(struct arena *arena, struct size_class *class, uint32_t number)
 {
     struct slab *slab = &arena->slabs[number];
@@ -128,42 +132,40 @@ static void slab_release(struct arena *arena, struct size_class *class, uint32_t
         if (generation > slab->generation_base)
             slab->generation_base = generation;
     }
-    for (uint32_t i = slab->carved * class->slot_size / SLAB_SIZE; i-- > 0;)
-        slab[i].is_backed = true;
+    uint32_t backed = slab->carved * class->slot_size / POPULATE_SIZE;
+    if (backed > slab->backed)
+        slab->backed = (uint8_t)backed;
     slab->free_head = 0;
     slab->free_count = 0;
     slab->carved = 0;
-    class->slabs -= class->run_slabs;
-    runs_give(arena, number, class->run_slabs);
+    class->slabs--;
+    runs_give(arena, number, 1);
 }
 
-/* A fresh run for a class; 0 when there is none. */
+/* A fresh slab for a class; 0 when there is none. */
 static uint32_t slab_take(struct arena *arena, struct size_class *class, uint32_t class_index, size_t left)
 {
     uint32_t number;
-    if (runs_take(arena, class->run_slabs, left, &number))
+    if (runs_take(arena, 1, left, &number))
         return 0;
     struct slab *slab = &arena->slabs[number];
     slab->class_index = (uint8_t)class_index;
-    class->slabs += class->run_slabs;
+    class->slabs++;
     bucket_link(arena, class, number, 0);
     return number;
 }
 
-/* Has the kernel put memory behind the slabs that are about to be carved and have none. One that does not know how,
- * before Linux 5.14, puts it there page by page as they are written. */
+/* Has the kernel put memory behind what is about to be carved, and what comes next. One that does not know how, before
+ * Linux 5.14, puts it there page by page as they are written. */
 static void slab_populate(const struct arena *arena, uint32_t number, size_t from, size_t to)
 {
-    size_t end = (to + SLAB_SIZE - 1) / SLAB_SIZE;
-    for (size_t i = (from + SLAB_SIZE - 1) / SLAB_SIZE; i < end; i++) {
-        struct slab *slab = &arena->slabs[number + i];
-        if (!slab->is_backed)
-            (void)madvise(slab_address(arena, number + (uint32_t)i), SLAB_SIZE, MADV_POPULATE_WRITE);
-        slab->is_backed = true;
-    }
+    size_t first = (from + POPULATE_SIZE - 1) / POPULATE_SIZE * POPULATE_SIZE;
+    size_t end = (to + POPULATE_SIZE - 1) / POPULATE_SIZE * POPULATE_SIZE;
+    if (first < end)
+        (void)madvise(slab_address(arena, number) + first, end - first, MADV_POPULATE_WRITE);
 }
 
-/* Heads up to count slots that were not used since the run got its class. */
+/* Heads up to count slots that were not used since the slab got its class. */
 static uint32_t slab_carve(struct arena *arena, const struct size_class *class, uint32_t number, struct block **out,
                            uint32_t count)
 {
@@ -171,9 +173,11 @@ static uint32_t slab_carve(struct arena *arena, const struct size_class *class, 
     uint32_t left = class->slots - slab->carved;
     if (count > left)
         count = left;
-    if (class->slabs >= POPULATE_SLABS_MIN)
-        slab_populate(arena, number, (size_t)slab->carved * class->slot_size,
-                      (size_t)(slab->carved + count) * class->slot_size);
+    if (class->slabs >= POPULATE_SLABS_MIN) {
+        /* What the slab had in another life it has still. */
+        size_t from = (size_t)slab->carved * class->slot_size, backed = (size_t)slab->backed * POPULATE_SIZE;
+        slab_populate(arena, number, from > backed ? from : backed, (size_t)(slab->carved + count) * class->slot_size);
+    }
     for (uint32_t i = 0; i < count; i++) {
         uint32_t slot = slab->carved + i;
         struct block *block = slab_block(arena, number, slot, class->slot_size);
@@ -188,7 +192,7 @@ static uint32_t slab_carve(struct arena *arena, const struct size_class *class, 
     return count;
 }
 
-/* Free slots of one run: first those that were in use before. */
+/* Free slots of one slab: first those that were in use before. */
 static uint32_t slab_pop(struct arena *arena, const struct size_class *class, uint32_t number, struct block **out,
                          uint32_t count)
 {
@@ -241,7 +245,7 @@ static void slab_push(struct arena *arena, struct size_class *class, struct bloc
     slab->free_count++;
     slab_sort(arena, class, number);
     uint32_t spare = class->buckets[0];
-    /* Of two wholly free runs the lower one stays. */
+    /* Of two wholly free slabs the lower one stays. */
     if (spare && arena->slabs[spare].next) {
         uint32_t other = arena->slabs[spare].next;
         slab_release(arena, class, spare > other ? spare : other);

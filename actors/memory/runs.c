@@ -2,7 +2,7 @@
  * search over bits and, when memory goes back, for the system call.
  *
  * Runs are taken first-fit from the lowest address, from a range eight times the ceiling. With runs of at
- * most 2^10 slabs, first-fit never needs more than about that multiple of what is live (Robson 1977), so
+ * most 2^8 slabs, first-fit never needs more than about that multiple of what is live (Robson 1977), so
  * that the ceiling refuses before fragmentation does. */
 #ifndef WEIR_ARENA_CHECKED
 
@@ -14,9 +14,9 @@
 
 enum {
     RANGE_FACTOR = 8,
-    /* 22 bits of a handle's index number the slab. */
+    /* 20 bits of a handle's index number the slab. */
     SLABS_MAX = 1 << (32 - SLOT_BITS),
-    SLABS_MIN = 4 * (ARENA_BLOCK_SIZE_MAX / SLAB_SIZE + 1),
+    SLABS_MIN = 4 * 257,
 };
 
 static void *map_reserve(size_t size)
@@ -102,11 +102,11 @@ static void dirty_trim(struct arena *arena, uint32_t keep)
         uint32_t end = slab + 1;
         bit_clear(arena->dirty, slab);
         arena->dirty_count--;
-        arena->slabs[slab].is_backed = false;
+        arena->slabs[slab].backed = 0;
         while (arena->dirty_count > keep && bit_get(arena->dirty, slab - 1)) {
             bit_clear(arena->dirty, --slab);
             arena->dirty_count--;
-            arena->slabs[slab].is_backed = false;
+            arena->slabs[slab].backed = 0;
         }
         size_t size = (size_t)(end - slab) << SLAB_SHIFT;
         /* Cannot fail on a private mapping of ours, and if it did the memory would only stay resident. */
@@ -142,31 +142,28 @@ static uint32_t bit_find(const uint64_t *bits, uint32_t from, uint32_t end, bool
     return end;
 }
 
-/* The lowest run of count bits whose value is `value`, from `from` on; end when there is none. */
-static uint32_t run_find(const uint64_t *bits, uint32_t from, uint32_t end, bool value, uint32_t count)
+/* The lowest run of count free slabs; slab_count when there is none. Under the lock. */
+static uint32_t run_find(const struct arena *arena, uint32_t count)
 {
-    while (from < end && end - from >= count) {
-        from = bit_find(bits, from, end, value);
-        if (end - from < count)
+    uint32_t start = arena->slabs_low;
+    while (start < arena->slab_count && arena->slab_count - start >= count) {
+        start = bit_find(arena->used, start, arena->slab_count, false);
+        if (arena->slab_count - start < count)
             break;
-        uint32_t stop = bit_find(bits, from, from + count, !value);
-        if (stop == from + count)
-            return from;
-        from = stop;
+        uint32_t end = bit_find(arena->used, start, start + count, true);
+        if (end == start + count)
+            return start;
+        start = end;
     }
-    return end;
+    return arena->slab_count;
 }
 
-/* A class's run comes with memory if such a run is there, else it is the lowest; slab_count when there is none. Under
- * the lock. */
+/* A single slab comes with memory if one is there, else it is the lowest. Under the lock. */
 static uint32_t run_choose(const struct arena *arena, uint32_t count)
 {
-    if (count <= CLASS_SLABS && arena->dirty_count >= count) {
-        uint32_t slab = run_find(arena->dirty, arena->slabs_low, arena->slabs_high, true, count);
-        if (slab < arena->slabs_high)
-            return slab;
-    }
-    return run_find(arena->used, arena->slabs_low, arena->slab_count, false, count);
+    if (count == 1 && arena->dirty_count > 0)
+        return bit_find(arena->dirty, arena->slabs_low, arena->slabs_high, true);
+    return run_find(arena, count);
 }
 
 static uint32_t dirty_in_run(const struct arena *arena, uint32_t slab, uint32_t count)

@@ -82,7 +82,7 @@ static void slot_without_generations_left_is_retired(void **state)
 {
     (void)state;
     struct arena *arena = create();
-    uint32_t slots = CLASS_SLABS * SLAB_SIZE / SLOT_SIZE_MAX;
+    uint32_t slots = SLAB_SIZE / SLOT_SIZE_MAX;
     for (uint32_t slab = 1; slab < 4; slab++)
         arena->slabs[slab].generation_base = UINT32_MAX - 1;
     weir_msg last = alloc(arena, SLOT_SIZE_MAX - ARENA_BLOCK_OVERHEAD);
