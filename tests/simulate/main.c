@@ -13,16 +13,18 @@ struct options {
     bool is_traced;
 };
 
-static int usage(void)
+static void usage(FILE *out)
 {
-    fputs("usage: weir-simulate (--seed N | --seeds A..B) [--events N] [--repeat N] [--trace]\n"
+    fputs("weir-simulate: runs the actor runtime and its supervisors with a seed, and checks them after each step\n\n"
+          "usage: weir-simulate (--seed N | --seeds A..B) [--events N] [--repeat N] [--trace]\n"
           "  --seed N     runs one seed and prints what it did\n"
           "  --seeds A..B runs many; stops at the first violation and prints its seed\n"
           "  --events N   turns and timers in a run before it is left to come to rest (default 10000)\n"
           "  --repeat N   runs each seed N times; all must have the same order hash\n"
-          "  --trace      prints what supervisors do\n",
-          stderr);
-    return 2;
+          "  --trace      prints what supervisors do\n"
+          "  --help       this text\n\n"
+          "Exit: 0 no violation, 1 one, and how to replay it, 2 usage.\n",
+          out);
 }
 
 static bool number_read(const char *text, char end, uint64_t *out, const char **rest)
@@ -38,10 +40,13 @@ static bool number_read(const char *text, char end, uint64_t *out, const char **
 
 static bool options_read(int argc, char **argv, struct options *options)
 {
-    static const struct option names[] = {
-        {"seed", required_argument, NULL, 's'},   {"seeds", required_argument, NULL, 'S'},
-        {"events", required_argument, NULL, 'e'}, {"repeat", required_argument, NULL, 'r'},
-        {"trace", no_argument, NULL, 't'},        {0}};
+    static const struct option names[] = {{"seed", required_argument, NULL, 's'},
+                                          {"seeds", required_argument, NULL, 'S'},
+                                          {"events", required_argument, NULL, 'e'},
+                                          {"repeat", required_argument, NULL, 'r'},
+                                          {"trace", no_argument, NULL, 't'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
     const char *rest;
     bool is_good = true, has_seed = false;
     for (int name; is_good && (name = getopt_long(argc, argv, "", names, NULL)) != -1;) {
@@ -57,6 +62,7 @@ static bool options_read(int argc, char **argv, struct options *options)
         case 'e': is_good = number_read(optarg, '\0', &options->events, &rest); break;
         case 'r': is_good = number_read(optarg, '\0', &options->repeat, &rest) && options->repeat > 0; break;
         case 't': options->is_traced = true; break;
+        case 'h': usage(stdout); exit(0);
         default: is_good = false; break;
         }
     }
@@ -97,8 +103,10 @@ static bool seed_run(const struct options *options, uint64_t seed, struct outcom
 int main(int argc, char **argv)
 {
     struct options options = {.events = 10000, .repeat = 1};
-    if (!options_read(argc, argv, &options))
-        return usage();
+    if (!options_read(argc, argv, &options)) {
+        usage(stderr);
+        return 2;
+    }
     struct outcome total = {0}, one;
     for (uint64_t seed = options.first; seed <= options.last; seed++) {
         if (!seed_run(&options, seed, &one)) {
