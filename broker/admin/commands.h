@@ -43,7 +43,7 @@ struct dead_entry {
 
 struct order {
     enum order_kind kind;
-    uint32_t token; /* names it in messages; 0: none under way */
+    uint32_t token; /* names it in messages */
     char topic[TOPIC_NAME_SIZE_MAX + 1];
     bool has_kind;
     enum topic_kind topic_kind;
@@ -67,6 +67,9 @@ struct admin_context {
     nng_msg *request;
     enum { CONTEXT_RECEIVING, CONTEXT_WORKING, CONTEXT_SENDING } phase;
     struct order order;
+    /* The token of the order that the admin actor carries out; 0: none, and the order is the context's. The actor's
+     * alone: it looks for a token among all contexts, and others write their orders meanwhile. */
+    uint32_t under_way;
     char message[ADMIN_MESSAGE_SIZE]; /* why it was refused */
 };
 

@@ -71,6 +71,7 @@ void order_finish(struct turn *turn, struct admin_context *context, enum weir_er
     timer_cancel(turn_runtime(turn), order->timer);
     dead_fini(turn, order);
     *order = (struct order){.kind = ORDER_NONE};
+    context->under_way = 0;
     if (error == WEIR_OK)
         answer_end(answer);
     context_answer(context, error,
@@ -152,6 +153,7 @@ static void on_order(struct turn *turn, struct orders *orders, unsigned index)
     struct admin_context *context = &orders->admin->contexts[index];
     struct order *order = &context->order;
     order->token = ++orders->tokens == 0 ? ++orders->tokens : orders->tokens;
+    context->under_way = order->token;
     enum weir_error error = timer_start(turn_runtime(turn), turn_self(turn), ADMIN_ORDER_MS * NS_PER_MS, 0,
                                         TOPIC_WORD(index, order->token), &order->timer);
     if (error == WEIR_OK)
@@ -165,7 +167,7 @@ static void on_order(struct turn *turn, struct orders *orders, unsigned index)
 static struct admin_context *context_of_token(struct admin *admin, uint64_t token)
 {
     for (unsigned i = 0; i < admin->context_count; i++) {
-        if (admin->contexts[i].order.token == token && token != 0)
+        if (admin->contexts[i].under_way == token && token != 0)
             return &admin->contexts[i];
     }
     return NULL;
@@ -178,7 +180,7 @@ static void on_timer(struct turn *turn, struct orders *orders, uint64_t word)
         return;
     }
     struct admin_context *context = &orders->admin->contexts[TOPIC_HIGH(word)];
-    if (context->order.token != TOPIC_LOW(word))
+    if (context->under_way != TOPIC_LOW(word))
         return;
     admin_refuse(context, WEIR_TIMEOUT, "the actors concerned did not answer within %d ms", ADMIN_ORDER_MS);
     order_finish(turn, context, WEIR_TIMEOUT, NULL);
@@ -210,7 +212,7 @@ static enum weir_error on_message(struct turn *turn, void *state, struct message
     case DIRECTORY_TOPIC: on_done(turn, orders, (enum weir_error)message->word[2], message->word[0]); break;
     default:
         for (unsigned i = 0; i < admin->context_count; i++) {
-            if (admin->contexts[i].order.token != 0 && dead_owns(&admin->contexts[i].order, message)) {
+            if (admin->contexts[i].under_way != 0 && dead_owns(&admin->contexts[i].order, message)) {
                 dead_on_message(turn, &admin->contexts[i], message);
                 break;
             }
@@ -236,8 +238,10 @@ static void on_stop(struct turn *turn, void *state, enum weir_error cause)
 {
     struct orders *orders = state;
     (void)cause;
-    for (unsigned i = 0; i < orders->admin->context_count; i++)
-        dead_fini(turn, &orders->admin->contexts[i].order);
+    for (unsigned i = 0; i < orders->admin->context_count; i++) {
+        if (orders->admin->contexts[i].under_way != 0)
+            dead_fini(turn, &orders->admin->contexts[i].order);
+    }
     free(orders->last);
 }
 
