@@ -14,7 +14,7 @@ void child_check_begin(struct child_check *check, uint64_t number)
 
 static bool is_within_bounds(struct child_check *check, const struct plugin_output *output)
 {
-    if (output->kind != OUTPUT_EMIT)
+    if (output->kind != OUTPUT_EMIT && output->kind != OUTPUT_REPLY)
         return ++check->others <= CHILD_CHECK_OTHERS_MAX;
     check->emit_bytes += output->topic.size + output->key.size + output->value.size;
     return ++check->emits <= check->bounds.emits_max && check->emit_bytes <= check->bounds.emit_bytes_max;
@@ -24,7 +24,7 @@ static bool is_within_bounds(struct child_check *check, const struct plugin_outp
 static bool has_its_fields(const struct plugin_output *output)
 {
     bool is_emit = output->kind == OUTPUT_EMIT;
-    bool may_value = is_emit || output->kind == OUTPUT_SNAPSHOT;
+    bool may_value = is_emit || output->kind == OUTPUT_SNAPSHOT || output->kind == OUTPUT_REPLY;
     bool may_text = output->kind == OUTPUT_LOG || output->kind == OUTPUT_DONE;
     bool has_level = output->kind == OUTPUT_LOG;
     bool may_tell_start = output->kind == OUTPUT_DONE && output->number == 0;

@@ -59,6 +59,7 @@ bool output_check(const struct plugin_output *output, const struct runner_bounds
     case OUTPUT_EMIT: return emit_check(output, bounds, why, why_size);
     case OUTPUT_SNAPSHOT:
         return value_check(output->value, bounds->snapshot_bytes_max, VALUE_DEPTH_LIMIT, why, why_size);
+    case OUTPUT_REPLY: return value_check(output->value, bounds->value_bytes_max, bounds->depth_max, why, why_size);
     case OUTPUT_TIMER:
         if (output->delay_ms > PLUGIN_TIMER_MS_MAX || output->period_ms > PLUGIN_TIMER_MS_MAX)
             return bad(why, why_size, "a timer of more than %llu ms", (unsigned long long)PLUGIN_TIMER_MS_MAX);

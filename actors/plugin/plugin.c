@@ -265,10 +265,7 @@ static enum weir_error dispatch(struct turn *turn, struct plugin *plugin, struct
     return pump(turn, plugin);
 }
 
-static bool is_data(uint32_t tag)
-{
-    return tag == TOPIC_FORWARDED || tag == TOPIC_PLUGIN_CLEAR || (tag >= TOPIC_BEGIN && tag <= TOPIC_ENDED);
-}
+static bool is_data(uint32_t tag) { return is_answered(tag) || (tag >= TOPIC_BEGIN && tag <= TOPIC_ENDED); }
 
 static enum weir_error on_message(struct turn *turn, void *state, struct message *message)
 {
@@ -433,7 +430,7 @@ static void on_stop(struct turn *turn, void *state, enum weir_error cause)
 static void on_unread(struct turn *turn, void *state, const struct message *message)
 {
     (void)state;
-    if (message->tag == TOPIC_FORWARDED || message->tag == TOPIC_PLUGIN_CLEAR)
+    if (is_answered(message->tag))
         forwarded_refuse(turn, message);
     else if (message->tag == PLUGIN_RELOAD)
         (void)!turn_control(turn, message->from,

@@ -74,6 +74,50 @@ static void tell(struct turn *turn, struct plugin *plugin, struct kept *kept)
         tell_refused(turn, plugin, kept);
 }
 
+/* ---------------------------------------------------------------------------------------------- requests */
+
+static void answer_send(struct turn *turn, weir_actor to, uint64_t number, enum weir_error error, weir_msg *said)
+{
+    struct message answer = {.tag = TOPIC_ANSWER, .hold = {*said, WEIR_MSG_NONE}, .word = {number, error}};
+    *said = WEIR_MSG_NONE;
+    /* Who reads no answer has its deadline. */
+    if (turn_control(turn, to, &answer) != WEIR_OK)
+        arena_drop(turn_arena(turn), answer.hold[0]);
+}
+
+void ask_refuse(struct turn *turn, const struct message *message, enum weir_error error)
+{
+    weir_msg nothing = WEIR_MSG_NONE;
+    answer_send(turn, message->from, message->word[1], error, &nothing);
+}
+
+void ask_reply(struct plugin *plugin, struct kept *kept, struct view value)
+{
+    enum weir_error error = arena_alloc(plugin->arena, value.size, plugin->budget, &kept->why);
+    if (error == WEIR_OK)
+        memcpy(arena_data(plugin->arena, kept->why), value.data, value.size);
+    else
+        kept->error = (uint8_t)error;
+}
+
+/* Of a request that is over: the reply, unless what it brought about was not folded. */
+static void tell_asker(struct turn *turn, struct plugin *plugin, struct kept *kept)
+{
+    static const char none[] = "the plugin gave no reply";
+    kept->is_owed = false;
+    if (kept->state == KEPT_DONE && kept->error != WEIR_OK) {
+        arena_drop(plugin->arena, kept->why);
+        kept->why = WEIR_MSG_NONE;
+    } else if (kept->state == KEPT_DONE && msg_is_none(kept->why)) {
+        kept->error = WEIR_BAD_REQUEST;
+        if (arena_alloc(plugin->arena, sizeof none - 1, plugin->budget, &kept->why) == WEIR_OK)
+            memcpy(arena_data(plugin->arena, kept->why), none, sizeof none - 1);
+    }
+    answer_send(turn, kept->publisher, kept->number, kept->error, &kept->why);
+}
+
+/* ----------------------------------------------------------------------------------------------- records */
+
 /* Whether it is known what became of a record. */
 static bool is_decided(const struct plugin *plugin, const struct kept *kept)
 {
@@ -104,7 +148,10 @@ void kept_answer(struct turn *turn, struct plugin *plugin, struct kept *kept)
         struct message done = {.tag = TOPIC_DONE, .word = {kept->error, kept->number}};
         (void)!turn_control(turn, kept->publisher, &done);
     }
-    if (kept->is_owed)
+    bool is_asked = kept->is_owed && kept->kind == WEIR_MESSAGE_ASK;
+    if (is_asked)
+        tell_asker(turn, plugin, kept);
+    if (kept->is_owed || (is_asked && kept->place != PLACE_NONE))
         place_answer(turn, plugin, kept->place);
 }
 
@@ -122,6 +169,10 @@ void answers_end(struct turn *turn, struct plugin *plugin)
     for (uint64_t position = plugin->kept.first; position < plugin->kept.end; position++) {
         struct kept *kept = kept_at(plugin, position);
         bool is_open = kept->state == KEPT_WAITING || kept->pending > 0;
+        if (kept->is_owed && kept->kind == WEIR_MESSAGE_ASK) {
+            kept_refuse(turn, plugin, kept, WEIR_CLOSED, view_of(NULL, 0));
+            continue;
+        }
         if (kept->is_owed && !is_decided(plugin, kept))
             kept->error = WEIR_CLOSED;
         if (kept->is_owed)

@@ -101,6 +101,19 @@ static enum weir_error forbidden_note(struct plugin *plugin, struct brought *bro
     return WEIR_OK;
 }
 
+/* One reply, to what asks. */
+static enum weir_error reply_check(struct plugin *plugin, struct brought *brought, const struct plugin_output *output,
+                                   char *why, size_t why_size)
+{
+    const struct kept *kept = kept_at(plugin, plugin->inflight[plugin->inflight_first].position);
+    if (kept->kind != WEIR_MESSAGE_ASK || brought->has_reply) {
+        (void)snprintf(why, why_size, "a second reply, or one to nobody");
+        return WEIR_PROTOCOL;
+    }
+    brought->has_reply = true;
+    return emission_check(plugin, brought, output, why, why_size);
+}
+
 enum weir_error brought_add(struct plugin *plugin, struct brought *brought, const struct plugin_output *output,
                             char *why, size_t why_size)
 {
@@ -111,6 +124,10 @@ enum weir_error brought_add(struct plugin *plugin, struct brought *brought, cons
             error = emission_place(plugin, brought, output->topic, &place, why, why_size);
         if (error)
             return error == WEIR_FORBIDDEN ? forbidden_note(plugin, brought, why) : error;
+    } else if (output->kind == OUTPUT_REPLY) {
+        enum weir_error error = reply_check(plugin, brought, output, why, why_size);
+        if (error)
+            return error;
     }
     if (brought->count == brought->capacity && brought_grow(plugin, brought) != WEIR_OK) {
         (void)snprintf(why, why_size, "no memory for what it brought about");
@@ -141,7 +158,7 @@ void brought_clear(struct plugin *plugin, struct brought *brought)
     brought->count = brought->at = 0;
     brought->emits = 0;
     brought->emit_bytes = 0;
-    brought->has_forbidden = false;
+    brought->has_forbidden = brought->has_reply = false;
     brought->is_committing = false;
 }
 

@@ -289,6 +289,11 @@ enum weir_error brought_commit(struct turn *turn, struct plugin *plugin, struct 
     }
     for (; brought->at < brought->count; brought->at++) {
         const struct brought_item *item = &brought->items[brought->at];
+        if (item->kind == OUTPUT_REPLY) {
+            if (!kept->is_replayed)
+                ask_reply(plugin, kept, item->value);
+            continue;
+        }
         if (item->kind != OUTPUT_EMIT) {
             plugin_timers_apply(turn, plugin, item, kept->is_replayed ? kept->time_ms : plugin->now_ms,
                                 kept->is_replayed);

@@ -157,7 +157,7 @@ static struct kept *kept_add(struct plugin *plugin, uint8_t kind, uint32_t place
     kept->attempts = kept->replays = kept->level = kept->error = 0;
     kept->has_key = key.size > 0;
     kept->is_replayed = kept->is_cleared = kept->is_owed = false;
-    kept->epoch = kept->seq = kept->timer = kept->number = 0;
+    kept->epoch = kept->seq = kept->as.timer = kept->number = 0;
     kept->ack_epoch = kept->ack_seq = kept->sent_before = 0;
     kept->why = WEIR_MSG_NONE;
     kept->time_ms = plugin->now_ms;
@@ -169,7 +169,7 @@ bool kept_add_timer(struct plugin *plugin, uint64_t id)
 {
     struct kept *kept = kept_add(plugin, WEIR_MESSAGE_TIMER, PLACE_NONE, view_of(NULL, 0), view_of(NULL, 0));
     if (kept != NULL)
-        kept->timer = id;
+        kept->as.timer = id;
     return kept != NULL;
 }
 
@@ -258,6 +258,24 @@ static bool intake_clear(struct plugin *plugin, const struct message *message)
     return true;
 }
 
+/* A request: of one of a fold's topics, or of the plugin itself. */
+static bool intake_ask(struct turn *turn, struct plugin *plugin, const struct message *message)
+{
+    const uint8_t *data = arena_data(plugin->arena, message->hold[0]);
+    uint32_t place = TOPIC_MARKED_COUNT(message->detail) > 0 ? TOPIC_MARK_OF(message->detail) : PLACE_NONE;
+    if (turn_now_ns(turn) >= message->word[2])
+        return true; /* whoever asked has been told */
+    struct kept *kept = kept_add(plugin, WEIR_MESSAGE_ASK, place, view_of(NULL, 0),
+                                 view_of(data + TOPIC_HIGH(message->word[0]), TOPIC_LOW(message->word[0])));
+    if (kept == NULL)
+        return false;
+    kept->publisher = message->from;
+    kept->number = message->word[1];
+    kept->as.deadline_ns = message->word[2];
+    kept->is_owed = true;
+    return true;
+}
+
 /* A run of a followed topic's pairs. */
 static bool intake_run(struct turn *turn, struct plugin *plugin, struct message *message)
 {
@@ -298,6 +316,7 @@ static bool intake_message(struct turn *turn, struct plugin *plugin, struct mess
     switch (message->tag) {
     case TOPIC_FORWARDED: return intake_forwarded(plugin, message);
     case TOPIC_PLUGIN_CLEAR: return intake_clear(plugin, message);
+    case TOPIC_ASK: return intake_ask(turn, plugin, message);
     case TOPIC_ENTRIES:
     case TOPIC_UPDATES: return intake_run(turn, plugin, message);
     default: return follow_message(turn, plugin, message);
@@ -324,7 +343,9 @@ void forwarded_refuse(struct turn *turn, const struct message *message)
         msg_is_none(message->hold[1]) ? NULL : arena_data(turn_arena(turn), message->hold[1]);
     uint64_t number = TOPIC_NUMBER(message->word[2]);
     /* Whoever does not read what is sent here has its session end. */
-    if (!actor_is_none(message->from) && message->tag == TOPIC_PLUGIN_CLEAR) {
+    if (message->tag == TOPIC_ASK) {
+        ask_refuse(turn, message, WEIR_CLOSED);
+    } else if (!actor_is_none(message->from) && message->tag == TOPIC_PLUGIN_CLEAR) {
         struct message done = {.tag = TOPIC_DONE, .word = {WEIR_CLOSED, message->word[0]}};
         (void)!turn_control(turn, message->from, &done);
     } else if (!actor_is_none(message->from)) {
@@ -350,7 +371,7 @@ void plugin_intake_fini(struct turn *turn, struct plugin *plugin)
     }
     while (plugin->pending_count > 0) {
         const struct message *message = pending_front(plugin);
-        if (message->tag == TOPIC_FORWARDED || message->tag == TOPIC_PLUGIN_CLEAR)
+        if (is_answered(message->tag))
             forwarded_refuse(turn, message);
         pending_pop(plugin);
     }

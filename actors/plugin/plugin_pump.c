@@ -75,7 +75,7 @@ static void commit_continue(struct turn *turn, struct plugin *plugin)
     if (brought_commit(turn, plugin, kept) != WEIR_OK)
         return;
     if (!kept->is_replayed) {
-        if (kept->is_owed)
+        if (kept->is_owed && kept->kind == WEIR_MESSAGE_RECORD)
             kept->sent_before = place_at(plugin, kept->place)->sent_last;
         /* While it was being sent it counted as one more, or an early acknowledgement would have answered for all. */
         if (--kept->pending == 0)
@@ -89,7 +89,7 @@ static enum weir_error on_message_done(struct turn *turn, struct plugin *plugin,
     struct kept *kept = kept_at(plugin, inflight_front(plugin)->position);
     /* Not when it is given: what is handled before it may set that very timer. */
     if (kept->is_replayed && kept->kind == WEIR_MESSAGE_TIMER)
-        plugin_timers_replay(plugin, kept->timer, kept->time_ms);
+        plugin_timers_replay(plugin, kept->as.timer, kept->time_ms);
     if (output->result == WEIR_ACTOR_OK) {
         if (!kept->is_replayed) {
             kept->state = KEPT_DONE;
@@ -148,7 +148,7 @@ static bool is_expected(struct plugin *plugin, const struct plugin_output *outpu
     if (plugin->inflight_count == 0 || inflight_front(plugin)->number != output->number)
         return false;
     switch (inflight_front(plugin)->kind) {
-    case INPUT_MESSAGE: return output->kind == OUTPUT_EMIT || is_timer || output->kind == OUTPUT_DONE;
+    case INPUT_MESSAGE: return output->kind != OUTPUT_SNAPSHOT;
     case INPUT_SNAPSHOT: return output->kind == OUTPUT_SNAPSHOT || output->kind == OUTPUT_DONE;
     default: return is_timer || output->kind == OUTPUT_DONE;
     }
@@ -234,7 +234,7 @@ static void input_of(struct plugin *plugin, const struct kept *kept, struct plug
         message->value = weir_bytes_of(kept->data + kept->key_size, kept->value_size);
     message->epoch = kept->epoch;
     message->seq = kept->seq;
-    message->number = kept->timer;
+    message->number = kept->kind == WEIR_MESSAGE_TIMER ? kept->as.timer : 0;
     message->time_ms = kept->time_ms;
 }
 
@@ -263,6 +263,12 @@ static enum weir_error replay_too_big(struct turn *turn, struct plugin *plugin, 
  * or condemned, and nobody who ends instances from outside is likely to meet it again. */
 static bool is_suspect(const struct kept *kept) { return kept->is_replayed ? kept->replays > 0 : kept->attempts > 0; }
 
+/* Nobody waits for it any more. */
+static bool ask_is_late(struct turn *turn, const struct kept *kept)
+{
+    return kept->kind == WEIR_MESSAGE_ASK && kept->state == KEPT_WAITING && turn_now_ns(turn) >= kept->as.deadline_ns;
+}
+
 /* WEIR_OK: something was given or passed over. WEIR_AGAIN: nothing can be now. WEIR_CLOSED: the host has ended.
  * WEIR_FAILED: so has the instance, and plugin_failed was called. */
 static enum weir_error give_one(struct turn *turn, struct plugin *plugin)
@@ -283,6 +289,13 @@ static enum weir_error give_one(struct turn *turn, struct plugin *plugin)
     struct kept *kept = kept_at(plugin, ring->next);
     if (kept->state != KEPT_WAITING && !kept->is_replayed) {
         ring->next++;
+        return WEIR_OK;
+    }
+    if (ask_is_late(turn, kept)) {
+        kept->state = KEPT_REFUSED;
+        kept_refuse(turn, plugin, kept, WEIR_TIMEOUT, view_of(NULL, 0));
+        ring->next++;
+        kept_release(plugin);
         return WEIR_OK;
     }
     bool is_alone = is_suspect(kept);

@@ -166,7 +166,7 @@ static void fired_note(struct plugin *plugin)
     for (uint64_t position = ring->first; position < ring->end; position++) {
         const struct kept *kept = kept_at(plugin, position);
         if (kept->state == KEPT_WAITING && kept->kind == WEIR_MESSAGE_TIMER)
-            plugin_timers_replay(plugin, kept->timer, kept->time_ms);
+            plugin_timers_replay(plugin, kept->as.timer, kept->time_ms);
     }
 }
 

@@ -94,12 +94,16 @@ struct kept {
     bool is_cleared; /* a reset of a fold's topic: that was told to clear */
     bool is_owed;    /* an answer, in its turn */
     uint8_t error;   /* enum weir_error: what its publisher is told; of an emission that its topic refused, too */
-    uint64_t epoch, seq, timer, time_ms;
-    weir_actor publisher;
+    uint64_t epoch, seq, time_ms;
+    union {
+        uint64_t timer;       /* its id */
+        uint64_t deadline_ns; /* of a request: until when it is waited for */
+    } as;
+    weir_actor publisher;        /* or who asks */
     uint64_t number;             /* the publisher's */
     uint64_t ack_epoch, ack_seq; /* of its last emission; 0: none was folded */
     uint64_t sent_before;        /* to its place, when it was handled: sent_last */
-    weir_msg why;                /* with error: a sentence */
+    weir_msg why;                /* with error: a sentence; of a request: the reply */
 };
 _Static_assert(sizeof(struct kept) == 128, "two cache lines; each record on its way has one");
 
@@ -148,6 +152,7 @@ struct brought {
     uint32_t last_place;        /* of the last emission; most go where that went */
     uint32_t emits;
     uint64_t emit_bytes;
+    bool has_reply;
     bool has_forbidden; /* one went where it must not, and was left out */
     bool is_committing; /* its input has ended well; what is left is to be sent */
 };
@@ -340,6 +345,11 @@ void kept_settle(struct turn *turn, struct plugin *plugin, struct kept *kept);
 void plugin_intake_fini(struct turn *turn, struct plugin *plugin);
 /* Tells the publisher of a batch that was not handled: the plugin ends. */
 void forwarded_refuse(struct turn *turn, const struct message *message);
+/* Somebody waits for what becomes of it. */
+static inline bool is_answered(uint32_t tag)
+{
+    return tag == TOPIC_FORWARDED || tag == TOPIC_PLUGIN_CLEAR || tag == TOPIC_ASK;
+}
 
 /* plugin_follow.c */
 WEIR_MUST_USE enum weir_error follow_begin(struct turn *turn, struct plugin *plugin);
@@ -404,6 +414,10 @@ void kept_answer(struct turn *turn, struct plugin *plugin, struct kept *kept);
 void place_answer(struct turn *turn, struct plugin *plugin, uint32_t index);
 /* An input is not folded, for that reason. text: why; empty: the error says it all. */
 void kept_refuse(struct turn *turn, struct plugin *plugin, struct kept *kept, enum weir_error error, struct view text);
+/* A request that was not handled. */
+void ask_refuse(struct turn *turn, const struct message *message, enum weir_error error);
+/* The reply to the one in hand: told when all that it brought about is folded. */
+void ask_reply(struct plugin *plugin, struct kept *kept, struct view value);
 /* The plugin ends: everybody is told, of what is not known that it is closed. */
 void answers_end(struct turn *turn, struct plugin *plugin);
 /* Sends what was gathered. */

@@ -90,6 +90,7 @@ static void call_begin(struct runner *runner, enum runner_phase phase, uint64_t 
     runner->number = number;
     runner->emits = 0;
     runner->emit_bytes = 0;
+    runner->is_asked = false;
     runner->is_overrun = false;
     runner->text[0] = '\0';
 }
@@ -171,6 +172,11 @@ static enum weir_actor_result input_dispatch(struct runner *runner, const struct
     case INPUT_MESSAGE:
         if (input->message.kind == WEIR_MESSAGE_RESET && runner->self.role == WEIR_ACTOR_FOLD && plugin->abi_minor < 1)
             return WEIR_ACTOR_OK;
+        runner->is_asked = input->message.kind == WEIR_MESSAGE_ASK;
+        if (runner->is_asked && plugin->abi_minor < 2) {
+            runner_fail_text(runner, "the plugin answers no requests");
+            return WEIR_ACTOR_REFUSED;
+        }
         return plugin->handle(&runner->self, runner->state, &input->message);
     case INPUT_SNAPSHOT:
         if (plugin->snapshot != NULL)
@@ -249,6 +255,19 @@ static bool output_send(struct runner *runner, const struct plugin_output *outpu
     return false;
 }
 
+/* One more of what a message may bring about. False with the reason noted. */
+static bool emit_count(struct runner *runner, uint64_t bytes)
+{
+    if (runner->emits >= runner->bounds.emits_max || runner->emit_bytes + bytes > runner->bounds.emit_bytes_max) {
+        runner_fail_text(runner, "one message may bring about %u records of %u bytes together",
+                         (unsigned)runner->bounds.emits_max, (unsigned)runner->bounds.emit_bytes_max);
+        return false;
+    }
+    runner->emits++;
+    runner->emit_bytes += bytes;
+    return true;
+}
+
 enum weir_actor_result runner_emit(struct weir_self *self, struct weir_bytes topic, struct weir_bytes key,
                                    struct weir_bytes value)
 {
@@ -266,15 +285,25 @@ enum weir_actor_result runner_emit(struct weir_self *self, struct weir_bytes top
     }
     if (!output_check(&output, &runner->bounds, runner->text, sizeof runner->text))
         return WEIR_ACTOR_FAILED;
-    uint64_t bytes = output.topic.size + output.key.size + output.value.size;
-    if (runner->emits >= runner->bounds.emits_max || runner->emit_bytes + bytes > runner->bounds.emit_bytes_max) {
-        runner_fail_text(runner, "one message may bring about %u records of %u bytes together",
-                         (unsigned)runner->bounds.emits_max, (unsigned)runner->bounds.emit_bytes_max);
+    if (!emit_count(runner, output.topic.size + output.key.size + output.value.size))
+        return WEIR_ACTOR_FAILED;
+    return output_send(runner, &output) ? WEIR_ACTOR_OK : WEIR_ACTOR_FAILED;
+}
+
+enum weir_actor_result runner_reply(struct weir_self *self, struct weir_bytes value)
+{
+    struct runner *runner = runner_of(self);
+    struct plugin_output output = {.kind = OUTPUT_REPLY, .number = runner->number, .value = view_from(value)};
+    if (runner->phase != PHASE_MESSAGE || !runner->is_asked) {
+        runner_fail_text(runner, "weir_reply in %s: one reply to each request, and to nothing else",
+                         runner_phase_name(runner->phase));
         return WEIR_ACTOR_FAILED;
     }
-    runner->emits++;
-    runner->emit_bytes += bytes;
-    return output_send(runner, &output) ? WEIR_ACTOR_OK : WEIR_ACTOR_FAILED;
+    if (!output_check(&output, &runner->bounds, runner->text, sizeof runner->text) ||
+        !emit_count(runner, output.value.size) || !output_send(runner, &output))
+        return WEIR_ACTOR_FAILED;
+    runner->is_asked = false;
+    return WEIR_ACTOR_OK;
 }
 
 static bool may_arm(struct runner *runner)

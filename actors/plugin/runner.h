@@ -29,8 +29,9 @@ enum plugin_output_kind {
     OUTPUT_TIMER_CANCEL, /* timer */
     OUTPUT_LOG,          /* level, text */
     OUTPUT_SNAPSHOT,     /* value */
-    OUTPUT_DONE,         /* number, result, text: why not OK. Emissions and timers of a number whose result is
-                            not OK must be ignored. */
+    OUTPUT_REPLY,        /* value; to a WEIR_MESSAGE_ASK, once */
+    OUTPUT_DONE,         /* number, result, text: why not OK. Emissions, timers and replies of a number whose
+                            result is not OK must be ignored. */
 };
 /* Views are the runner's or the plugin's until the sink returns. From a process host all of it is what a hostile child
  * may have written: kinds, sizes, topics and values have to be checked by who takes it. */

@@ -35,6 +35,7 @@ struct runner {
     uint64_t number;
     uint32_t emits;
     uint64_t emit_bytes;
+    bool is_asked;   /* a reply may be given, and was not */
     bool is_overrun; /* the sink had no room: whatever the plugin returns, the call has failed */
     char text[PLUGIN_TEXT_SIZE];
 };
@@ -57,6 +58,7 @@ struct view text_cut(char *out, size_t capacity, const char *text);
 
 enum weir_actor_result runner_emit(struct weir_self *self, struct weir_bytes topic, struct weir_bytes key,
                                    struct weir_bytes value);
+enum weir_actor_result runner_reply(struct weir_self *self, struct weir_bytes value);
 enum weir_actor_result runner_timer(struct weir_self *self, uint64_t id, uint64_t delay_ms, uint64_t period_ms);
 void runner_timer_cancel(struct weir_self *self, uint64_t id);
 void runner_log(struct weir_self *self, int level, const char *text);

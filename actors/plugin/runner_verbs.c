@@ -267,4 +267,5 @@ const struct weir_verbs runner_verbs = {
     .read = verb_read,
     .skip = verb_skip,
     .write = verb_write,
+    .reply = runner_reply,
 };

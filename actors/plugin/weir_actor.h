@@ -32,6 +32,7 @@
  * Versions: the broker runs a plugin of the same WEIR_ACTOR_ABI_MAJOR and of an equal or lower _MINOR.
  *   1.0  2026-11-29  the first
  *   1.1  2026-11-30  a fold gets WEIR_MESSAGE_RESET when a topic of its own is cleared; one of 1.0 does not
+ *   1.2  2026-11-30  WEIR_MESSAGE_ASK and weir_reply; one of before is not asked, and whoever asks it is told so
  */
 #ifndef WEIR_ACTOR_H
 #define WEIR_ACTOR_H
@@ -45,13 +46,14 @@ extern "C" {
 #endif
 
 #define WEIR_ACTOR_ABI_MAJOR 1
-#define WEIR_ACTOR_ABI_MINOR 1
+#define WEIR_ACTOR_ABI_MINOR 2
 
 /* What init, handle, snapshot and restore return. */
 enum weir_actor_result {
     WEIR_ACTOR_OK = 0,
     WEIR_ACTOR_REFUSED = 1, /* handle: this message is not acceptable (say why with weir_fail); it was not handled, the
-                               state is as before; a fold's publisher is answered bad-request. Not tried again. */
+                               state is as before; a fold's publisher, or whoever asks, is answered bad-request. Not
+                               tried again. */
     WEIR_ACTOR_FAILED = 2,  /* something is wrong; the instance is restarted and the message tried again */
 };
 
@@ -69,12 +71,14 @@ enum weir_message_kind {
     WEIR_MESSAGE_RESET = 3,  /* processor: what was known of `topic` no longer holds; entries follow. fold: an operator
                                 clears `topic`: forget what is kept of it; refused: it is not cleared */
     WEIR_MESSAGE_TIMER = 4,  /* weir_timer_set; `number` is its id */
+    WEIR_MESSAGE_ASK = 5,    /* somebody asks `value`, and waits for weir_reply. fold: `topic`, if one was asked. A
+                                message as any other: it may change state and emit, and is tried again after a crash */
 };
 
 struct weir_message {
     uint32_t kind;           /* enum weir_message_kind */
     uint32_t attempt;        /* 1; more after a failure with this message in hand */
-    struct weir_bytes topic; /* empty for timers */
+    struct weir_bytes topic; /* empty: of none */
     struct weir_bytes key;   /* its text; data NULL: no key */
     struct weir_bytes value; /* one msgpack value; a removal is nil (one byte, 0xc0) */
     uint64_t epoch, seq;
@@ -143,6 +147,7 @@ struct weir_verbs {
     bool (*read)(struct weir_reader *reader, struct weir_item *out);
     bool (*skip)(struct weir_reader *reader, struct weir_bytes *out);
     void (*write)(struct weir_writer *writer, const struct weir_item *item);
+    enum weir_actor_result (*reply)(struct weir_self *self, struct weir_bytes value); /* 1.2 */
 };
 
 /* The instance that is called; the rest of it is the host's. */
@@ -192,6 +197,15 @@ static inline enum weir_actor_result weir_emit(struct weir_self *self, struct we
                                                struct weir_bytes value)
 {
     return self->verbs->emit(self, topic, key, value);
+}
+
+/* Answers the WEIR_MESSAGE_ASK in hand: exactly one msgpack value, once. It goes out when handle has returned OK and
+ * what that emitted to topics of a fold's own is folded; none if it returns anything else. An ask that is handled and
+ * not replied to is answered with an error. Counts as an emission does. FAILED: nobody asks, a second reply, no value,
+ * too large; weir_fail has been called with the reason. */
+static inline enum weir_actor_result weir_reply(struct weir_self *self, struct weir_bytes value)
+{
+    return self->verbs->reply(self, value);
 }
 
 /* Sends this instance a WEIR_MESSAGE_TIMER after delay_ms, and then every period_ms (0: once). An id that is armed is

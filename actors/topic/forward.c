@@ -140,6 +140,23 @@ bool forward_clear(struct turn *turn, struct topic *topic, const struct message 
     return actor_control(turn_runtime(turn), order->from, forward->plugin, &clear) == WEIR_OK;
 }
 
+void forward_ask(struct turn *turn, struct topic *topic, struct message *message)
+{
+    const struct forward *forward = topic->forward;
+    enum weir_error error = forward == NULL ? WEIR_BAD_REQUEST : WEIR_CLOSED;
+    if (forward != NULL && forward->is_attached) {
+        struct message ask = *message;
+        ask.detail = TOPIC_MARKED(forward->mark, 1);
+        error = actor_send(turn_runtime(turn), message->from, forward->plugin, &ask);
+        if (error == WEIR_OK)
+            message->hold[0] = WEIR_MSG_NONE;
+    }
+    /* Who reads no answer has its deadline. */
+    if (error != WEIR_OK)
+        (void)!turn_control(turn, message->from,
+                            &(struct message){.tag = TOPIC_ANSWER, .word = {message->word[1], error}});
+}
+
 void forward_cleared(struct turn *turn, struct topic *topic)
 {
     const struct forward *forward = topic->forward;

@@ -349,6 +349,8 @@ void forward_drain(struct turn *turn, struct topic *topic);
 /* An operator's TOPIC_CLEAR: passes it on to the plugin first, which keeps state of the topic, too. False: there is
  * none, or it has been there, and the topic is to clear. */
 bool forward_clear(struct turn *turn, struct topic *topic, const struct message *order);
+/* Passes a TOPIC_ASK on to the plugin, or answers it. */
+void forward_ask(struct turn *turn, struct topic *topic, struct message *message);
 /* The plugin's own TOPIC_CLEAR is put behind what that emitted before and the topic holds back. False: nothing is. */
 bool topic_clear_waits(struct turn *turn, struct topic *topic, struct message *order);
 /* Under the shared lock. */

@@ -256,6 +256,7 @@ static void topic_feed_order(struct turn *turn, struct topic *topic, struct mess
         if (!forward_clear(turn, topic, message) && !topic_clear_waits(turn, topic, message))
             topic_clear(turn, topic, message);
         return;
+    case TOPIC_ASK: forward_ask(turn, topic, message); return;
     case TOPIC_DELETE: topic_close(turn, topic, message); return;
     case TOPIC_TRIM: topic_trim(topic); return;
     case MESSAGE_ROOM: topic_room(topic, message->from); return;
@@ -403,6 +404,10 @@ static void topic_unread(struct turn *turn, void *state, const struct message *m
     case TOPIC_RESUMED: topic_batch_unread(turn, topic, message); return;
     case TOPIC_CLEAR:
     case TOPIC_DELETE: topic_reply_done(turn, message, WEIR_NOT_FOUND); return;
+    case TOPIC_ASK:
+        (void)!turn_control(turn, message->from,
+                            &(struct message){.tag = TOPIC_ANSWER, .word = {message->word[1], WEIR_NOT_FOUND}});
+        return;
     default: return;
     }
 }

@@ -119,6 +119,14 @@ enum topic_tag {
      * answer. detail: TOPIC_MARKED */
     TOPIC_FORWARDED,
 
+    /* Somebody asks a plugin. hold[0]: a block with the value, word[0] WORD(offset, size) of it; word[1]: the asker's
+     * number; word[2]: until when it waits, by the runtime's clock. Data, to a plugin; or control, to a topic of kind
+     * plugin:NAME, which passes it on in the asker's name: detail TOPIC_MARKED with a count of one. */
+    TOPIC_ASK,
+    /* control, to who asked. word[0]: its number; word[1]: enum weir_error. hold[0]: WEIR_OK: the reply, one value;
+     * else a sentence that says why, or none */
+    TOPIC_ANSWER,
+
     TOPIC_DONE, /* word[0]: enum weir_error; word[1]: as word[0] of the order */
 
     /* control, from a topic to a publisher */

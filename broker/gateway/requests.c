@@ -180,8 +180,10 @@ enum weir_error requests_take(struct connection *connection, const struct reques
         return verb_get(connection, request, id, hops);
     if (verb_is(request->verb, "list"))
         return verb_list(connection, request, id, hops);
+    if (verb_is(request->verb, "ask"))
+        return verb_ask(connection, request, id, hops);
     gateway_count(connection->gateway, REFUSAL_MALFORMED, 1);
-    requests_refuse(connection, id, hops, WEIR_BAD_REQUEST, "the verb is none of publish, get, list");
+    requests_refuse(connection, id, hops, WEIR_BAD_REQUEST, "the verb is none of publish, get, list, ask");
     return WEIR_OK;
 }
 
@@ -282,6 +284,7 @@ bool requests_on_message(struct connection *connection, struct message *message)
     switch (message->tag) {
     case TOPIC_ACK:
     case TOPIC_NACK: return requests_on_ack(connection, message);
+    case TOPIC_ANSWER: verb_ask_answer(connection, message); return true;
     case DIRECTORY_SUBSCRIBED:
     case DIRECTORY_UNSUBSCRIBED:
     case DIRECTORY_TOPIC_GONE: return requests_on_sub(connection, message->detail, message);
@@ -301,6 +304,10 @@ bool requests_on_message(struct connection *connection, struct message *message)
 static void request_expire(struct connection *connection, struct request_slot *slot, uint64_t now_ns)
 {
     uint32_t token = slot->token;
+    if (slot->kind == REQUEST_ASK) {
+        verb_ask_expire(connection, slot);
+        return;
+    }
     if (slot->kind == REQUEST_PUBLISH && slot->waiting > 0) {
         publisher_cancel(connection, token, WEIR_BUSY, NULL);
         slot = request_find(connection, token);

@@ -1,6 +1,6 @@
 /* Requests of one connection, from REQ peers and inside sessions alike: [verb, {args}] in, one reply each out, in any
- * order. requests.c keeps the outstanding ones and their deadlines, verbs.c carries them out. In the connection's
- * turns. */
+ * order. requests.c keeps the outstanding ones and their deadlines, verbs.c, get.c and ask.c carry them out. In the
+ * connection's turns. */
 #ifndef BROKER_GATEWAY_REQUESTS_H
 #define BROKER_GATEWAY_REQUESTS_H
 
@@ -24,7 +24,7 @@ struct handed;
 #define REQUEST_NUMBER_SHIFT 16
 _Static_assert(TOPIC_BATCH_MAX < 1 << REQUEST_NUMBER_SHIFT, "a batch's numbers must not reach the next token");
 
-enum request_kind { REQUEST_PUBLISH, REQUEST_GET };
+enum request_kind { REQUEST_PUBLISH, REQUEST_GET, REQUEST_ASK };
 
 /* One outstanding request. */
 struct request_slot {
@@ -93,7 +93,7 @@ void nack_sentence(struct arena *arena, weir_msg said, const char *usual, char o
 
 void requests_fini(struct connection *connection);
 
-/* -------------------------------------------------------------------- between requests.c and verbs.c */
+/* -------------------------------------------------------------------- between requests.c and the verbs */
 
 /* A free slot for a request; NULL without memory. Valid until the next call. */
 struct request_slot *request_open(struct connection *connection, enum request_kind kind, uint64_t id, struct view hops);
@@ -116,6 +116,12 @@ WEIR_MUST_USE enum weir_error verb_get(struct connection *connection, const stru
                                        struct view hops);
 void verb_get_message(struct connection *connection, struct request_slot *slot, struct message *message);
 void verb_get_end(struct connection *connection, struct request_slot *slot);
+/* ask.c */
+WEIR_MUST_USE enum weir_error verb_ask(struct connection *connection, const struct request *request, uint64_t id,
+                                       struct view hops);
+/* TOPIC_ANSWER. */
+void verb_ask_answer(struct connection *connection, const struct message *message);
+void verb_ask_expire(struct connection *connection, struct request_slot *slot);
 /* Writes the count into an array32 or map32 header. */
 void container_count_write(uint8_t *header, uint32_t count);
 WEIR_MUST_USE enum weir_error verb_list(struct connection *connection, const struct request *request, uint64_t id,

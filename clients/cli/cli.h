@@ -67,6 +67,7 @@ int pub_main(int argc, char **argv);
 int sub_main(int argc, char **argv);
 int get_main(int argc, char **argv);
 int list_main(int argc, char **argv);
+int ask_main(int argc, char **argv);
 int admin_main(int argc, char **argv);
 int bench_main(int argc, char **argv);
 int plugin_main(int argc, char **argv);

@@ -74,11 +74,13 @@ static const char plugin_text[] =
     "    char memory[16];\n"
     "    struct weir_writer writer = {memory, 0, sizeof memory, false};\n"
     "    struct weir_item count = {.type = WEIR_VALUE_UINT};\n"
-    "    if (message->kind != WEIR_MESSAGE_RECORD)\n"
+    "    if (message->kind != WEIR_MESSAGE_RECORD && message->kind != WEIR_MESSAGE_ASK)\n"
     "        return WEIR_ACTOR_OK;\n"
-    "    state->count += state->step;\n"
-    "    count.as.u = state->count;\n"
+    "    count.as.u = state->count + (message->kind == WEIR_MESSAGE_RECORD ? state->step : 0);\n"
     "    weir_write(self, &writer, &count);\n"
+    "    if (message->kind == WEIR_MESSAGE_ASK) /* weir ask: by a topic's name or the plugin's */\n"
+    "        return weir_reply(self, weir_bytes_of(memory, writer.size));\n"
+    "    state->count = count.as.u;\n"
     "    return weir_emit(self, @TARGET@, text_of(\"count\"),\n"
     "                     weir_bytes_of(memory, writer.size));\n"
     "}\n"
@@ -188,11 +190,13 @@ static const char config_text[] = "@JSON@\n";
 static const char records_text[] =
     "{\"topic\":\"doors/front\",\"key\":\"a17\",\"value\":{\"open\":true},\"time_ms\":1764460800000}\n"
     "{\"topic\":\"doors/front\",\"key\":\"a17\",\"value\":{\"open\":false},\"time_ms\":1764460804250}\n"
-    "{\"topic\":\"doors/front\",\"key\":\"b02\",\"value\":{\"open\":true},\"time_ms\":1764460811000}\n";
+    "{\"topic\":\"doors/front\",\"key\":\"b02\",\"value\":{\"open\":true},\"time_ms\":1764460811000}\n"
+    "{\"topic\":\"doors/front\",\"value\":null,\"kind\":\"ask\",\"time_ms\":1764460812000}\n";
 
 static const char expected_text[] = "{\"topic\":\"@OUT@\",\"key\":\"count\",\"value\":2,\"time_ms\":1764460800000}\n"
                                     "{\"topic\":\"@OUT@\",\"key\":\"count\",\"value\":4,\"time_ms\":1764460804250}\n"
-                                    "{\"topic\":\"@OUT@\",\"key\":\"count\",\"value\":6,\"time_ms\":1764460811000}\n";
+                                    "{\"topic\":\"@OUT@\",\"key\":\"count\",\"value\":6,\"time_ms\":1764460811000}\n"
+                                    "{\"line\":4,\"reply\":6}\n";
 
 const struct skeleton_file skeleton_files[] = {
     {"@NAME@.c", plugin_text, false},

@@ -27,10 +27,10 @@ static const char help[] =
     "RECORDS are JSON lines {\"topic\",\"value\",\"key\"?,\"time_ms\"?,\"kind\"?}. time_ms is when the broker took "
     "the\n"
     "record in (default: as the one before); timers fire by it, and nobody waits. kind is record (default), entry or\n"
-    "reset: what a processor gets of a topic's snapshot.\n"
-    "Prints what the plugin emits as JSON lines {\"topic\",\"key\"?,\"value\",\"time_ms\"}, and {\"line\",\"refused\"} "
-    "for\n"
-    "a record that it refuses; what it logs goes to stderr.\n"
+    "reset: what a processor gets of a topic's snapshot; or ask: somebody asks the value.\n"
+    "Prints what the plugin emits as JSON lines {\"topic\",\"key\"?,\"value\",\"time_ms\"}, {\"line\",\"reply\"} for "
+    "what\n"
+    "it replies, and {\"line\",\"refused\"} for a record that it refuses; what it logs goes to stderr.\n"
     "Exit: 0 ok, 1 the plugin cannot be run or failed, 2 usage or a line that is no record.\n";
 
 enum { OPTION_CONFIG_FILE = CLI_OPTION_VERB, OPTION_AFTER, OPTION_RESTART, DEPTH_MAX = 64 };
@@ -79,6 +79,11 @@ static bool on_output(void *context, const struct plugin_output *output)
         testing->emitted++;
         print_emission(output, rehearsal_now(testing->rehearsal));
         return true;
+    case OUTPUT_REPLY:
+        printf("{\"line\":%llu,\"reply\":", (unsigned long long)testing->line);
+        cli_print_value(stdout, output->value, true);
+        printf("}\n");
+        return true;
     case OUTPUT_LOG:
         fprintf(stderr, "%s: %.*s\n", levels[output->level & 3], (int)output->text.size,
                 (const char *)output->text.data);
@@ -110,6 +115,8 @@ static bool kind_read(const json_t *json, uint32_t *kind)
         *kind = WEIR_MESSAGE_ENTRY;
     else if (strcmp(text, "reset") == 0)
         *kind = WEIR_MESSAGE_RESET;
+    else if (strcmp(text, "ask") == 0)
+        *kind = WEIR_MESSAGE_ASK;
     else
         return strcmp(text, "record") == 0;
     return true;

@@ -1,5 +1,6 @@
 /* Counts records by key. As a fold it emits [key, count] to the record's topic, as a processor to TOPIC/count. A record
- * whose value is nil forgets its key. config: nil, or {"start": N}: what counting begins with. */
+ * whose value is nil forgets its key. Asked for a key it replies with its count. config: nil, or {"start": N}: what
+ * counting begins with. */
 #include "weir_actor.h"
 
 #include <stdlib.h>
@@ -78,6 +79,25 @@ static enum weir_actor_result count_emit(struct weir_self *self, const struct we
     return weir_emit(self, out, message->key, weir_bytes_of(writer.data, writer.size));
 }
 
+static enum weir_actor_result count_reply(struct weir_self *self, const struct state *state, struct weir_bytes asked)
+{
+    uint8_t value[16];
+    struct weir_writer writer = {value, 0, sizeof value, false};
+    struct weir_item count = {.type = WEIR_VALUE_UINT, .as = {.u = state->start}}, key;
+    struct weir_reader reader = {asked, false};
+    if (!weir_read(self, &reader, &key) || key.type != WEIR_VALUE_STR) {
+        weir_fail(self, "ask for a key");
+        return WEIR_ACTOR_REFUSED;
+    }
+    for (size_t index = 0; index < state->used; index++) {
+        const struct entry *entry = &state->entries[index];
+        if (entry->size == key.bytes.size && memcmp(entry->key, key.bytes.data, entry->size) == 0)
+            count.as.u = entry->count;
+    }
+    weir_write(self, &writer, &count);
+    return weir_reply(self, weir_bytes_of(writer.data, writer.size));
+}
+
 static enum weir_actor_result count_handle(struct weir_self *self, void *context, const struct weir_message *message)
 {
     struct state *state = context;
@@ -86,6 +106,8 @@ static enum weir_actor_result count_handle(struct weir_self *self, void *context
             state->entries[index].count = state->start;
         return WEIR_ACTOR_OK;
     }
+    if (message->kind == WEIR_MESSAGE_ASK)
+        return count_reply(self, state, message->value);
     if (message->kind != WEIR_MESSAGE_RECORD && message->kind != WEIR_MESSAGE_ENTRY)
         return WEIR_ACTOR_OK;
     if (message->key.data == NULL) {

@@ -15,6 +15,17 @@ static enum weir_actor_result echo_handle(struct weir_self *self, void *state, c
 }
 
 const struct weir_actor_plugin weir_actor_plugin = {
-    WEIR_ACTOR_HEAD(WEIR_ACTOR_FOLD), .name = "echo",    .version = "1.0",
-    .about = "emits what it gets",    .init = echo_init, .handle = echo_handle,
+#ifdef OF_ABI_MINOR /* as one that was built with an older header */
+    .abi_major = WEIR_ACTOR_ABI_MAJOR,
+    .abi_minor = OF_ABI_MINOR,
+    .size = sizeof(struct weir_actor_plugin),
+    .roles = WEIR_ACTOR_FOLD,
+#else
+    WEIR_ACTOR_HEAD(WEIR_ACTOR_FOLD),
+#endif
+    .name = "echo",
+    .version = "1.0",
+    .about = "emits what it gets",
+    .init = echo_init,
+    .handle = echo_handle,
 };

@@ -1,5 +1,6 @@
 /* Does what the record says, good and bad. A value is an array [verb, argument...]; anything else is emitted to its
- * own topic (processor: to TOPIC/out) as it is. It counts what it handled, which is its state; verbs for the host's
+ * own topic (processor: to TOPIC/out) as it is. Asked such a value it does the same, and then replies with the attempt.
+ * It counts what it handled, which is its state; verbs for the host's
  * sake: segv, abort, exit, kill, loop, hog, ring; for the runner's sake: the rest. config: {"init": "VERB"} does that
  * in init.
  */
@@ -151,6 +152,10 @@ static enum weir_actor_result do_verb(struct weir_self *self, struct state *stat
         weir_fail(self, "told to fail");
         return WEIR_ACTOR_FAILED;
     }
+    if (is_text(verb, "reply") || is_text(verb, "no-reply"))
+        return WEIR_ACTOR_OK;
+    if (is_text(verb, "reply-twice"))
+        return weir_reply(self, message->value) == WEIR_ACTOR_OK ? weir_reply(self, message->value) : WEIR_ACTOR_FAILED;
     if (is_text(verb, "fail-once"))
         return message->attempt > 1 ? WEIR_ACTOR_OK : WEIR_ACTOR_FAILED;
     if (is_text(verb, "crash-once"))
@@ -185,7 +190,7 @@ static enum weir_actor_result misbehave_handle(struct weir_self *self, void *con
 {
     struct state *state = context;
     struct weir_reader reader = {message->value, false};
-    struct weir_item head, verb;
+    struct weir_item head, verb = {.type = WEIR_VALUE_NIL};
     enum weir_actor_result result = WEIR_ACTOR_OK;
     uint8_t value[16];
     if (message->kind == WEIR_MESSAGE_TIMER)
@@ -197,6 +202,8 @@ static enum weir_actor_result misbehave_handle(struct weir_self *self, void *con
         result = weir_emit(self, answer_topic(state, message), message->key, message->value);
     else if (weir_read(self, &reader, &verb) && verb.type == WEIR_VALUE_STR)
         result = do_verb(self, state, message, verb.bytes, &reader);
+    if (result == WEIR_ACTOR_OK && message->kind == WEIR_MESSAGE_ASK && !is_text(verb.bytes, "no-reply"))
+        result = weir_reply(self, number_value(self, value, message->attempt));
     if (result == WEIR_ACTOR_OK)
         state->handled++;
     return result;

@@ -16,6 +16,7 @@ static const char help[] = "weir: a message broker whose topics have a present s
                            "  sub       follow topics: their state first, then every update\n"
                            "  get       print the state of a topic, or of one key\n"
                            "  list      list topics\n"
+                           "  ask       ask a plugin, and print its reply\n"
                            "  admin     look into a running broker and steer it\n"
                            "  bench     measure a broker\n"
                            "  plugin    write and try out plugins\n"
@@ -31,9 +32,9 @@ static int version_main(int argc, char **argv)
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
-} verbs[] = {{"serve", serve_main}, {"pub", pub_main},       {"sub", sub_main},
-             {"get", get_main},     {"list", list_main},     {"admin", admin_main},
-             {"bench", bench_main}, {"plugin", plugin_main}, {"version", version_main}};
+} verbs[] = {{"serve", serve_main},   {"pub", pub_main},        {"sub", sub_main},     {"get", get_main},
+             {"list", list_main},     {"ask", ask_main},        {"admin", admin_main}, {"bench", bench_main},
+             {"plugin", plugin_main}, {"version", version_main}};
 
 int main(int argc, char **argv)
 {

@@ -8,6 +8,7 @@
  *   u        sets timer 1, to fire after 10 ms, and emits nothing
  *   y        emits two records to its topic
  *
+ * A request does what its letter says, too, and replies with the count; w not at all, x twice.
  * A timer that fires counts as '!'. The state is the counts; a snapshot of it is those bytes. */
 #ifndef TESTS_UNIT_ACTORS_PLUGIN_FAKE_HOST_H
 #define TESTS_UNIT_ACTORS_PLUGIN_FAKE_HOST_H
@@ -131,6 +132,8 @@ static inline enum weir_error fake_host_give(struct plugin_host *host, const str
     kept->message_kind = message->kind;
     kept->attempt = message->attempt;
     kept->key = message->key.size > 0 ? *(const char *)message->key.data : '!';
+    if (message->kind == WEIR_MESSAGE_ASK) /* a str of one letter */
+        kept->key = ((const char *)message->value.data)[1];
     (void)snprintf(kept->topic, sizeof kept->topic, "%.*s", (int)message->topic.size,
                    message->topic.size > 0 ? (const char *)message->topic.data : "");
     return WEIR_OK;
@@ -172,19 +175,27 @@ static const struct plugin_host_ops fake_host_ops = {
 
 /* ------------------------------------------------------------------------------------- what it does */
 
-static inline void fake_emit(struct plugin_host *host, const struct fake_input *input, const char *topic)
+static inline struct plugin_output *fake_put_count(struct plugin_host *host, enum plugin_output_kind kind,
+                                                   const struct fake_input *input)
 {
-    struct plugin_output *output = fake_put(host, OUTPUT_EMIT, input->number);
+    struct plugin_output *output = fake_put(host, kind, input->number);
     size_t at = (host->put - 1) % FAKE_OUTPUTS_MAX;
     uint32_t count = host->counts.of[(unsigned char)input->key];
-    host->keys[at] = (uint8_t)input->key;
     host->values[at][0] = 0xcd; /* uint 16 */
     host->values[at][1] = (uint8_t)(count >> 8);
     host->values[at][2] = (uint8_t)count;
+    output->value = view_of(host->values[at], 3);
+    return output;
+}
+
+static inline void fake_emit(struct plugin_host *host, const struct fake_input *input, const char *topic)
+{
+    struct plugin_output *output = fake_put_count(host, OUTPUT_EMIT, input);
+    size_t at = (host->put - 1) % FAKE_OUTPUTS_MAX;
+    host->keys[at] = (uint8_t)input->key;
     output->topic = view_text(topic);
     output->has_key = true;
     output->key = view_of(&host->keys[at], 1);
-    output->value = view_of(host->values[at], 3);
 }
 
 static inline void fake_message(struct plugin_host *host, const struct fake_input *input)
@@ -205,6 +216,8 @@ static inline void fake_message(struct plugin_host *host, const struct fake_inpu
         timer->timer = 1;
         timer->delay_ms = 10;
     }
+    for (int i = input->key == 'w' ? 2 : input->key != 'x'; i < 2 && input->message_kind == WEIR_MESSAGE_ASK; i++)
+        fake_put_count(host, OUTPUT_REPLY, input);
     fake_done(host, input->number, WEIR_ACTOR_OK, "");
 }
 

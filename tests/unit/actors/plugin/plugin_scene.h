@@ -89,6 +89,13 @@ static inline enum weir_error scene_publisher_message(struct turn *turn, void *s
                     text == NULL ? 0 : (int)arena_size(scene->arena, message->hold[0]), text == NULL ? "" : text);
     if (message->tag == TOPIC_DONE)
         journal_add(scene->answers, " done:%s", weir_error_code((enum weir_error)message->word[0]));
+    if (message->tag == TOPIC_ANSWER && message->word[1] == WEIR_OK)
+        journal_add(scene->answers, " ?%llu=%u", (unsigned long long)message->word[0],
+                    (unsigned)((const uint8_t *)text)[2]); /* below 256, see fake_put_count */
+    else if (message->tag == TOPIC_ANSWER)
+        journal_add(scene->answers, " ?%llu!%s%s%.*s", (unsigned long long)message->word[0],
+                    weir_error_code((enum weir_error)message->word[1]), text == NULL ? "" : ":",
+                    text == NULL ? 0 : (int)arena_size(scene->arena, message->hold[0]), text == NULL ? "" : text);
     if (message->tag == PLUGIN_RELOADED)
         journal_add(scene->answers, " reloaded:%s", weir_error_code((enum weir_error)message->word[0]));
     return WEIR_OK;
@@ -282,6 +289,25 @@ static inline void scene_publish_sized(struct scene *scene, int topic, const cha
 static inline void scene_publish(struct scene *scene, int topic, const char *keys)
 {
     scene_publish_sized(scene, topic, keys, 1);
+}
+
+/* Asks the plugin by the topic, or by its own name (topic -1); until then, by the scene's clock. */
+static inline void scene_ask_until(struct scene *scene, int topic, char letter, uint64_t deadline_ns)
+{
+    struct message ask = {.tag = TOPIC_ASK, .word = {TOPIC_WORD(1, 2), scene->number++, deadline_ns}};
+    assert_int_equal(arena_alloc(scene->arena, 3, NULL, &ask.hold[0]), WEIR_OK);
+    uint8_t *data = arena_data(scene->arena, ask.hold[0]);
+    data[1] = 0xa1;
+    data[2] = (uint8_t)letter;
+    if (topic >= 0)
+        ask.detail = TOPIC_MARKED(scene->topics[topic].mark, 1);
+    assert_int_equal(actor_send(scene->runtime, scene->publisher, scene->plugin, &ask), WEIR_OK);
+    scene_settle(scene);
+}
+
+static inline void scene_ask(struct scene *scene, int topic, char letter)
+{
+    scene_ask_until(scene, topic, letter, UINT64_MAX);
 }
 
 /* What it was given last. */

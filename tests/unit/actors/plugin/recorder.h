@@ -68,6 +68,7 @@ static inline bool recorder_take(void *context, const struct plugin_output *outp
             recorder->snapshot_size = output->value.size;
         }
         break;
+    case OUTPUT_REPLY: recorder_add(recorder, "%llu reply", number); break;
     case OUTPUT_DONE: recorder_add(recorder, "%llu done %u", number, (unsigned)output->result); break;
     }
     recorder_value(recorder, output->value);

@@ -53,8 +53,8 @@ static void plugin_is_refused_for_one_reason_each(void **state)
         enum weir_error error;
         const char *text;
     } cases[] = {
-        {TEST_PLUGINS "/refused_abi_major.so", WEIR_BAD_REQUEST, "version 2.1"},
-        {TEST_PLUGINS "/refused_abi_minor.so", WEIR_BAD_REQUEST, "version 1.2"},
+        {TEST_PLUGINS "/refused_abi_major.so", WEIR_BAD_REQUEST, "version 2.2"},
+        {TEST_PLUGINS "/refused_abi_minor.so", WEIR_BAD_REQUEST, "version 1.3"},
         {TEST_PLUGINS "/refused_size.so", WEIR_BAD_REQUEST, "WEIR_ACTOR_HEAD"},
         {TEST_PLUGINS "/refused_role.so", WEIR_BAD_REQUEST, "is no fold"},
         {TEST_PLUGINS "/refused_half_state.so", WEIR_BAD_REQUEST, "but not both"},
@@ -211,6 +211,44 @@ static void refusal_leaves_the_instance_usable(void **state)
     runner_close(&runner);
 }
 
+/* Asks one value and says what came of it. */
+static const char *asked(struct runner *runner, uint64_t number, const char *json)
+{
+    struct plugin_input input = input_message(number, "t", NULL, json);
+    input.message.kind = WEIR_MESSAGE_ASK;
+    recorder.size = 0;
+    recorder.text[0] = '\0';
+    (void)runner_handle(runner, &input);
+    return recorder.text;
+}
+
+static void requests_are_replied_to_once_and_nothing_else_is(void **state)
+{
+    (void)state;
+    struct runner *runner = started(TEST_PLUGINS "/misbehave.so", NULL);
+    assert_string_equal(asked(runner, 1, "[\"reply\"]"), "1 reply 1\n1 done 0\n");
+    assert_string_equal(asked(runner, 2, "[\"no-reply\"]"), "2 done 0\n");
+    assert_string_equal(asked(runner, 3, "[\"refuse\"]"), "3 done 1 (this one I do not like)\n");
+    assert_non_null(strstr(asked(runner, 4, "[\"reply-twice\"]"), "done 2 (weir_reply in handle: one reply"));
+    runner_close(&runner);
+    runner = started(TEST_PLUGINS "/misbehave.so", NULL);
+    assert_non_null(strstr(handled(runner, 1, "a", "[\"reply-twice\"]"), "1 done 2 (weir_reply in handle: one reply"));
+    runner_close(&runner);
+    struct runner_bounds small = {.value_bytes_max = 4};
+    runner = started(TEST_PLUGINS "/misbehave.so", &small);
+    assert_non_null(strstr(asked(runner, 1, "[\"reply-twice\", 12345]"), "1 done 2 (the value has"));
+    runner_close(&runner);
+}
+
+static void plugin_of_before_requests_is_not_asked(void **state)
+{
+    (void)state;
+    struct runner *runner = started(TEST_PLUGINS "/elder.so", NULL);
+    assert_string_equal(asked(runner, 1, "1"), "1 done 1 (the plugin answers no requests)\n");
+    assert_non_null(strstr(handled(runner, 2, "a", "1"), "2 done 0"));
+    runner_close(&runner);
+}
+
 static void full_sink_fails_the_input_whatever_the_plugin_says(void **state)
 {
     (void)state;
@@ -341,6 +379,8 @@ int main(void)
         cmocka_unit_test(config_reaches_init_and_init_can_refuse),
         cmocka_unit_test(wrong_emissions_fail_with_the_reason),
         cmocka_unit_test(refusal_leaves_the_instance_usable),
+        cmocka_unit_test(requests_are_replied_to_once_and_nothing_else_is),
+        cmocka_unit_test(plugin_of_before_requests_is_not_asked),
         cmocka_unit_test(full_sink_fails_the_input_whatever_the_plugin_says),
         cmocka_unit_test(memory_is_bounded_and_given_back),
         cmocka_unit_test(held_message_lives_until_released),

@@ -224,6 +224,9 @@ static void requests_are_as_described(void **state)
                        "abe"
                        "\xa5limit\x01"));
     assert_request("req-list", "list", MAP("\x81\xa7pattern\xa1#"));
+    assert_request("req-ask", "ask",
+                   MAP("\x82\xa5topic\xa8presence\xa5value\xa3"
+                       "ada"));
 }
 
 static void request_on_the_wire_has_its_id(void **state)
@@ -250,6 +253,7 @@ static void replies_are_as_described(void **state)
                                              "ada" VALUE_ADA "\xa5"
                                              "epoch\x07\xa3seq*\xa4kind\xa3map\xa4next\xa3"
                                              "ada"));
+    (void)assert_reply("reply-ask", MAP("\x81\xa5value\x07"));
     (void)assert_reply("reply-list", MAP("\x81\xa6topics\x91\x86\xa5topic\xa8presence\xa4kind\xa3map\xa5"
                                          "epoch\x07"
                                          "\xa3seq*\xa5"
@@ -298,11 +302,12 @@ static void transport_bytes_are_as_described(void **state)
 static void no_example_is_left_out(void **state)
 {
     (void)state;
-    static const char *const others[] = {
-        "sp-header-push",     "sp-header-pull", "sp-header-pair", "tcp-message",   "ipc-message",      "push-one",
-        "push-many",          "req-wire",       "req-publish",    "reply-publish", "req-publish-many", "req-get",
-        "reply-publish-many", "reply-busy",     "reply-get",      "req-list",      "reply-list",       "live",
-        "req-publish-if",     "reply-conflict", "req-get-page",   "reply-get-page"};
+    static const char *const others[] = {"sp-header-push",     "sp-header-pull", "sp-header-pair",   "tcp-message",
+                                         "ipc-message",        "push-one",       "push-many",        "req-wire",
+                                         "req-publish",        "reply-publish",  "req-publish-many", "req-get",
+                                         "reply-publish-many", "reply-busy",     "reply-get",        "req-list",
+                                         "reply-list",         "req-ask",        "reply-ask",        "live",
+                                         "req-publish-if",     "reply-conflict", "req-get-page",     "reply-get-page"};
     for (size_t at = 0; at < example_count; at++) {
         bool is_known = false;
         for (size_t other = 0; other < sizeof others / sizeof others[0]; other++)
