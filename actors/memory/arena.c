@@ -382,6 +382,12 @@ void arena_usage(struct arena *arena, struct arena_usage *out)
     };
 }
 
+uint64_t arena_returns(struct arena *arena)
+{
+    MAGIC_CHECK(arena, ARENA_MAGIC);
+    return atomic_load_explicit(&arena->returns, memory_order_relaxed);
+}
+
 size_t arena_leaks_report(struct arena *arena,
                           void (*on_leak)(weir_msg msg, size_t size, const char *owner, void *context), void *context)
 {

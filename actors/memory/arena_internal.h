@@ -127,8 +127,9 @@ struct arena {
     /* Changed by whoever commits or gives back, by compare-and-swap so that it never passes bytes_max;
      * relaxed: it guards no data. */
     _Alignas(64) _Atomic size_t committed;
-    _Atomic uint64_t refusals; /* relaxed counters */
+    _Atomic uint64_t refusals; /* relaxed counters, down to returns */
     _Atomic uint64_t stale;
+    _Atomic uint64_t returns; /* slabs that went back to the system */
 
     pthread_mutex_t caches_lock;
     struct cache *caches;

@@ -112,6 +112,7 @@ static void dirty_trim(struct arena *arena, uint32_t keep)
         /* Cannot fail on a private mapping of ours, and if it did the memory would only stay resident. */
         (void)madvise(slab_address(arena, slab), size, MADV_DONTNEED);
         arena_uncommit(arena, size);
+        atomic_fetch_add_explicit(&arena->returns, end - slab, memory_order_relaxed);
     }
 }
 

@@ -65,7 +65,8 @@ void map_segment_release(struct arena *arena, weir_msg block);
 void map_root_release(struct fold *fold, weir_msg block);
 /* Takes dead roots apart, see fold_ops.sweep. A share given back is a step, a block freed MAP_SWEEP_FREE_STEPS. Beside
  * `steps` it takes twice as many as copying took since the last call: so however fast snapshots come and go, more is
- * given back than is left behind. True: there is more. */
+ * given back than is left behind. When MAP_SWEEP_RETURNS_MAX slabs went back to the system it does no more than these
+ * latter. True: there is more. */
 bool map_sweep(struct fold *fold, uint32_t steps);
 
 uint64_t map_hash(struct view text, uint64_t seed);

@@ -66,10 +66,12 @@
 /* Steps by which a map gives memory back in one turn, after one snapshot or clearing left much to give: below 100 us.
  */
 #define TOPIC_SWEEP_STEPS 1024
-/* Steps that freeing a block counts for. Beside a few cache misses it may be the last in its slab, which then goes back
- * to the system for some 20 us, and after clearing a large map the last blocks of all slabs come one after the other.
- */
+/* Steps that freeing a block counts for: a few cache misses. */
 #define MAP_SWEEP_FREE_STEPS 16
+/* The last block of a slab gives that back to the system, for 20 to 100 us; after clearing a large map those of all
+ * slabs come one after the other. After so many a turn has done enough; what a thread keeps of free blocks goes back at
+ * once, so that it may be some more. */
+#define MAP_SWEEP_RETURNS_MAX 2
 /* For the sake of one record that found no memory: 32 blocks are more than it can need, and a batch's stay a turn. */
 #define MAP_SWEEP_RELIEF_STEPS 512
 

@@ -5,6 +5,8 @@
 #include "actors/topic/topic_limits.h"
 
 #define MANY 20000
+/* Blocks of a leaf's size that go from a thread to their slabs at once, and so may all be the last in theirs. */
+#define RETURNS_BEYOND 8
 
 static size_t blocks_live(struct rig *rig)
 {
@@ -82,6 +84,30 @@ static void clearing_a_map_of_large_pairs_is_bounded_too(void **state)
     assert_true(blocks_live(&rig) + 1000 > full);
     assert_true(sweep_all(&rig, 64, MAP_LEAF_SIZE_MAX / sizeof(struct leaf_large)) > 10);
     assert_true(blocks_live(&rig) <= rig.ring.tail - rig.ring.head + 1);
+    rig_close(&rig);
+}
+
+static void clearing_gives_few_slabs_back_to_the_system_in_one_piece(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, (struct topic_rule){.kind = TOPIC_MAP, .retain_bytes_max = 8192});
+    set_many(&rig, 1000);
+    rig.fold.ops->clear(&rig.fold);
+    rig.fold.as.map.copied = 0;
+    uint64_t start = arena_returns(rig.arena), before = start;
+    bool has_more = true;
+    for (int calls = 0; has_more; calls++) {
+        has_more = fold_sweep(&rig.fold, TOPIC_SWEEP_STEPS);
+        uint64_t now = arena_returns(rig.arena);
+        /* A leaf was the last of a slab, and with it the thread gives back as many free blocks as it keeps. */
+        assert_true(now - before <= MAP_SWEEP_RETURNS_MAX + RETURNS_BEYOND);
+        before = now;
+        assert_true(calls < 100000);
+    }
+    struct arena_usage usage;
+    arena_usage(rig.arena, &usage);
+    print_message("%lu slabs went back, %zu bytes are kept\n", (unsigned long)(before - start), usage.bytes_committed);
     rig_close(&rig);
 }
 
@@ -178,6 +204,7 @@ int main(void)
         cmocka_unit_test(a_released_snapshot_is_given_back_in_bounded_pieces),
         cmocka_unit_test(a_single_step_at_a_time_comes_to_the_end_too),
         cmocka_unit_test(clearing_a_map_of_large_pairs_is_bounded_too),
+        cmocka_unit_test(clearing_gives_few_slabs_back_to_the_system_in_one_piece),
         cmocka_unit_test(memory_that_waits_to_be_given_back_refuses_no_record),
         cmocka_unit_test(however_fast_snapshots_come_and_go_few_wait_to_be_given_back),
         cmocka_unit_test(sweeping_touches_nothing_that_lives),
