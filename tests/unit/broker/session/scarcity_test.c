@@ -1,5 +1,8 @@
 /* Every allocation of a connection may fail: under budgets from next to nothing upwards each failure is met somewhere,
  * and each ends in a refusal or in the end of that connection, with nothing left behind. */
+#include "actors/base/assert.h"
+#include "actors/topic/fold.h"
+#include "actors/topic/topic_limits.h"
 #include "broker/session/session.h"
 #include "tests/unit/broker/session/client.h"
 
@@ -175,11 +178,70 @@ static void a_session_is_told_of_its_end_without_memory_to_say_so(void **state)
     scarce_stop(&scarce);
 }
 
+/* A map that takes all the memory that subscriptions may have when its first snapshot is captured: in the topic's turn,
+ * on its thread, so that what follows for the feed finds none, not even what that thread keeps. */
+static struct {
+    struct fold_ops ops;
+    atomic_bool is_hungry;
+    weir_msg held[8192];
+    size_t count;
+} hungry;
+
+static void hungry_fill(struct arena *arena, size_t size)
+{
+    while (hungry.count < COUNT_OF(hungry.held) &&
+           arena_alloc_leaving(arena, size, NULL, SUBSCRIPTIONS_LEAVE_PART, &hungry.held[hungry.count]) == WEIR_OK)
+        hungry.count++;
+    ENSURE(hungry.count < COUNT_OF(hungry.held));
+}
+
+static void hungry_capture(struct fold *fold, struct fold_snapshot *out)
+{
+    fold_map.capture(fold, out);
+    if (!atomic_exchange(&hungry.is_hungry, false))
+        return;
+    for (size_t size = ARENA_BLOCK_SIZE_MAX; size >= 65536; size /= 2)
+        hungry_fill(fold->arena, size - ARENA_BLOCK_OVERHEAD);
+    hungry_fill(fold->arena, sizeof(struct topic_begin) + strlen("map/a"));
+}
+
+static void a_subscription_whose_feed_has_no_memory_to_begin_is_told_busy(void **state)
+{
+    (void)state;
+    struct world world;
+    struct client client;
+    hungry.ops = fold_map;
+    hungry.ops.capture = hungry_capture;
+    fold_replace(TOPIC_MAP, &hungry.ops);
+    world_start(&world, &session_ops, NULL);
+    client_open(&client, &world, 1 << 20);
+    client_publish(&client, "map/a", 1, ACK_FOLDED, 3);
+    (void)client_expect(&client, FRAME_ACK);
+    atomic_store(&hungry.is_hungry, true);
+    client_subscribe(&client, 5, "map/a", POLICY_RESYNC);
+    struct frame frame = client_expect(&client, FRAME_UNSUBSCRIBED); /* and no BEGIN before it */
+    assert_false(atomic_load(&hungry.is_hungry));
+    assert_int_equal(frame.as.unsubscribed.sub, 5);
+    assert_true(view_is_same(frame.as.unsubscribed.code, view_text("busy")));
+    /* The session goes on, its number is free, and with memory there is a snapshot. */
+    for (; hungry.count > 0; hungry.count--)
+        arena_drop(world.arena, hungry.held[hungry.count - 1]);
+    client_subscribe(&client, 5, "map/a", POLICY_RESYNC);
+    frame = client_expect(&client, FRAME_BEGIN);
+    assert_int_equal(frame.as.begin.seq, 3);
+    frame = client_expect(&client, FRAME_ENTRIES);
+    assert_int_equal(frame.as.entries.count, 3);
+    client_close(&client);
+    world_stop(&world);
+    fold_replace(TOPIC_MAP, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scarce_memory_costs_connections_and_nothing_else),
         cmocka_unit_test(a_session_is_told_of_its_end_without_memory_to_say_so),
+        cmocka_unit_test(a_subscription_whose_feed_has_no_memory_to_begin_is_told_busy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
