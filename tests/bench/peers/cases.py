@@ -47,9 +47,9 @@ def joiners(count, keys):
     return crowd("join", f"{count} joiners of {keys} keys of 100 B at once", sessions=count, keys=keys)
 
 
-def beside(policy):
-    return crowd("beside", f"latency beside 10 stalled subscribers, {policy}", sessions=10, policy=policy, size=1024,
-                 rate=2000)
+def beside(policy, pairs, seconds):
+    return crowd("beside", f"beside 10 stalled subscribers, {policy}, {pairs} pairs of {seconds} s", seconds,
+                 sessions=10, policy=policy, size=1024, rate=2000, pairs=pairs)
 
 
 def stock(work, what):
@@ -67,7 +67,7 @@ CROWD_QUICK = [
     crowd("rest", "1000 sessions, 10 subscriptions each", sessions=1000, subscriptions=10, topics=1000, seconds=2),
     crowd("fair", "100 publishing at once", sessions=100, seconds=2),
     crowd("fan", "1 to 1000 subscribers, 128 B, 100/s", sessions=1000, size=128, rate=100, seconds=2),
-    *map(beside, POLICIES),
+    *(beside(policy, 8, 0.4) for policy in POLICIES),
     crowd("pause", "latency while 100 join 100,000 keys", sessions=100, keys=100_000, rate=1000, seconds=1),
     crowd("update", "folding into 100,000 keys, 10 snapshots out", sessions=10, keys=100_000, seconds=1),
     crowd("patterns", "10,000 patterns, 10,000 topics", sessions=10, subscriptions=1000, topics=10_000),
@@ -84,7 +84,7 @@ CROWD_FULL = [
     crowd("fair", "1000 publishing at once", sessions=1000, seconds=8),
     *(crowd("fan", f"1 to {count} subscribers, 128 B, 100/s", sessions=count, size=128, rate=100, seconds=4)
       for count in (1, 10, 100, 1000)),
-    *map(beside, POLICIES),
+    *(beside(policy, 40, 1) for policy in POLICIES),
     crowd("pause", "latency while 100 join 1,000,000 keys", sessions=100, keys=MILLION, rate=1000, seconds=4),
     *(crowd("update", f"folding into {keys:,} keys, 10 snapshots out", sessions=10, keys=keys, seconds=4)
       for keys in (10_000, 100_000, MILLION)),
@@ -96,6 +96,7 @@ CROWD_SMOKE = [
     crowd("rest", "10 sessions at rest", sessions=10, seconds=0.05),
     crowd("fair", "10 publishing at once", sessions=10, seconds=0.05),
     crowd("fan", "1 to 10 subscribers", sessions=10, size=128, rate=100, seconds=0.05),
+    beside("resync", 2, 0.05),
     crowd("pause", "latency while 10 join", sessions=10, keys=100, rate=1000, seconds=0.05),
     crowd("update", "folding into 100 keys, 2 snapshots out", sessions=2, keys=100, seconds=0.05),
     crowd("patterns", "10 patterns, 10 topics", sessions=2, subscriptions=5, topics=10),
@@ -190,9 +191,13 @@ COLUMNS = {
         ("p50 us", "latency_p50_us", ",.0f", 1), ("p99", "latency_p99_us", ",.0f", 1),
         ("max", "latency_max_us", ",.0f", 1), ("peak MiB", "peak_kib", ".1f", 1024)]),
     "beside": ((), [
-        ("p50 alone us", "alone_p50_us", ",.0f", 1), ("beside", "beside_p50_us", ",.0f", 1),
-        ("x p50", "p50_ratio", ".2f", 1), ("p99 alone us", "alone_p99_us", ",.0f", 1),
-        ("beside ", "beside_p99_us", ",.0f", 1), ("x p99", "p99_ratio", ".2f", 1)]),
+        ("p50 alone us", "alone_p50_us", ",.0f", 1), ("x p50", "p50_ratio", ".3f", 1),
+        ("from", "p50_ratio_low", ".3f", 1), ("to", "p50_ratio_high", ".3f", 1),
+        ("p99 alone us", "alone_p99_us", ",.0f", 1), ("x p99", "p99_ratio", ".3f", 1),
+        ("from ", "p99_ratio_low", ".3f", 1), ("to ", "p99_ratio_high", ".3f", 1),
+        ("broker us/msg alone", "alone_cpu_us", ",.1f", 1), ("x", "cpu_ratio", ".3f", 1),
+        ("from  ", "cpu_ratio_low", ".3f", 1), ("to  ", "cpu_ratio_high", ".3f", 1),
+        ("omitted", "omitted", ",.0f", 1)]),
     "pause": ((), [
         ("join ms", "join_ms", ",.0f", 1), ("MB/s", "mb_per_s", ",.0f", 1),
         ("p50 before us", "before_p50_us", ",.0f", 1),

@@ -1,4 +1,4 @@
-/* Works of bench_crowd about what flows: many publishers, many subscribers, stalled ones, patterns. */
+/* Works of bench_crowd about what flows: many publishers, many subscribers, patterns. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +9,7 @@
 #include "tests/bench/peers/usage.h"
 #include "tests/bench/peers/util.h"
 
-enum { WINDOW = 1 << 20, AHEAD = 64, BATCH = 8, ITEMS_MAX = 4096, SETTLE_MS = 500, ROUNDS = 4 };
-/* Of a session that stalls: used up long before the measurement begins, or it would be one that follows until then. */
-enum { STALLED_WINDOW = 64 << 10 };
+enum { WINDOW = 1 << 20, AHEAD = 64, BATCH = 8, ITEMS_MAX = 4096, SETTLE_MS = 500 };
 
 static const char TOPIC[] = "b/0";
 
@@ -122,50 +120,6 @@ void work_fan(const struct crowd_plan *plan)
     usage_print(from, to, (double)crowd.updates);
     printf(",\"rest_kib\":%ld,\"peak_kib\":%ld", before, usage_memory_kib(plan->broker, "VmHWM"));
     print_latency("latency", &latency);
-}
-
-/* ---------------------------------------------------------------------------------------- stalled beside */
-
-static void measure_beside(const struct crowd_plan *plan, struct crowd *crowd, struct histogram *into)
-{
-    static struct live_subscriber subscriber;
-    struct live_publisher publisher = {.topic = TOPIC, .size = plan->size, .rate = plan->rate};
-    memset(&subscriber, 0, sizeof subscriber);
-    live_subscriber_start(&subscriber, plan->url, TOPIC, true);
-    live_publisher_start(&publisher, plan->url);
-    settle(crowd, SETTLE_MS);
-    atomic_store(&subscriber.since, now_ns());
-    settle(crowd, plan->seconds * 1e3);
-    live_publisher_stop(&publisher);
-    live_subscriber_stop(&subscriber);
-    hist_merge(into, &subscriber.latency);
-}
-
-/* Rounds without and with the stalled sessions in turns, so that what else the machine does falls on both. */
-void work_beside(const struct crowd_plan *plan)
-{
-    static struct histogram alone, beside;
-    enum overflow_policy policy = POLICY_UNKNOWN;
-    if (policy_find(view_text(plan->policy), &policy) != WEIR_OK)
-        die("beside: no policy %s", plan->policy);
-    for (int round = 0; round < ROUNDS; round++) {
-        struct crowd crowd;
-        crowd_init(&crowd, plan->sessions, STALLED_WINDOW);
-        measure_beside(plan, &crowd, &alone);
-        struct crowd_session *sessions = crowd_connect(&crowd, plan->url, plan->sessions);
-        for (unsigned i = 0; i < plan->sessions; i++) {
-            crowd_subscribe(&sessions[i], 1, TOPIC, policy);
-            crowd_stall(&sessions[i]);
-        }
-        measure_beside(plan, &crowd, &beside);
-        crowd_close(&crowd);
-        free(crowd.sessions);
-    }
-    print_latency("alone", &alone);
-    print_latency("beside", &beside);
-    printf(",\"policy\":\"%s\",\"p50_ratio\":%.3f,\"p99_ratio\":%.3f", plan->policy,
-           (double)hist_quantile(&beside, .5) / (double)hist_quantile(&alone, .5),
-           (double)hist_quantile(&beside, .99) / (double)hist_quantile(&alone, .99));
 }
 
 /* ------------------------------------------------------------------------------------------------ patterns */

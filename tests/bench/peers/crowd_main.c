@@ -16,6 +16,7 @@ static struct crowd_plan plan = {.work = "",
                                  .keys = 10000,
                                  .size = 100,
                                  .topics = 1,
+                                 .pairs = 8,
                                  .seconds = 1,
                                  .rate = 1000,
                                  .patience = 120};
@@ -37,7 +38,8 @@ static const struct {
     {"sessions", NULL, &plan.sessions, NULL}, {"subscriptions", NULL, &plan.subscriptions, NULL}, /* of each session */
     {"keys", NULL, &plan.keys, NULL},         {"size", NULL, &plan.size, NULL},                   /* of a value */
     {"topics", NULL, &plan.topics, NULL},     {"seconds", NULL, NULL, &plan.seconds},
-    {"rate", NULL, NULL, &plan.rate}, /* records a second */
+    {"rate", NULL, NULL, &plan.rate},   /* records a second */
+    {"pairs", NULL, &plan.pairs, NULL}, /* of windows, without and with those that stall */
     {"patience", NULL, NULL, &plan.patience},
 };
 enum { KNOWN_COUNT = sizeof known / sizeof known[0], PID = KNOWN_COUNT, IGNORED };

@@ -9,7 +9,7 @@
 struct crowd_plan {
     const char *work, *url, *policy;
     pid_t broker;
-    unsigned sessions, subscriptions, keys, size, topics;
+    unsigned sessions, subscriptions, keys, size, topics, pairs;
     double seconds, rate, patience;
 };
 
@@ -17,7 +17,7 @@ void work_join(const struct crowd_plan *plan);     /* all join one map topic at 
 void work_rest(const struct crowd_plan *plan);     /* idle sessions with subscriptions: memory, processor time */
 void work_fair(const struct crowd_plan *plan);     /* all publish at once */
 void work_fan(const struct crowd_plan *plan);      /* all follow one topic that is published to at a rate */
-void work_beside(const struct crowd_plan *plan);   /* a subscriber's latency beside stalled ones */
+void work_beside(const struct crowd_plan *plan);   /* a subscriber beside stalled ones, and without them, in turns */
 void work_pause(const struct crowd_plan *plan);    /* a subscriber's latency while all join its topic */
 void work_update(const struct crowd_plan *plan);   /* folding into a topic with and without snapshots out */
 void work_patterns(const struct crowd_plan *plan); /* publishing beside patterns that do not match */

@@ -109,8 +109,10 @@ static void on_event(struct weir_subscription *subscription, const struct weir_e
     size_t head = value[0] == 0xc4 ? 2 : value[0] == 0xc5 ? 3 : 5;
     if (event->value.size >= head + sizeof due)
         memcpy(&due, value + head, sizeof due);
-    if (due >= atomic_load(&s->since))
+    uint64_t until = atomic_load(&s->until);
+    if (due >= atomic_load(&s->since) && (until == 0 || due < until))
         hist_add(&s->latency, now > due ? now - due : 0);
+    atomic_store(&s->newest, due);
     atomic_fetch_add_explicit(&s->received, 1, memory_order_relaxed);
 }
 

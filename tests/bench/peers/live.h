@@ -31,9 +31,10 @@ void live_publisher_stop(struct live_publisher *publisher); /* flushes; all is f
 struct live_subscriber {
     struct weir *client;
     struct weir_subscription *subscription;
-    _Atomic uint64_t since; /* records due earlier do not count */
+    _Atomic uint64_t since, until; /* records due earlier, or later, do not count; until 0: for ever */
     _Atomic uint64_t received, omitted;
-    atomic_bool ended; /* its snapshot has come */
+    _Atomic uint64_t newest; /* due time of the last that came; it was counted before */
+    atomic_bool ended;       /* its snapshot has come */
     struct histogram latency;
 };
 void live_subscriber_start(struct live_subscriber *subscriber, const char *url, const char *topic, bool snapshot);
