@@ -15,6 +15,12 @@ enum {
     SLOT_SMALL = 32,
     /* Memory is committed in steps of this many bytes: sixteen pages a fault burst, little for a small pool. */
     SLOTS_STEP_SIZE = 64 * 1024,
+    /* From so much on a pool grows in pages of 2 MiB: its slots are used in any order, and the processor's address
+     * caches reach a few thousand pages. The page is half of what is there at the most, and used before the next. */
+    SLOTS_PAGE_FROM = 4 * 1024 * 1024,
+    SLOTS_PAGE_SIZE = 2 * 1024 * 1024,
+    /* Pages that the arena must have left, or the ceiling would be met sooner than need be. */
+    SLOTS_PAGES_LEFT = 4,
 };
 
 struct slots {
@@ -22,6 +28,7 @@ struct slots {
     uint32_t magic;
     uint32_t slots_max;
     struct arena *arena;
+    char *reserved; /* somewhere in it is layout.base */
     size_t reserved_size;
 
     /* All below: under lock. */
@@ -54,15 +61,16 @@ enum weir_error slots_create(struct arena *arena, size_t slot_size, uint32_t slo
     slots->slots_max = slots_max;
     size_t alignment = slot_size <= SLOT_SMALL ? SLOT_SMALL : SLOT_ALIGNMENT;
     slots->layout.slot_size = (slot_size + alignment - 1) / alignment * alignment;
-    /* Slot 0 is mapped but never used. */
-    slots->reserved_size = ((size_t)slots_max + 1) * slots->layout.slot_size;
+    /* Slot 0 is mapped but never used; behind it begins a page of 2 MiB. */
+    slots->reserved_size = ((size_t)slots_max + 1) * slots->layout.slot_size + SLOTS_PAGE_SIZE;
     slots->fresh = 1;
     slots->committed = 1;
     /* Every chain holds SLOTS_BATCH slots, so that no more of them can exist at a time. */
     slots->batches_size = ((size_t)slots_max / SLOTS_BATCH + 1) * sizeof *slots->batches;
-    slots->layout.base = map_reserve(slots->reserved_size);
-    if (!slots->layout.base)
+    slots->reserved = map_reserve(slots->reserved_size);
+    if (!slots->reserved)
         goto free_slots;
+    slots->layout.base = slots->reserved + -((uintptr_t)slots->reserved + slots->layout.slot_size) % SLOTS_PAGE_SIZE;
     slots->batches = map_reserve(slots->batches_size);
     if (!slots->batches)
         goto unmap_base;
@@ -74,7 +82,7 @@ enum weir_error slots_create(struct arena *arena, size_t slot_size, uint32_t slo
 unmap_batches:
     munmap(slots->batches, slots->batches_size);
 unmap_base:
-    munmap(slots->layout.base, slots->reserved_size);
+    munmap(slots->reserved, slots->reserved_size);
 free_slots:
     free(slots);
     return WEIR_NO_MEMORY;
@@ -90,7 +98,7 @@ void slots_destroy(struct slots **slots_pointer)
     arena_uncommit(slots->arena, (size_t)(slots->committed - 1) * slots->layout.slot_size);
     pthread_mutex_destroy(&slots->lock);
     munmap(slots->batches, slots->batches_size);
-    munmap(slots->layout.base, slots->reserved_size);
+    munmap(slots->reserved, slots->reserved_size);
     slots->magic = 0;
     free(slots);
 }
@@ -120,13 +128,40 @@ static void cache_move(struct slots *slots, struct slots_cache *from, struct slo
     to->count += count;
 }
 
+/* Commits what lies wholly below the end of one more page of 2 MiB, and asks for such a page. A slot across the end
+ * comes with the next: used before, it would make small pages of that. False: there is not enough room. Under lock. */
+static bool page_grow(struct slots *slots)
+{
+    struct arena_usage usage;
+    arena_usage(slots->arena, &usage);
+    if (usage.bytes_max - usage.bytes_committed < (size_t)SLOTS_PAGES_LEFT * SLOTS_PAGE_SIZE)
+        return false;
+    size_t slot_size = slots->layout.slot_size;
+    char *first = slots->layout.base + slot_size; /* a page begins here */
+    size_t page = (size_t)(slots->committed - 1) * slot_size / SLOTS_PAGE_SIZE;
+    size_t end = 1 + (page + 1) * SLOTS_PAGE_SIZE / slot_size;
+    if (end <= slots->committed)
+        end = 1 + (++page + 1) * SLOTS_PAGE_SIZE / slot_size;
+    if (end > (size_t)slots->slots_max + 1 || arena_commit(slots->arena, (end - slots->committed) * slot_size))
+        return false;
+    slots->committed = (uint32_t)end;
+    /* Where the system has none, small ones do. */
+    (void)madvise(first + page * SLOTS_PAGE_SIZE, SLOTS_PAGE_SIZE, MADV_HUGEPAGE);
+    return true;
+}
+
 /* Commits one more step of slots. Under lock. */
 static enum weir_error slots_grow(struct slots *slots)
 {
     uint32_t end = slots->slots_max + 1;
+    uint32_t pages_from = 1 + SLOTS_PAGE_FROM / (uint32_t)slots->layout.slot_size;
+    if (slots->committed >= pages_from && page_grow(slots))
+        return WEIR_OK;
     size_t step = SLOTS_STEP_SIZE / slots->layout.slot_size;
     if (step == 0)
         step = 1;
+    if (slots->committed < pages_from && pages_from < end)
+        end = pages_from;
     if (step > end - slots->committed)
         step = end - slots->committed;
     if (step == 0)

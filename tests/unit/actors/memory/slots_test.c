@@ -111,6 +111,45 @@ static void pool_refuses_at_the_ceiling_of_the_arena(void **state)
     slots_destroy(&slots);
 }
 
+/* Slots until the pool refuses, each looked at; no slot lies evenly in a page of 2 MiB. */
+static uint32_t fill_with_192_bytes(struct slots *slots)
+{
+    struct slots_cache cache = {0};
+    uint32_t index, got = 0;
+    while (slots_alloc(slots, &cache, &index) == WEIR_OK) {
+        uint64_t *slot = slots_at(slots, index);
+        assert_int_equal(index, ++got);
+        for (int i = 1; i < 192 / 8; i++)
+            assert_int_equal(slot[i], 0);
+        memset(slot, 0xff, 192);
+    }
+    return got;
+}
+
+static void large_pool_grows_by_pages_and_meets_the_ceiling_no_sooner(void **state)
+{
+    (void)state;
+    enum { MAX = 40 << 20 };
+    struct arena *large;
+    struct slots *slots;
+    struct arena_usage usage;
+    assert_int_equal(arena_create(&(struct arena_config){.bytes_max = MAX}, &large), WEIR_OK);
+    assert_int_equal(slots_create(large, 192, 1000000, &slots), WEIR_OK);
+    uint32_t got = fill_with_192_bytes(slots);
+    arena_usage(large, &usage);
+    assert_int_equal(usage.bytes_committed, got * 192);
+    assert_true(usage.bytes_committed <= MAX && usage.bytes_committed > MAX - (64 << 10));
+    assert_int_equal(usage.refusals, 1);
+    slots_destroy(&slots);
+    /* And its own maximum, in the middle of a page. */
+    assert_int_equal(slots_create(large, 192, 50000, &slots), WEIR_OK);
+    assert_int_equal(fill_with_192_bytes(slots), 50000);
+    slots_destroy(&slots);
+    arena_usage(large, &usage);
+    assert_int_equal(usage.bytes_committed, 0);
+    arena_destroy(&large);
+}
+
 static void bytes_behind_the_link_survive_reuse(void **state)
 {
     (void)state;
@@ -222,6 +261,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(small_slots_are_32_bytes_apart_and_keep_what_is_behind_the_link, begin, end),
         cmocka_unit_test_setup_teardown(pool_refuses_beyond_its_maximum_and_recovers, begin, end),
         cmocka_unit_test_setup_teardown(pool_refuses_at_the_ceiling_of_the_arena, begin, end),
+        cmocka_unit_test(large_pool_grows_by_pages_and_meets_the_ceiling_no_sooner),
         cmocka_unit_test_setup_teardown(bytes_behind_the_link_survive_reuse, begin, end),
         cmocka_unit_test_setup_teardown(live_counts_what_was_not_given_back, begin, end),
         cmocka_unit_test_setup_teardown(no_slot_has_two_owners_when_threads_exchange_them, begin, end),
