@@ -7,8 +7,12 @@
 void actor_list_init(struct actor_list *list)
 {
     lock_init(&list->lock);
-    list->first = NULL;
-    list->last = NULL;
+    for (int i = 0; i < ACTOR_LIST_CHAINS; i++) {
+        list->chains[i].first = NULL;
+        list->chains[i].last = NULL;
+    }
+    list->pushed = 0;
+    list->taken = 0;
     atomic_init(&list->count, 0);
 }
 
@@ -17,12 +21,15 @@ void actor_list_fini(struct actor_list *list) { pthread_mutex_destroy(&list->loc
 void actor_list_push(struct actor_list *list, struct actor *actor)
 {
     pthread_mutex_lock(&list->lock);
+    struct actor **first = &list->chains[list->pushed % ACTOR_LIST_CHAINS].first;
+    struct actor **last = &list->chains[list->pushed % ACTOR_LIST_CHAINS].last;
+    list->pushed++;
     actor->run_next = NULL;
-    if (list->last)
-        list->last->run_next = actor;
+    if (*first)
+        (*last)->run_next = actor;
     else
-        list->first = actor;
-    list->last = actor;
+        *first = actor;
+    *last = actor;
     /* Sequentially consistent: a parking worker sets its bit, then reads this; a sender adds to this, then
      * reads the bits. One of the two sees the other (park.h). */
     atomic_fetch_add_explicit(&list->count, 1, memory_order_seq_cst);
@@ -31,18 +38,17 @@ void actor_list_push(struct actor_list *list, struct actor *actor)
 
 uint32_t actor_list_take(struct actor_list *list, struct actor **out, uint32_t max)
 {
-    uint32_t taken = 0;
     pthread_mutex_lock(&list->lock);
-    while (taken < max && list->first) {
-        struct actor *actor = list->first;
-        list->first = actor->run_next;
-        if (!list->first)
-            list->last = NULL;
-        out[taken++] = actor;
+    uint32_t there = list->pushed - list->taken;
+    uint32_t count = there < max ? there : max;
+    for (uint32_t i = 0; i < count; i++) {
+        struct actor **first = &list->chains[list->taken++ % ACTOR_LIST_CHAINS].first;
+        out[i] = *first;
+        *first = (*first)->run_next;
     }
-    atomic_fetch_sub_explicit(&list->count, taken, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&list->count, count, memory_order_relaxed);
     pthread_mutex_unlock(&list->lock);
-    return taken;
+    return count;
 }
 
 void run_queue_init(struct run_queue *queue, bool is_shared)

@@ -17,11 +17,21 @@
 /* Actors that change queues at once, by a steal or from a list: so many that the lock or the swap does not count. */
 #define RUN_BATCH_MAX UINT32_C(128)
 
-/* An intrusive list of actors under a lock. */
+/* Chains of an actor list: so many misses at a time its taker can wait for. */
+#define ACTOR_LIST_CHAINS 16
+
+/* An intrusive list of actors under a lock: it takes any number and needs no memory. Who takes from it finds each actor
+ * by what the one before says, and among very many actors that is a wait for memory each. So the list is dealt out,
+ * like cards, to chains that know nothing of each other: the order is one list's, and a processor follows all at once.
+ */
 struct actor_list {
     pthread_mutex_t lock;
-    struct actor *first, *last; /* under the lock */
-    _Atomic uint32_t count;     /* written under the lock, read by anyone; see park.h for the order it needs */
+    /* Under the lock. */
+    struct {
+        struct actor *first, *last;
+    } chains[ACTOR_LIST_CHAINS];
+    uint32_t pushed, taken; /* ever; they go around, and say whose turn it is */
+    _Atomic uint32_t count; /* written under the lock, read by anyone; see park.h for the order it needs */
 };
 
 void actor_list_init(struct actor_list *list);
