@@ -60,6 +60,8 @@ static void slot_last_raise(struct runtime *runtime, uint32_t class, uint32_t sl
     while (seen < slot &&
            !atomic_compare_exchange_weak_explicit(last, &seen, slot, memory_order_relaxed, memory_order_relaxed))
         continue;
+    if (slot == CROWD_FROM)
+        atomic_store_explicit(&runtime->is_crowd, true, memory_order_relaxed);
 }
 
 /* A slot for the actor, named and open for messages, counted but not scheduled. */

@@ -2,6 +2,7 @@
  * the one that the path of a message goes through. */
 #include "actors/runtime/caller.h"
 
+#include "actors/runtime/ahead.h"
 #include "actors/runtime/orders.h"
 #include "actors/runtime/park.h"
 #include "actors/runtime/state.h"
@@ -165,14 +166,7 @@ enum weir_error caller_post(struct runtime *runtime, struct caller *caller, weir
     return post(runtime, caller, from, to, message, flags, control_max);
 }
 
-void turn_ahead(const struct turn *turn, weir_actor to)
-{
-    uint32_t index = (uint32_t)to.bits, class = index >> ACTOR_CLASS_SHIFT;
-    if (class >= ACTOR_CLASSES)
-        return;
-    const struct actor_class *slots = &turn->runtime->classes[class];
-    __builtin_prefetch(slots->base + (size_t)(index & ACTOR_CLASS_SLOTS_MAX) * slots->slot_size, 1);
-}
+void turn_ahead(const struct turn *turn, weir_actor to) { ahead_actor(turn->runtime, to); }
 
 enum weir_error turn_send(struct turn *turn, weir_actor to, const struct message *message)
 {

@@ -20,6 +20,9 @@
 /* Threads that are no workers share these; a few, so that they seldom meet. */
 enum { CALLERS_FOREIGN = 8 };
 
+/* Actors of a class, two lines a turn each, that are more than a first-level cache holds. */
+#define CROWD_FROM 1024
+
 #define RUNTIME_MAGIC UINT32_C(0x77656972)
 
 /* What a handle is looked up by: its class's slots. */
@@ -44,6 +47,9 @@ struct runtime {
     struct caller foreign[CALLERS_FOREIGN];
 
     struct actor_class classes[ACTOR_CLASSES];
+    /* There were once more actors of a class than the nearest caches hold (CROWD_FROM). Set by a spawner, read by
+     * turns; relaxed, a hint. */
+    _Atomic bool is_crowd;
 
     struct actor_list global; /* actors scheduled by threads that are no workers */
     struct actor_list later;  /* actors that could not tell somebody something: caller_schedule_later */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "actors/base/log.h"
+#include "actors/runtime/ahead.h"
 #include "actors/runtime/orders.h"
 #include "actors/runtime/state.h"
 
@@ -77,8 +78,11 @@ static inline uint32_t pop_taken(struct turn *turn, bool *is_control)
         return index;
     }
     index = actor->data_first;
-    if (index)
+    if (index) {
         actor->data_first = envelope_at(turn->runtime, index)->next;
+        if (turn->ahead)
+            ahead_sender(turn);
+    }
     return index;
 }
 
@@ -97,6 +101,7 @@ static inline uint32_t pop_next(struct turn *turn, bool *is_control)
         return top;
     }
     turn_sort(turn->runtime, turn->actor, top);
+    ahead_senders(turn);
     return pop_taken(turn, is_control);
 }
 
@@ -345,8 +350,10 @@ static void handle_messages(struct turn *turn)
     const struct behaviour *behaviour = behaviour_of(actor);
     const uint32_t *posts = &turn->worker->caller.posts;
     uint32_t posts_before = *posts;
-    if (has_taken(actor)) /* of the last turn: what came since may go first */
+    if (has_taken(actor)) { /* of the last turn: what came since may go first */
         gather(turn);
+        ahead_senders(turn);
+    }
     for (uint32_t left = turn->limit; left > 0 && !turn->exits && !turn->yields; left--) {
         if (__builtin_expect(*posts - posts_before >= TURN_POSTS_MAX, 0))
             return;
@@ -465,6 +472,7 @@ void turn_run(struct worker *worker, struct actor *actor, uint32_t limit)
     turn->data = 0;
     turn->control = 0;
     turn->messages = 0;
+    turn->ahead = 0;
     turn->exits = turn->yields = turn->keeps = turn->skips = false;
     turn->cause = WEIR_OK;
     atomic_store_explicit(&worker->running, actor, memory_order_relaxed);

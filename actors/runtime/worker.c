@@ -14,6 +14,7 @@
 #include "actors/runtime/worker.h"
 
 #include "actors/base/clock.h"
+#include "actors/runtime/ahead.h"
 #include "actors/runtime/orders.h"
 #include "actors/runtime/park.h"
 #include "actors/runtime/state.h"
@@ -205,41 +206,6 @@ static struct actor *steal(struct worker *worker)
     return NULL;
 }
 
-/* What the state points to. The actor may be another worker's by now, who changes these pointers: whatever is read is
- * only fetched, which no address can make go wrong. ThreadSanitizer must not take it for a use. */
-static inline __attribute__((no_sanitize("thread"))) void prefetch_pointers(const struct actor *actor,
-                                                                            const struct behaviour *behaviour)
-{
-    for (int i = 0; i < ACTOR_AHEAD_MAX && behaviour->ahead[i] != 0; i++) {
-        const void *const *pointer = (const void *const *)(const void *)(actor->state + behaviour->ahead[i]);
-        __builtin_prefetch(__atomic_load_n(pointer, __ATOMIC_RELAXED));
-    }
-}
-
-/* Among many actors each turn begins with cache misses: the control block, the state, what that points to, the
- * envelope. They are asked for some turns ahead, in steps, as each step is found by what the one before has fetched. */
-static inline void prefetch_ahead(struct worker *worker)
-{
-    enum { BLOCK_AHEAD = 3, STATE_AHEAD = 2, POINTERS_AHEAD = 1, LINE = 64 };
-    const struct actor *far = run_queue_peek(&worker->queue, BLOCK_AHEAD);
-    const struct actor *middle = run_queue_peek(&worker->queue, STATE_AHEAD);
-    const struct actor *near = run_queue_peek(&worker->queue, POINTERS_AHEAD);
-    if (far) {
-        __builtin_prefetch(far);
-        __builtin_prefetch(&far->orders);
-    }
-    if (middle) {
-        __builtin_prefetch(middle->state);
-        for (size_t at = LINE; at < behaviour_of(middle)->ahead_size; at += LINE)
-            __builtin_prefetch(middle->state + at);
-    }
-    if (near) {
-        uint32_t top = mailbox_top(atomic_load_explicit(&near->mailbox, memory_order_relaxed));
-        __builtin_prefetch(envelope_at(worker->runtime, top));
-        prefetch_pointers(near, behaviour_of(near));
-    }
-}
-
 static struct actor *worker_next(struct worker *worker)
 {
     struct actor *actor;
@@ -250,7 +216,7 @@ static struct actor *worker_next(struct worker *worker)
             return actor;
     }
     if ((actor = run_queue_pop(&worker->queue)) != NULL) {
-        prefetch_ahead(worker);
+        ahead_turns(worker);
         return actor;
     }
     if ((actor = global_take(worker, GLOBAL_BATCH_MAX)) != NULL)

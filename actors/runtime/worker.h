@@ -26,6 +26,7 @@ struct turn {
     uint32_t limit;            /* messages still allowed */
     uint32_t data, control;    /* handled and not settled */
     uint32_t messages;         /* on_message calls that were OK */
+    uint32_t ahead;            /* envelope some places behind the next data message; 0: none, or nobody looks ahead */
     bool exits, yields, keeps; /* turn_exit, turn_yield, turn_shutdown_defer were called */
     bool skips;                /* some of what it took was nothing to handle */
     enum weir_error cause;     /* of the exit */
@@ -39,6 +40,7 @@ struct worker {
     uint32_t help_from;          /* queued actors at which another worker is worth waking; whoever has the place */
     uint32_t turns_since_global; /* looks at the global list every GLOBAL_TURNS */
     uint64_t random;             /* whom to steal from first */
+    uint32_t chain;              /* envelope that waits for the next actor, as far as it was fetched (ahead.h) */
 
     /* The clock is read once in clock_turns turns: often enough to tell time to some microseconds. */
     uint32_t clock_turns, clock_left;
