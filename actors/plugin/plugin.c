@@ -148,6 +148,7 @@ enum weir_error plugin_failed(struct turn *turn, struct plugin *plugin, enum wei
     /* What was handled before goes out; its publishers are not to wait for the restart. */
     if (!plugin->is_stalled)
         (void)outbox_flush(turn, plugin);
+    outgoing_flush(turn, plugin);
     ack_flush(turn, plugin);
     plugin_state_tell(turn, plugin, true);
     pthread_mutex_lock(&plugin->instance->lock);
@@ -214,6 +215,10 @@ static void on_event(struct turn *turn, struct plugin *plugin, const struct mess
 
 static void on_timer(struct turn *turn, struct plugin *plugin, uint64_t word)
 {
+    if (word == PLUGIN_TIMER_OUTGOING) {
+        outgoing_on_timer(plugin);
+        return;
+    }
     if (word != PLUGIN_TIMER_RETRY) {
         plugin_timers_fired(turn, plugin, word);
         return;
@@ -256,7 +261,10 @@ static enum weir_error dispatch(struct turn *turn, struct plugin *plugin, struct
     case TOPIC_CLEARED: emit_on_cleared(turn, plugin, message); break;
     case DIRECTORY_TOPIC: emit_on_topic(turn, plugin, message); break;
     case DIRECTORY_SUBSCRIBED: on_subscribed(turn, plugin, message); break;
-    case MESSAGE_ROOM: plugin->is_stalled = false; break;
+    case MESSAGE_ROOM:
+        plugin->is_stalled = false;
+        outgoing_on_room(plugin);
+        break;
     case MESSAGE_TIMER: on_timer(turn, plugin, message->word[0]); break;
     case MESSAGE_EVENT: on_event(turn, plugin, message); break;
     case PLUGIN_RELOAD: reload_order(turn, plugin, message); break;
@@ -308,7 +316,7 @@ static void plugin_fini(struct plugin *plugin)
     brought_fini(plugin, &plugin->brought);
     brought_fini(plugin, &plugin->next_brought);
     if (plugin->outbox != NULL)
-        arena_drop(plugin->arena, plugin->outbox->block);
+        bundle_fini(plugin, &plugin->outbox->bundle);
     places_fini(plugin);
     arena_drop(plugin->arena, plugin->outbox_block);
     arena_drop(plugin->arena, plugin->inflight_block);
@@ -338,7 +346,7 @@ static enum weir_error tables_alloc(struct plugin *plugin)
         return error;
     plugin->inflight = arena_data(plugin->arena, plugin->inflight_block);
     plugin->outbox = arena_data(plugin->arena, plugin->outbox_block);
-    *plugin->outbox = (struct outbox){.count = 0};
+    *plugin->outbox = (struct outbox){.place = PLACE_NONE};
     if (!msg_is_none(plugin->sent_block))
         plugin->sent = arena_data(plugin->arena, plugin->sent_block);
     return WEIR_OK;
@@ -383,7 +391,9 @@ static enum weir_error on_start(struct turn *turn, void *state, const void *args
     memcpy(&instance, args, sizeof instance);
     *plugin = (struct plugin){.magic = PLUGIN_MAGIC, .instance = instance, .arena = turn_arena(turn)};
     plugin->sent_first = plugin->sent_next = 1;
-    plugin->forbidden.interval_ns = NS_PER_S;
+    plugin->forbidden.interval_ns = plugin->held.interval_ns = NS_PER_S;
+    for (size_t i = 0; i < OUTGOING_LISTS; i++)
+        plugin->outgoing_first[i] = PLACE_NONE;
     plugin->config = calloc(1, sizeof *plugin->config);
     if (plugin->config == NULL)
         return WEIR_NO_MEMORY;
@@ -420,6 +430,7 @@ static void on_stop(struct turn *turn, void *state, enum weir_error cause)
     plugin->ops->stop(&plugin->host);
     reload_abort(turn, plugin, WEIR_CLOSED, "the plugin is being unloaded");
     plugin_intake_fini(turn, plugin);
+    outgoing_end(plugin);
     int size = snprintf(name, sizeof name, PLUGIN_REGISTRY_PREFIX "%s", plugin->config->name);
     registry_remove(turn_runtime(turn), name, (size_t)size);
     instance_forget(turn, plugin->instance);

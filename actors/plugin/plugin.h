@@ -44,7 +44,7 @@ struct plugins_options {
     struct runtime *runtime; /* all borrowed; outlive the table */
     struct supervision *supervision;
     weir_actor supervisor; /* has each instance's own supervisor as a dynamic child */
-    struct directory *directory;
+    weir_actor directory;
     struct budget *budget;
 };
 

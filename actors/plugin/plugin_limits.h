@@ -55,6 +55,13 @@
 #define PLUGIN_SENT_MAX 8192u
 /* Records and bytes gathered for one topic before they are sent. */
 #define PLUGIN_GATHER_BYTES (((size_t)64 << 10) - 64)
+/* A processor's emissions that their topics have not folded: as many bytes as of inputs. What keeping those of one
+ * topic costs beside them counts as well; of so many topics it is kept also while there are none. */
+#define PLUGIN_OUTGOING_BYTES_MAX PLUGIN_KEPT_BYTES_MAX
+#define PLUGIN_OUTGOING_COST ((size_t)1024)
+#define PLUGIN_OUTGOING_KEPT 256u
+/* Those that a topic had no memory for come again after PLUGIN_RETRY_NS, twice as long each time, up to this. */
+#define PLUGIN_OUTGOING_BACKOFF_MAX_NS (UINT64_C(500) * 1000 * 1000)
 /* Topics that a plugin knows: its own, those it follows and those it emits to. */
 #define PLUGIN_PLACES_MAX (1u << 20)
 #define PLUGIN_TIMERS_MAX 1024u

@@ -102,8 +102,10 @@ enum weir_error places_init(struct plugin *plugin)
 
 void places_fini(struct plugin *plugin)
 {
-    for (uint32_t index = 0; index < plugin->places.used; index++)
+    for (uint32_t index = 0; index < plugin->places.used; index++) {
+        outgoing_fini(plugin, &plugin->places.items[index]);
         arena_drop(plugin->arena, plugin->places.items[index].name);
+    }
     arena_drop(plugin->arena, plugin->places.block);
     arena_drop(plugin->arena, plugin->places.buckets_block);
     plugin->places = (struct places){.free_first = PLACE_NONE};
@@ -145,6 +147,7 @@ static void place_free(struct plugin *plugin, uint32_t index)
     struct places *places = &plugin->places;
     struct place *place = &places->items[index];
     unlink_from(places, name_bucket(places, place_name(plugin, index)), index, false);
+    outgoing_fini(plugin, place);
     arena_drop(plugin->arena, place->name);
     *place = (struct place){.name_next = places->free_first};
     places->free_first = index;

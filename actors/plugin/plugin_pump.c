@@ -378,6 +378,7 @@ enum weir_error pump(struct turn *turn, struct plugin *plugin)
     }
     plugin->ops->flush(plugin->host);
     (void)outbox_flush(turn, plugin);
+    outgoing_flush(turn, plugin);
     ack_flush(turn, plugin);
     plugin_intake(turn, plugin);
     bool has_more = inputs == 0 || outputs == 0;

@@ -7,6 +7,8 @@
  *   plugin_pump.c    inputs to the host, outputs from it
  *   plugin_brought.c what the input in hand brought about so far
  *   plugin_emit.c    what a handled input brought about, out to topics, and their acknowledgements
+ *   plugin_outgoing.c  ... of a processor
+ *   plugin_bundle.c  records of one topic, put together in one message
  *   plugin_answer.c  what publishers are told of their records, and when
  *   plugin_replay.c  snapshots, and how an instance gets its state back
  *   plugin_timers.c  the instance's timers
@@ -28,6 +30,7 @@
 #include "actors/base/assert.h"
 #include "actors/base/log.h"
 #include "actors/plugin/plugin.h"
+#include "actors/plugin/plugin_outgoing.h"
 
 #define PLUGIN_MAGIC UINT32_C(0x706c7567)
 #define PLACE_NONE UINT32_MAX
@@ -39,6 +42,7 @@ enum plugin_internal_tag {
 
 /* Words of its timers: those of the instance count up from 1. */
 #define PLUGIN_TIMER_RETRY UINT64_MAX
+#define PLUGIN_TIMER_OUTGOING (UINT64_MAX - 1)
 
 /* A topic: of a fold's own, followed, or emitted to. */
 struct place {
@@ -54,6 +58,7 @@ struct place {
     uint32_t clears;                /* orders to clear it, under way */
     uint32_t feed, slot, window;
     uint32_t name_next, feed_next;
+    struct outgoing *outgoing; /* a processor's emissions to it; NULL: none lately */
     uint16_t name_size;
     bool is_own, is_gone; /* a fold's; its topic has ended */
     bool is_asked;        /* the directory was asked for its topic */
@@ -157,14 +162,10 @@ struct brought {
     bool is_committing; /* its input has ended well; what is left is to be sent */
 };
 
-/* Records for one topic, gathered in the block that is sent. */
+/* A fold's, to one topic at a time. */
 struct outbox {
-    weir_msg block;
-    uint8_t *data;
-    size_t size, capacity;
-    size_t wanted; /* what the last ones came to */
-    struct record_slice slices[TOPIC_BATCH_MAX];
-    uint32_t place, count;
+    struct bundle bundle;
+    uint32_t place;
     uint64_t number; /* of the first, by `sent` */
 };
 
@@ -241,7 +242,12 @@ struct plugin {
     uint64_t sent_first, sent_next;
     struct ack_run ack;
     uint64_t rate_due_ns;
-    struct log_limit forbidden;
+    uint32_t outgoing_first[OUTGOING_LISTS]; /* places */
+    uint32_t outgoing_count;                 /* places that have some */
+    size_t outgoing_bytes;
+    uint64_t outgoing_backoff_ns;
+    bool has_outgoing_timer;
+    struct log_limit forbidden, held;
 
     weir_msg snapshot, snapshot_new;
     size_t snapshot_size, snapshot_new_size;

@@ -63,7 +63,7 @@ static struct plugin_instance *instance_create(struct plugins *plugins, const ch
         return NULL;
     instance->plugins = plugins;
     instance->runtime = plugins->options.runtime;
-    instance->directory = directory_actor(plugins->options.directory);
+    instance->directory = plugins->options.directory;
     instance->budget = plugins->options.budget;
     instance->status.state = "unloaded";
     (void)snprintf(instance->config.name, sizeof instance->config.name, "%s", name);

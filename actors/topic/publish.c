@@ -375,6 +375,12 @@ static enum weir_error batch_fold(struct turn *turn, struct topic *topic, struct
         outcome_add(turn, topic, batch, outcome, error, seq);
         batch_advance(slices, batch);
         topic->turn_records++;
+        bool is_over = error == WEIR_NO_MEMORY && slices != NULL && batch->word[1] == TOPIC_IN_ORDER;
+        while (is_over && batch->detail > 0) {
+            topic->refused++;
+            outcome_add(turn, topic, batch, outcome, error, seq);
+            batch_advance(slices, batch);
+        }
         serve_amid(turn, topic);
     }
     return WEIR_OK;

@@ -90,7 +90,7 @@ enum topic_tag {
      * One record: hold[1] none, word[0] WORD(key_offset, key_size), word[1] WORD(value_offset, value_size).
      * Several: hold[1] a block of struct record_slice, word[0] the index of the first to fold, word[1] 0; or, with
      * word[1] TOPIC_WITH_OPTIONS, of struct publish_options and then the slices, even if it is only one; their numbers
-     * are neighbours then.
+     * are neighbours then. Or with word[1] TOPIC_IN_ORDER, see there.
      * The sender checked every value (value_scan) and key. */
     TOPIC_PUBLISH = 0x100,
 
@@ -153,6 +153,8 @@ enum topic_tag {
 };
 
 #define TOPIC_WITH_OPTIONS 1
+/* TOPIC_PUBLISH of several, word[1]: where one is refused for want of memory so are all that follow it in the batch. */
+#define TOPIC_IN_ORDER 2
 #define TOPIC_SPREAD(first, count) ((uint32_t)(first) << 16 | (uint32_t)(count))
 #define TOPIC_SPREAD_FIRST(detail) ((detail) >> 16)
 #define TOPIC_SPREAD_COUNT(detail) ((detail)&UINT32_C(0xffff))

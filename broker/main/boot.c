@@ -254,7 +254,7 @@ static enum weir_error start_plugins(struct boot *boot)
     struct plugins_options options = {.runtime = boot->runtime,
                                       .supervision = boot->supervision,
                                       .supervisor = boot->plugin_root,
-                                      .directory = boot->directory,
+                                      .directory = directory_actor(boot->directory),
                                       .budget = boot->budget};
     enum weir_error result = plugins_create(&options, &boot->plugins);
     if (result == WEIR_OK)

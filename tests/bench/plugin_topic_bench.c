@@ -149,7 +149,7 @@ static void plugins_begin(struct world *world, weir_actor supervisor)
     struct plugins_options options = {.runtime = world->runtime,
                                       .supervision = world->supervision,
                                       .supervisor = supervisor,
-                                      .directory = world->directory};
+                                      .directory = directory_actor(world->directory)};
     for (int i = 0; i < 2; i++) {
         plugin_config_init(&configs[i]);
         configs[i].role = WEIR_ACTOR_FOLD;

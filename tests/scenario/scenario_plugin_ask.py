@@ -94,7 +94,8 @@ def test_a_request_that_nobody_can_reply_to_is_answered_at_once():
 
 @sanitized
 def test_a_request_beyond_its_deadline_is_answered_timeout():
-    config = misbehaving("process", time_ms_max=600_000, restart="temporary") + "connections:\n  reply_deadline_ms: 200\n"
+    settings = {"time_ms_max": 600_000, "restart": "temporary"}
+    config = misbehaving("process", **settings) + "connections:\n  reply_deadline_ms: 200\n"
     with Broker(config=config) as broker, broker.request() as request:
         refused = refusal_of(request, plugin="bad", value=["loop"])
         assert refused["code"] == "timeout", refused

@@ -40,6 +40,7 @@ struct fake_input {
 /* Which of its settings the next instances have. */
 struct fake_options {
     bool has_no_snapshot;
+    bool is_processor;     /* see follow_scene.h: emits to t/0 where a fold does to the record's topic */
     bool is_slow_to_start; /* the test says when it is there: fake_start */
     uint64_t emit_bytes_per_s;
     enum weir_error give_error; /* WEIR_CLOSED: it has ended */
@@ -205,12 +206,13 @@ static inline void fake_message(struct plugin_host *host, const struct fake_inpu
         return;
     }
     host->counts.of[(unsigned char)input->key]++;
+    const char *topic = host->options->is_processor ? "t/0" : input->topic;
     if (input->key >= 'a' && input->key <= 'm')
-        fake_emit(host, input, input->topic);
+        fake_emit(host, input, topic);
     if (input->key >= 'n' && input->key <= 'p')
         fake_emit(host, input, fakes.other_topic);
     for (int i = 0; i < 2 && input->key == 'y'; i++)
-        fake_emit(host, input, input->topic);
+        fake_emit(host, input, topic);
     if (input->key == 'u') {
         struct plugin_output *timer = fake_put(host, OUTPUT_TIMER, input->number);
         timer->timer = 1;

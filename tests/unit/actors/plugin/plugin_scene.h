@@ -10,7 +10,7 @@
 #include "actors/plugin/plugin.h"
 #include "actors/runtime/runtime.h"
 
-enum { SCENE_TOPICS = 2, SCENE_HELD_MAX = 64, SCENE_BATCH_MAX = 64, SCENE_LARGE = 1 << 20 };
+enum { SCENE_TOPICS = 2, SCENE_HELD_MAX = 64, SCENE_BATCH_MAX = 64, SCENE_LARGE = 1 << 20, SCENE_JOURNAL_SIZE = 32768 };
 
 struct scene;
 
@@ -26,12 +26,14 @@ struct scene_topic {
     char name[16];
     uint32_t mark;
     bool is_attached, is_held; /* held: it acknowledges when the test says so */
+    bool is_full;              /* it has memory for `room` records more: what comes behind is refused */
+    uint32_t room;
     struct held held[SCENE_HELD_MAX];
     size_t held_first, held_end;
     uint64_t epoch, seq;
-    uint32_t cleared;             /* not told to the plugin yet */
-    uint32_t shown[FAKE_LETTERS]; /* its state */
-    char journal[4096];           /* "a1": emitted; "(stale)", "(live)", "(clear)", "(bury a)" */
+    uint32_t cleared;                 /* not told to the plugin yet */
+    uint32_t shown[FAKE_LETTERS];     /* its state */
+    char journal[SCENE_JOURNAL_SIZE]; /* "a1": emitted; "(stale)", "(live)", "(clear)", "(bury a)" */
 };
 
 struct scene {
@@ -40,21 +42,22 @@ struct scene {
     struct supervision *tree;
     struct directory *directory;
     struct plugins *plugins;
-    weir_actor publisher, plugin;
+    weir_actor publisher, plugin, supervisor;
     struct scene_topic topics[SCENE_TOPICS];
-    uint64_t number;    /* of the next record */
-    uint64_t epoch;     /* of the last record that was folded */
-    char answers[4096]; /* of the publisher: "1@5": number 1 folded as seq 5; "2!poisoned" */
+    uint64_t number;                  /* of the next record */
+    uint64_t epoch;                   /* of the last record that was folded */
+    char answers[SCENE_JOURNAL_SIZE]; /* of the publisher: "1@5": number 1 folded as seq 5; "2!poisoned" */
 };
 
-__attribute__((format(printf, 2, 3))) static inline void journal_add(char journal[4096], const char *format, ...)
+__attribute__((format(printf, 2, 3))) static inline void journal_add(char journal[SCENE_JOURNAL_SIZE],
+                                                                     const char *format, ...)
 {
     size_t size = strlen(journal);
     va_list arguments;
     va_start(arguments, format);
-    int added = vsnprintf(journal + size, 4096 - size, format, arguments);
+    int added = vsnprintf(journal + size, SCENE_JOURNAL_SIZE - size, format, arguments);
     va_end(arguments);
-    assert_true(added > 0 && size + (size_t)added < 4096);
+    assert_true(added > 0 && size + (size_t)added < SCENE_JOURNAL_SIZE);
 }
 
 /* What was written down since it was last asked for. */
@@ -114,23 +117,37 @@ static inline void scene_topic_ack(struct scene_topic *topic, const struct held 
     assert_int_equal(actor_control(topic->scene->runtime, topic->actor, topic->scene->plugin, &ack), WEIR_OK);
 }
 
+/* It has no memory for the rest of a batch. */
+static inline void scene_topic_refuse(struct scene_topic *topic, uint64_t number, uint32_t count)
+{
+    struct message nack = {.tag = TOPIC_NACK, .detail = count, .word = {number, WEIR_NO_MEMORY, 1}};
+    journal_add(topic->journal, " (busy %u)", count);
+    assert_int_equal(actor_control(topic->scene->runtime, topic->actor, topic->scene->plugin, &nack), WEIR_OK);
+}
+
 static inline void scene_topic_emitted(struct scene_topic *topic, const struct message *message)
 {
     struct arena *arena = topic->scene->arena;
     const uint8_t *data = arena_data(arena, message->hold[0]);
     const struct record_slice *slices = msg_is_none(message->hold[1]) ? NULL : arena_data(arena, message->hold[1]);
-    for (uint32_t i = 0; i < message->detail; i++) {
+    uint32_t count = message->detail, taken = topic->is_full && topic->room < count ? topic->room : count;
+    uint64_t number = TOPIC_NUMBER(message->word[2]), first = slices ? message->word[0] : 0;
+    assert_true(slices == NULL || message->tag == TOPIC_EMITTED || message->word[1] == TOPIC_IN_ORDER);
+    for (uint64_t i = first; i < first + taken; i++) {
         uint32_t key = slices ? slices[i].key_offset : TOPIC_HIGH(message->word[0]);
         uint32_t value = slices ? slices[i].value_offset : TOPIC_HIGH(message->word[1]);
-        uint32_t count = (uint32_t)data[value + 1] << 8 | data[value + 2];
-        journal_add(topic->journal, " %c%u", data[key + 1], count);
-        topic->shown[data[key + 1] % FAKE_LETTERS] = count;
+        uint32_t shown = (uint32_t)data[value + 1] << 8 | data[value + 2];
+        journal_add(topic->journal, " %c%u", data[key + 1], shown);
+        topic->shown[data[key + 1] % FAKE_LETTERS] = shown;
     }
-    struct held held = {TOPIC_NUMBER(message->word[2]), message->detail};
-    if (!topic->is_held) {
+    topic->room -= topic->is_full ? taken : 0;
+    struct held held = {number, taken};
+    if (!topic->is_held && taken > 0)
         scene_topic_ack(topic, &held);
+    if (taken < count)
+        scene_topic_refuse(topic, number + taken, count - taken);
+    if (!topic->is_held || taken == 0)
         return;
-    }
     assert_true(topic->held_end < SCENE_HELD_MAX);
     topic->held[topic->held_end++] = held;
 }
@@ -152,6 +169,7 @@ static inline enum weir_error scene_topic_message(struct turn *turn, void *state
         topic->mark = (uint32_t)message->word[0];
         topic->is_attached = true;
         break;
+    case TOPIC_PUBLISH:
     case TOPIC_EMITTED: scene_topic_emitted(topic, message); break;
     case TOPIC_PLUGIN_STATE:
         if (topic->is_attached)
@@ -374,17 +392,21 @@ static inline void scene_topic_open(struct scene *scene, int index)
     memcpy(block->name, topic->name, (size_t)size);
     assert_int_equal(actor_control(scene->runtime, topic->actor, scene->plugin, &attach), WEIR_OK);
     scene_settle(scene);
-    assert_true(topic->is_attached);
+    assert_true(topic->is_attached || fakes.options.is_processor);
     topic->journal[0] = '\0';
 }
 
-static inline void scene_plugin_open(struct scene *scene, weir_actor supervisor)
+static inline void scene_plugin_open(struct scene *scene, weir_actor directory)
 {
     static struct plugin_config config;
     struct plugins_options options = {
-        .runtime = scene->runtime, .supervision = scene->tree, .supervisor = supervisor, .directory = scene->directory};
+        .runtime = scene->runtime, .supervision = scene->tree, .supervisor = scene->supervisor, .directory = directory};
     plugin_config_init(&config);
-    config.role = WEIR_ACTOR_FOLD;
+    config.role = fakes.options.is_processor ? WEIR_ACTOR_PROCESSOR : WEIR_ACTOR_FOLD;
+    if (fakes.options.is_processor) {
+        (void)snprintf(config.patterns[config.pattern_count++], sizeof config.patterns[0], "in");
+        (void)snprintf(config.emit[config.emit_count++], sizeof config.emit[0], "t/+");
+    }
     config.host = &fake_host_ops;
     config.intensity = 1000;
     config.emit_bytes_per_s = fakes.options.emit_bytes_per_s;
@@ -401,7 +423,8 @@ static inline void scene_plugin_open(struct scene *scene, weir_actor supervisor)
     assert_int_equal(plugins_find(scene->plugins, "fake", &scene->plugin), WEIR_OK);
 }
 
-static inline struct scene *scene_open_with(struct fake_options options)
+/* All but the plugin and the topics. */
+static inline struct scene *scene_begin(struct fake_options options)
 {
     struct scene *scene = calloc(1, sizeof *scene);
     struct supervisor_config each = {.name = "scene",
@@ -431,7 +454,14 @@ static inline struct scene *scene_open_with(struct fake_options options)
     assert_int_equal(
         actor_spawn(scene->runtime, &scene_publisher_behaviour, &scene, sizeof scene, NULL, &scene->publisher),
         WEIR_OK);
-    scene_plugin_open(scene, plugins);
+    scene->supervisor = plugins;
+    return scene;
+}
+
+static inline struct scene *scene_open_with(struct fake_options options)
+{
+    struct scene *scene = scene_begin(options);
+    scene_plugin_open(scene, directory_actor(scene->directory));
     for (int i = 0; i < SCENE_TOPICS; i++)
         scene_topic_open(scene, i);
     return scene;

@@ -63,7 +63,8 @@ static inline struct message publisher_batch(struct publisher *publisher, uint32
     static uint8_t data[64 * 4200];
     uint32_t size = 0;
     for (uint32_t i = 0; i < count; i++) {
-        const struct published *record = publisher_record(publisher);
+        struct published *record = publisher_record(publisher);
+        record->is_batched = i > 0;
         slices[i] = (struct record_slice){size, (uint32_t)record->key.size, size + (uint32_t)record->key.size,
                                           (uint32_t)record->value.size, 0};
         if (record->key.size)
@@ -81,6 +82,7 @@ static inline struct message publisher_batch(struct publisher *publisher, uint32
     } else {
         assert_int_equal(arena_alloc(world->arena, count * sizeof slices[0], NULL, &message.hold[1]), WEIR_OK);
         memcpy(arena_data(world->arena, message.hold[1]), slices, count * sizeof slices[0]);
+        message.word[1] = publisher->is_in_order ? TOPIC_IN_ORDER : 0;
     }
     return message;
 }

@@ -163,17 +163,23 @@ static void refusals_are_told_and_leave_no_trace(void **state)
     scene_close(&scene);
 }
 
+/* A topic of kind map with so little memory. */
+static void scarce_open(struct scene *scene)
+{
+    memset(scene, 0, sizeof *scene);
+    struct directory_rule rules[1] = {{.pattern = "a/#", .rule = {.kind = TOPIC_MAP}}};
+    struct directory_config config = world_config(rules, 1, 1);
+    config.state_bytes_max = 60000;
+    world_open(&scene->world, &config, 1);
+    publisher_open(&scene->world, &scene->publisher, "a/b", TOPIC_MAP);
+    world_settle(&scene->world);
+}
+
 static void memory_that_is_not_there_is_a_refusal(void **state)
 {
     (void)state;
     static struct scene scene;
-    memset(&scene, 0, sizeof scene);
-    struct directory_rule rules[1] = {{.pattern = "a/#", .rule = {.kind = TOPIC_MAP}}};
-    struct directory_config config = world_config(rules, 1, 1);
-    config.state_bytes_max = 60000;
-    world_open(&scene.world, &config, 1);
-    publisher_open(&scene.world, &scene.publisher, "a/b", TOPIC_MAP);
-    world_settle(&scene.world);
+    scarce_open(&scene);
     struct reader *reader = scene_reader(&scene, 0, true);
     reader_subscribe(reader, "#", follow, false);
     publish(&scene, 200);
@@ -184,6 +190,27 @@ static void memory_that_is_not_there_is_a_refusal(void **state)
     directory_status(scene.world.directory, &totals);
     assert_true(totals.state_bytes <= 60000);
     assert_int_equal(reader->feeds[0]->seq, status.seq);
+    scene_close(&scene);
+}
+
+/* None overtakes one that was refused, if that is asked for: it may come again. */
+static void a_batch_in_order_ends_where_memory_does(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    uint32_t cut = 0, overtaken = 0;
+    scarce_open(&scene);
+    scene.publisher.is_in_order = true;
+    publish(&scene, 200);
+    for (size_t i = 1; i < scene.publisher.history->count; i++) {
+        const struct published *record = &scene.publisher.history->records[i];
+        if (!record->is_batched)
+            continue;
+        cut += record->refused == WEIR_NO_MEMORY && record[-1].refused == WEIR_OK;
+        overtaken += record->refused != WEIR_NO_MEMORY && record[-1].refused == WEIR_NO_MEMORY;
+    }
+    assert_true(cut > 0);
+    assert_int_equal(overtaken, 0);
     scene_close(&scene);
 }
 
@@ -378,6 +405,7 @@ int main(void)
         cmocka_unit_test(a_record_that_fails_once_is_folded_once),
         cmocka_unit_test(refusals_are_told_and_leave_no_trace),
         cmocka_unit_test(memory_that_is_not_there_is_a_refusal),
+        cmocka_unit_test(a_batch_in_order_ends_where_memory_does),
         cmocka_unit_test(an_unknown_policy_is_refused),
         cmocka_unit_test(a_cleared_topic_starts_a_new_epoch),
         cmocka_unit_test(a_deleted_topic_says_so_and_can_be_made_again),

@@ -153,6 +153,7 @@ struct published {
     uint64_t epoch, seq;
     enum weir_error refused;
     bool is_answered;
+    bool is_batched; /* it is in one batch with the one before */
 };
 
 struct topic_history {
@@ -181,8 +182,9 @@ struct publisher {
     struct message waiting; /* a batch that found the mailbox full */
     bool has_waiting;
     uint64_t random;
-    unsigned values; /* see value_random */
-    bool has_keys;   /* also where the topic is no map */
+    unsigned values;  /* see value_random */
+    bool has_keys;    /* also where the topic is no map */
+    bool is_in_order; /* TOPIC_IN_ORDER */
 };
 
 enum reader_phase { READER_NONE, READER_ENTRIES, READER_LIVE, READER_ENDED };
