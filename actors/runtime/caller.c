@@ -90,10 +90,11 @@ void caller_schedule(struct runtime *runtime, struct caller *caller, struct acto
 
 void caller_schedule_later(struct runtime *runtime, struct caller *caller, struct actor *actor)
 {
+    caller->laters++;
     if (runtime->config.simulate)
         schedule(runtime, caller, actor);
     else
-        actor_list_push(&runtime->later, actor); /* and this worker looks there before it sleeps */
+        actor_list_push(&runtime->later, actor); /* and this worker looks there before it sleeps for long */
 }
 
 static enum weir_error refuse(struct caller *caller, struct actor *actor, enum weir_error error)

@@ -34,6 +34,7 @@ struct caller {
     struct worker *worker; /* NULL for threads that are no workers */
     struct caches caches;  /* its worker, or whoever has the lock */
     uint32_t posts;        /* messages sent; the same; goes around */
+    uint32_t laters;       /* caller_schedule_later was called; the same */
     struct counters counters;
     pthread_mutex_t lock; /* taken by threads that are no workers */
 };

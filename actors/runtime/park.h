@@ -1,4 +1,4 @@
-/* Sleeping and waking of workers without lost wake-ups and without polling.
+/* Sleeping and waking of workers without lost wake-ups and without polling, but for one thing (5).
  *
  *   1. A worker that finds nothing sets its bit in runtime.parked, then looks once more at what others may
  *      have queued for it, then sleeps on its token.
@@ -13,6 +13,10 @@
  *      it sets it again in the sleeper's name, and then looks once more as in 1. A worker that woke by itself and finds
  *      its bit gone first says that it waits (is_awaited), then looks for the bit a second time: either it finds the
  *      bit there, or the borrower sees that it is awaited and wakes it.
+ *
+ *   5. Who could not tell somebody something, since that one's control lane is full, waits in runtime.later, and nobody
+ *      says when there is room: it would take a look at that list after each turn. The worker that put it there tries
+ *      again when it has nothing else to do, and where that is in vain sleeps a millisecond at a time meanwhile.
  *
  * Work on a worker's own queue needs none of this: its owner is awake. Waking another one for it is a
  * matter of speed (worker_is_worth_helping), and the watcher catches what that misses. */

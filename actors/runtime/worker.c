@@ -183,8 +183,20 @@ static void later_take(struct worker *worker, uint32_t max)
     if (atomic_load_explicit(&runtime->later.count, memory_order_relaxed) == 0)
         return;
     uint32_t count = actor_list_take(&runtime->later, batch, max);
+    worker->later_taken = count;
+    worker->later_before = worker->caller.laters;
     for (uint32_t i = 0; i < count; i++)
         worker_queue(worker, batch[i]);
+}
+
+/* The same for a worker that has nothing else to do. Where most of the last ones came back it takes none, once. */
+static void later_take_idle(struct worker *worker)
+{
+    uint32_t back = worker->caller.laters - worker->later_before;
+    worker->is_later_barren = worker->later_taken > 0 && back >= (worker->later_taken + 1) / 2;
+    worker->later_taken = 0;
+    if (!worker->is_later_barren)
+        later_take(worker, GLOBAL_BATCH_MAX);
 }
 
 static struct actor *steal(struct worker *worker)
@@ -224,7 +236,7 @@ static struct actor *worker_next(struct worker *worker)
     clock_tick(worker);
     if ((actor = run_queue_pop(&worker->queue)) != NULL || (actor = steal(worker)) != NULL)
         return actor;
-    later_take(worker, GLOBAL_BATCH_MAX);
+    later_take_idle(worker);
     return run_queue_pop(&worker->queue);
 }
 

@@ -42,6 +42,11 @@ struct worker {
     uint64_t random;             /* whom to steal from first */
     uint32_t chain;              /* envelope that waits for the next actor, as far as it was fetched (ahead.h) */
 
+    /* Of those that try later: how many were taken last, and what caller.laters was then. Where they come back, whom
+     * they have to tell is not at work: this worker sleeps a while before it tries again. */
+    uint32_t later_taken, later_before;
+    bool is_later_barren;
+
     /* The clock is read once in clock_turns turns: often enough to tell time to some microseconds. */
     uint32_t clock_turns, clock_left;
     uint64_t clock_messages; /* messages handled when it was read */
