@@ -225,7 +225,9 @@ static void on_timer(struct turn *turn, struct plugin *plugin, uint64_t word)
     }
     plugin->has_retry = false;
     plugin->is_stalled = false;
-    if (plugin->config->role == WEIR_ACTOR_PROCESSOR && follow_begin(turn, plugin) != WEIR_OK)
+    if (plugin->is_follow_void)
+        follow_again(turn, plugin);
+    else if (plugin->config->role == WEIR_ACTOR_PROCESSOR && follow_begin(turn, plugin) != WEIR_OK)
         plugin_retry_arm(turn, plugin, PLUGIN_RETRY_NS);
 }
 

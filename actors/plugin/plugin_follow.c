@@ -51,6 +51,19 @@ enum weir_error follow_begin(struct turn *turn, struct plugin *plugin)
     return WEIR_OK;
 }
 
+void follow_again(struct turn *turn, struct plugin *plugin)
+{
+    const struct message close = {.tag = DIRECTORY_CLOSE};
+    /* The feeds of before are known until each has begun anew, so that what they sent is handled. */
+    plugin->is_follow_void = turn_send(turn, plugin->instance->directory, &close) != WEIR_OK;
+    if (plugin->is_follow_void) {
+        plugin_retry_arm(turn, plugin, PLUGIN_RETRY_NS);
+        return;
+    }
+    plugin->is_subscribed = false;
+    (void)!follow_begin(turn, plugin); /* tried again where it failed */
+}
+
 static bool reset_add(struct plugin *plugin, uint32_t index)
 {
     static const uint8_t nil = 0xc0;
@@ -71,6 +84,8 @@ static bool on_begin(struct turn *turn, struct plugin *plugin, const struct mess
     /* What it had before is told anew, unless this goes on where that ended. */
     if (place->has_begun && !begin->resumed && !begin->delta && !reset_add(plugin, index))
         return false;
+    if (place->feed != message->detail)
+        place->credit_owed = 0; /* of a feed that has ended */
     place_feed_set(plugin, index, message->detail);
     place->has_begun = true;
     place->topic = message->from;

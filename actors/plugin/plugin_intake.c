@@ -205,7 +205,7 @@ void kept_release(struct plugin *plugin)
 
 void kept_settle(struct turn *turn, struct plugin *plugin, struct kept *kept)
 {
-    if (kept->credit > 0)
+    if (kept->credit > 0 && kept->number == place_at(plugin, kept->place)->feed)
         follow_credit(turn, plugin, kept->place, kept->credit);
     kept->credit = 0;
 }
@@ -306,6 +306,7 @@ static bool intake_run(struct turn *turn, struct plugin *plugin, struct message 
         kept->epoch = place->epoch;
         kept->seq = is_entries ? place->seq : message->word[2]++;
         kept->credit = (uint32_t)(before.size - rest.size + run.value.size);
+        kept->number = message->detail;
         plugin->pending_at += before.size - rest.size;
     }
     return true;

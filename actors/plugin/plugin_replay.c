@@ -76,8 +76,10 @@ void replay_state_lost(struct turn *turn, struct plugin *plugin)
     plugin->snapshot_failures = plugin->restore_failures = 0;
     plugin->kept.cover = plugin->kept.base = waiting;
     log_warning("plugin.state_lost", "plugin=%s topics=%u", plugin->config->name, plugin->places.own_count);
-    if (!is_fold(plugin))
+    if (!is_fold(plugin)) {
+        follow_again(turn, plugin);
         return;
+    }
     /* What the state had brought about comes before the clearing, or not at all. */
     if (!outbox_flush(turn, plugin))
         outbox_give_up(turn, plugin);

@@ -105,7 +105,7 @@ struct kept {
         uint64_t deadline_ns; /* of a request: until when it is waited for */
     } as;
     weir_actor publisher;        /* or who asks */
-    uint64_t number;             /* the publisher's */
+    uint64_t number;             /* the publisher's; of a followed topic: the feed's */
     uint64_t ack_epoch, ack_seq; /* of its last emission; 0: none was folded */
     uint64_t sent_before;        /* to its place, when it was handled: sent_last */
     weir_msg why;                /* with error: a sentence; of a request: the reply */
@@ -217,7 +217,8 @@ struct plugin {
     bool has_state;     /* an instance before this one had handled something */
     bool is_stale_told; /* its topics know that it is down */
     bool is_pump_sent, has_retry, is_stalled, is_muted, is_subscribed;
-    uint64_t now_ms; /* wall clock of this turn */
+    bool is_follow_void; /* a processor's subscriptions are to begin anew */
+    uint64_t now_ms;     /* wall clock of this turn */
 
     struct message *pending; /* a ring of messages that wait for room in kept */
     weir_msg pending_block;
@@ -359,6 +360,8 @@ static inline bool is_answered(uint32_t tag)
 
 /* plugin_follow.c */
 WEIR_MUST_USE enum weir_error follow_begin(struct turn *turn, struct plugin *plugin);
+/* A processor has lost its state: it is to get a snapshot of all that it follows, as at its start. */
+void follow_again(struct turn *turn, struct plugin *plugin);
 /* A message of a feed that is no run of pairs. False: no room for what it says. */
 bool follow_message(struct turn *turn, struct plugin *plugin, struct message *message);
 void follow_credit(struct turn *turn, struct plugin *plugin, uint32_t index, uint32_t bytes);

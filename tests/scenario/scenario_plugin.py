@@ -177,6 +177,19 @@ def test_a_plugin_without_snapshot_begins_anew_and_its_topics_are_reset():
     each_host(state_is_lost)
 
 
+@sanitized
+def test_a_processor_that_lost_its_state_gets_what_it_follows_anew():
+    config = configured(definition("bad", "forgetful", "processor", "process", patterns=["in/+"], emit=["in/+/out"]),
+                        rules=[("in/+", "map"), ("in/+/out", "log")])
+    with Broker(config=config) as broker, broker.session() as session, broker.request() as request:
+        publish_acked(session, "in/x", ("a", 1), ("b", 2))
+        wait_until(lambda: plugin_row(broker, "bad")["handled"] == 2, what="both records")
+        assert request.ask("ask", plugin="bad", value=["crash-once"]) == {"value": 2}
+        wait_until(lambda: len(broker.get("in/x/out")["state"]) == 4, what="the entries of in/x")
+        state = broker.get("in/x/out")["state"]
+        assert state[:2] == [1, 2] and sorted(state[2:]) == [1, 2], state
+
+
 def wrong_emission(host):
     with Broker(config=misbehaving(host)) as broker, broker.session() as session:
         [frame, seq] = publish_acked(session, "b/x", ("k", ["emit", "c/other", "k", 1]), ("a", 1))

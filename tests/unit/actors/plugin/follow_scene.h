@@ -10,7 +10,7 @@
 static struct {
     struct scene *scene;
     weir_actor directory, topic;
-    uint32_t feed;
+    uint32_t feed, value_size; /* value_size: of its pairs, 0: nil */
     uint64_t seq;
     char journal[SCENE_JOURNAL_SIZE];
 } followed;
@@ -22,6 +22,7 @@ static inline enum weir_error follow_message_of(struct turn *turn, void *state, 
     switch (message->tag) {
     case DIRECTORY_SUBSCRIBE: journal_add(followed.journal, " (subscribe)"); break;
     case DIRECTORY_CLOSE: journal_add(followed.journal, " (close)"); break;
+    case TOPIC_CREDIT: journal_add(followed.journal, " (credit)"); break;
     case TOPIC_UNSUBSCRIBE: journal_add(followed.journal, " (unsubscribe)"); break;
     case DIRECTORY_ENSURE: {
         struct view name =
@@ -48,27 +49,25 @@ static inline void follow_send(struct scene *scene, struct message *message)
     scene_settle(scene);
 }
 
-/* The topic's snapshot begins: one entry for each letter, and its end. */
-static inline void follow_snapshot(struct scene *scene, const char *keys);
-
-/* Pairs of the followed topic, with one key and nil for each letter. */
+/* Pairs of the followed topic, one for each letter. */
 static inline void follow_run(struct scene *scene, uint32_t tag, const char *keys)
 {
-    uint32_t count = (uint32_t)strlen(keys);
-    struct message run = {.tag = tag, .word = {TOPIC_WORD(0, 3 * count), count, followed.seq + 1}};
+    uint32_t count = (uint32_t)strlen(keys), bytes = followed.value_size, each = bytes > 0 ? 5 + bytes : 3;
+    struct message run = {.tag = tag, .word = {TOPIC_WORD(0, each * count), count, followed.seq + 1}};
     if (count == 0)
         return;
-    assert_int_equal(arena_alloc(scene->arena, 3 * count, NULL, &run.hold[0]), WEIR_OK);
+    assert_int_equal(arena_alloc(scene->arena, each * count, NULL, &run.hold[0]), WEIR_OK);
     uint8_t *data = arena_data(scene->arena, run.hold[0]);
+    memset(data, 0, each * count);
     for (uint32_t i = 0; i < count; i++) {
-        data[3 * i] = 0xa1;
-        data[3 * i + 1] = (uint8_t)keys[i];
-        data[3 * i + 2] = 0xc0;
+        const uint8_t pair[] = {0xa1, (uint8_t)keys[i], bytes > 0 ? 0xc5 : 0xc0, (uint8_t)(bytes >> 8), (uint8_t)bytes};
+        memcpy(data + i * each, pair, bytes > 0 ? 5 : 3);
     }
     followed.seq += tag == TOPIC_UPDATES ? count : 0;
     follow_send(scene, &run);
 }
 
+/* A new feed: the topic's snapshot, with one entry for each letter. */
 static inline void follow_snapshot(struct scene *scene, const char *keys)
 {
     struct message begin = {.tag = TOPIC_BEGIN}, end = {.tag = TOPIC_END, .word = {1, followed.seq}};
