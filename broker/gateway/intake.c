@@ -14,6 +14,7 @@ enum {
     LEAVES_PART = 16,   /* of the memory ceiling stays for answers, whatever is received */
     AHEAD_MESSAGES = 4, /* far enough for memory to answer */
     TAIL_GROWTH = 4,    /* a long message is copied 1.3 times in all, and claims 4 times what it has sent */
+    LARGE_GROWTH = 16,  /* one that follows others as long: 1.07 times; a block of the first size is enough for 2 MiB */
 };
 
 /* Once all is parsed and nobody else has the block, it can be written from its start again. */
@@ -25,13 +26,13 @@ static void intake_rewind(struct connection *connection)
         intake->start = intake->end = intake->ahead_count = 0;
 }
 
-/* The size to choose the block that continues here by: all that is there of a message, four times over. */
+/* The size to choose the block that continues here by: all that is there of a message, some times over. */
 static size_t intake_wish(const struct intake *intake)
 {
     size_t tail = intake->end - intake->start, wish = intake->next_class;
     size_t needed = intake->needed + ARENA_BLOCK_OVERHEAD;
     if (needed > wish) {
-        size_t grown = tail * TAIL_GROWTH;
+        size_t grown = tail * (intake->needed <= intake->large_size ? LARGE_GROWTH : TAIL_GROWTH);
         if (grown > wish)
             wish = needed < grown ? needed : grown;
     }
@@ -135,6 +136,8 @@ static void intake_adapt(struct intake *intake, size_t size, size_t posted)
         class_size *= 2;
     else if (size < class_size / 8 && class_size > INTAKE_BLOCK_MIN)
         class_size /= 2;
+    if (class_size < intake->next_class)
+        intake->large_size = 0;
     intake->next_class = class_size;
 }
 
@@ -222,6 +225,8 @@ static bool intake_step(struct connection *connection)
     if (connection->ops->on_body(connection, view_of(intake->data + intake->start + offset, size)) == WEIR_AGAIN)
         return false;
     intake->start += (uint32_t)(offset + size);
+    if (offset + size > intake->large_size && offset + size > INTAKE_BLOCK_MAX)
+        intake->large_size = (uint32_t)(offset + size);
     intake->ahead_count -= intake->ahead_count > 0;
     counter_add(&connection->counters.messages_in, 1);
     return true;

@@ -3,7 +3,7 @@
  *
  * A block starts small (many connections are idle), doubles while reads fill it, and halves when they do not; a message
  * longer than the block moves to larger and larger ones until it fits, so that a claimed length costs nothing until
- * bytes come. */
+ * bytes come; to a much larger one at once where the last ones were as long, and came whole. */
 #ifndef BROKER_GATEWAY_INTAKE_H
 #define BROKER_GATEWAY_INTAKE_H
 
@@ -32,6 +32,7 @@ struct intake {
     uint32_t ahead, ahead_count; /* up to where messages were shown before their time, and how many from start on */
     uint32_t posted;             /* room that the receive under way was given; 0: none is under way */
     uint32_t next_class;         /* what the next block should be chosen by */
+    uint32_t large_size;         /* of the longest message that came whole since reads were last small */
     bool is_full;                /* the last read took all the room it had */
     bool is_short;               /* little memory is left: look before another message is taken apart */
     bool is_partial_armed;
