@@ -208,6 +208,7 @@ static enum step step_page(struct turn *turn, struct topic *topic, struct feed *
     enum step step = page->count == 0 ? STEP_SENT : step_send_slice(turn, feed, TOPIC_ENTRIES, pairs, page->count, 0);
     if (step != STEP_SENT)
         return step;
+    topic->pages_sent += page->count > 0;
     join_leave(topic, feed);
     feed->phase = FEED_END;
     return STEP_SENT;
@@ -233,10 +234,12 @@ static enum step step_entries(struct turn *turn, struct topic *topic, struct fee
     if (run.count == 0)
         return STEP_SENT; /* the fold looked far and found nothing yet: others first, when the sends are used up */
     enum step step = step_send_slice(turn, feed, TOPIC_ENTRIES, run.pairs, run.count, 0);
-    if (step == STEP_SENT)
+    if (step == STEP_SENT) {
         feed->credit -= run.pairs.size;
-    else
+        topic->pages_sent++;
+    } else {
         feed->stage.entries = before;
+    }
     return step;
 }
 

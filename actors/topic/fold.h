@@ -21,6 +21,7 @@ struct fold {
     uint64_t seed; /* of the map's hash, so that nobody can choose keys that collide */
     struct topic_rule rule;
     size_t bytes, entries; /* the state's pairs */
+    uint64_t pages_built;  /* blocks that pairs were written into, other than the ring's */
     union {
         struct {
             weir_msg block;

@@ -73,6 +73,7 @@ static enum weir_error page_reserve(struct fold *fold, struct budget *budget, st
     enum weir_error error = arena_alloc(fold->arena, needed > capacity ? needed : capacity, budget, &block);
     if (error)
         return error;
+    fold->pages_built++;
     if (page->size > 0)
         memcpy(arena_data(fold->arena, block), arena_data(fold->arena, page->block), page->size);
     arena_drop(fold->arena, page->block);

@@ -99,6 +99,7 @@ static enum weir_error leaf_alloc(struct fold *fold, size_t size, uint8_t depth,
     enum weir_error error = arena_alloc(fold->arena, size, fold->budget, out);
     if (error)
         return error;
+    fold->pages_built++;
     size_t capacity = arena_capacity(fold->arena, *out) & ~(size_t)7;
     leaf_init(map_leaf_at(fold->arena, *out), (uint32_t)(capacity < 8 * MAP_LEAF_SIZE_MAX ? capacity : size), depth);
     return WEIR_OK;

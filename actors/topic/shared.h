@@ -19,18 +19,19 @@ struct topic_shared {
     uint64_t seq, weight;      /* of the ring */
     size_t state_bytes, ring_bytes, entries;
     uint64_t published;
+    uint64_t pages_built, pages_sent; /* see struct topic_status */
     weir_actor actor;
     struct arena *arena;
-    enum topic_kind kind;
     uint64_t epoch;
     uint32_t depth_max, restarts;
     uint64_t refused, dead, resyncs, duplicates;
-    bool is_stale;
-    enum weir_error last_cause;
-    uint32_t blocked_feed;
     weir_actor blocked_by;
     uint64_t blocked_since_ns;
+    uint32_t blocked_feed;
     uint32_t stashed; /* batches held back */
+    enum topic_kind kind : 16;
+    enum weir_error last_cause : 8;
+    bool is_stale;
     uint16_t name_size;
     char name[];
 };

@@ -261,6 +261,7 @@ struct topic {
     uint32_t blocked_slot;               /* feed that blocks; FEED_NONE */
 
     uint64_t published, refused, dead, resyncs, duplicates;
+    uint64_t pages_sent;
     uint32_t turn_records; /* folded in this turn */
     uint32_t failures;     /* of the message in hand, in a row */
     uint32_t restarts;

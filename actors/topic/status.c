@@ -18,6 +18,8 @@ void topic_shared_figures(struct topic *topic)
     shared->state_bytes = topic->fold.bytes;
     shared->entries = topic->fold.entries;
     shared->ring_bytes = topic->ring.bytes;
+    shared->pages_built = topic->fold.pages_built;
+    shared->pages_sent = topic->pages_sent;
 }
 
 /* What few turns change: none of these ever falls, so that their sum stands for all of them. 1 more, as 0 is untold. */
@@ -84,6 +86,8 @@ void topic_shared_status(struct runtime *runtime, struct topic_shared *shared, s
                                  .duplicates = shared->duplicates,
                                  .dead = shared->dead,
                                  .resyncs = shared->resyncs,
+                                 .pages_built = shared->pages_built,
+                                 .pages_sent = shared->pages_sent,
                                  .is_stale = shared->is_stale,
                                  .restarts = shared->restarts,
                                  .last_cause = shared->last_cause,

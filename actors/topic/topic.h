@@ -282,6 +282,9 @@ struct topic_status {
     uint64_t published, refused, dead; /* records: folded, refused (full, too big), quarantined */
     uint64_t duplicates;               /* numbered ones that were folded before, and answered as then */
     uint64_t resyncs;
+    /* Pages of state that were written anew, for records or for a reader alone (get's pages); and pages of snapshots
+     * that went to subscribers, each a reference. So a page is built once however many read it. */
+    uint64_t pages_built, pages_sent;
     bool is_stale; /* suspended by a failure */
     uint32_t restarts;
     enum weir_error last_cause;

@@ -160,6 +160,8 @@ static bool topic_row(const struct topic_status *t, void *context)
     answer_uint(answer, "dead", t->dead);
     answer_uint(answer, "duplicates", t->duplicates);
     answer_uint(answer, "resyncs", t->resyncs);
+    answer_uint(answer, "pages_built", t->pages_built);
+    answer_uint(answer, "pages_sent", t->pages_sent);
     answer_uint(answer, "restarts", t->restarts);
     answer_text(answer, "state", t->is_stale ? "restarting" : t->blocked_feed != 0 ? "blocked" : "live");
     answer_end(answer);

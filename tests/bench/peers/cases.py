@@ -23,8 +23,13 @@ def latency(rate, size=128, subs=1):
     return Case("latency", f"W3 {rate} msg/s, {size} B, 1 pub, {subs} sub", {"rate": rate, "size": size, "subs": subs})
 
 
+# Those that keep state, and the floor.
+SNAPSHOT_PEERS = ("weir", "tcp", "mosquitto-q0", "redis", "jetstream")
+
+
 def snapshot(keys):
-    return Case("snapshot", f"W4 {keys} keys of 100 B", {"work": "snapshot", "topics": keys, "size": 100})
+    return Case("snapshot", f"W4 {keys:,} keys of 100 B", {"work": "snapshot", "topics": keys, "size": 100},
+                peers=SNAPSHOT_PEERS)
 
 
 def connections(count):
@@ -112,7 +117,7 @@ LARGE_CASE = replace(throughput(LARGE), peers=("weir-block", *QUICK_PEERS[1:]))
 QUICK = [throughput(16), throughput(128), throughput(128, topics=10_000), throughput(1024), throughput(16384),
          LARGE_CASE, throughput(128, subs=16), latency(1_000), latency(10_000), latency(50_000),
          latency(10_000, subs=16),
-         snapshot(100_000), connections(1000), subscriptions(10_000), *STOCK, *CROWD_QUICK]
+         snapshot(10_000), snapshot(100_000), connections(1000), subscriptions(10_000), *STOCK, *CROWD_QUICK]
 
 FULL = [
     *(throughput(size, pubs) for size in (16, 128, 1024, 16384, LARGE) for pubs in (1, 2)),
@@ -142,7 +147,7 @@ MODES = {"quick": Mode("quick", QUICK, 0.4, 3, 15, QUICK_PEERS), "full": Mode("f
          "smoke": Mode("smoke", SMOKE, 0.05, 1, 0, ("weir",))}
 
 # Of each kind: what the ratios to the reference are of (the first also decides the spread), then the columns as
-# (title, key, format, divisor).
+# (title, key, format, divisor); and where there is one, the peer that the first ratio is given for besides.
 COLUMNS = {
     "throughput": (("deliveries_per_s", "broker_cpu_us"), [
         ("msg/s", "deliveries_per_s", ",.0f", 1), ("MB/s", "mb_per_s", ",.1f", 1),
@@ -163,7 +168,7 @@ COLUMNS = {
         ("delivered", "delivered", ".4f", 1), ("broker us/key", "broker_cpu_us", ".3f", 1),
         ("client us/key", "client_cpu_us", ".3f", 1), ("wire B/key", "loopback_bytes", ",.0f", 1),
         ("loaded/s", "load_per_s", ",.0f", 1), ("rest MiB", "broker_rss_kib", ".1f", 1024),
-        ("peak MiB", "broker_peak_kib", ".1f", 1024), ("noise", "other_cores", ".2f", 1)]),
+        ("peak MiB", "broker_peak_kib", ".1f", 1024), ("noise", "other_cores", ".2f", 1)], "tcp"),
     "memory": (("bytes_each",), [
         ("bytes each", "bytes_each", ",.0f", 1), ("RSS MiB", "broker_rss_kib", ".1f", 1024)]),
     "stock": (("records_per_s", "broker_cpu_us"), [
@@ -173,6 +178,7 @@ COLUMNS = {
         ("syscalls/record", "broker_syscalls", ".2f", 1), ("noise", "other_cores", ".2f", 1)]),
     "join": ((), [
         ("ms", "join_ms", ",.1f", 1), ("MB/s", "mb_per_s", ",.0f", 1), ("MB each", "mb_each", ".2f", 1),
+        ("pages built", "pages_built", ",.0f", 1), ("pages sent", "pages_sent", ",.0f", 1),
         ("broker us/joiner", "broker_cpu_us", ",.0f", 1), ("client us/joiner", "client_cpu_us", ",.0f", 1),
         ("rest MiB", "rest_kib", ".1f", 1024), ("connected MiB", "connected_kib", ".1f", 1024),
         ("peak MiB", "peak_kib", ".1f", 1024), ("left MiB", "left_kib", ".1f", 1024),
@@ -215,6 +221,7 @@ COLUMNS = {
         ("subscribe us", "subscribe_us", ".2f", 1), ("B/pattern", "bytes_a_pattern", ",.0f", 1),
         ("match all ms", "match_all_ms", ",.1f", 1), ("us/topic", "match_us", ".2f", 1)]),
 }
+JOINED = {"snapshot": "W4: a late joiner"}  # kinds whose cases are one table, a row a case and peer
 PEERLESS = {"join", "rest", "fair", "fan", "beside", "pause", "update", "patterns"}  # one row a case, Weir alone
 
 

@@ -28,6 +28,8 @@ void work_join(const struct crowd_plan *plan)
     long rest = usage_memory_kib(plan->broker, "VmRSS");
     struct crowd_session *sessions = crowd_connect(&crowd, plan->url, plan->sessions);
     settle(&crowd, SETTLE_MS);
+    struct weir *asker = live_open(plan->url);
+    uint64_t built = live_figure(asker, TOPIC, "pages_built"), sent = live_figure(asker, TOPIC, "pages_sent");
     long connected = usage_memory_kib(plan->broker, "VmRSS");
     struct usage from = usage_now(plan->broker);
     for (unsigned i = 0; i < plan->sessions; i++)
@@ -36,6 +38,9 @@ void work_join(const struct crowd_plan *plan)
     struct usage to = usage_now(plan->broker);
     settle(&crowd, SETTLE_MS);
     long joined = usage_memory_kib(plan->broker, "VmRSS"), peak = usage_memory_kib(plan->broker, "VmHWM");
+    uint64_t built_for_joins = live_figure(asker, TOPIC, "pages_built") - built;
+    sent = live_figure(asker, TOPIC, "pages_sent") - sent;
+    weir_close(&asker, 0);
     crowd_close(&crowd);
     wait_ms(2 * SETTLE_MS);
 
@@ -45,6 +50,8 @@ void work_join(const struct crowd_plan *plan)
     usage_print(from, to, plan->sessions);
     printf(",\"rest_kib\":%ld,\"connected_kib\":%ld,\"joined_kib\":%ld,\"peak_kib\":%ld,\"left_kib\":%ld", rest,
            connected, joined, peak, usage_memory_kib(plan->broker, "VmRSS"));
+    printf(",\"pages_built_before\":%lu,\"pages_built\":%lu,\"pages_sent\":%lu", (unsigned long)built,
+           (unsigned long)built_for_joins, (unsigned long)sent);
     printf(",\"bytes_a_connection\":%.0f,\"peak_bytes_a_joiner\":%.0f",
            per(1024.0 * (double)(connected - rest), plan->sessions),
            per(1024.0 * (double)(peak - connected), plan->sessions));

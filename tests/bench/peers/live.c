@@ -5,9 +5,10 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "clients/wire/value.h"
 #include "tests/bench/peers/util.h"
 
-enum { STAND_WAIT_MS = 60000, VALUE_SIZE_MAX = 1 << 20 };
+enum { STAND_WAIT_MS = 60000, DEPTH_MAX = 16 };
 
 static void on_link(struct weir *client, enum weir_link link, enum weir_error cause, const char *reason, void *context)
 {
@@ -55,6 +56,35 @@ void live_fill(const char *url, const char *topic, unsigned keys, unsigned size)
     if (weir_flush(client, WEIR_FOREVER) != WEIR_OK)
         die("live: %u keys are not folded", keys);
     weir_close(&client, 0);
+}
+
+/* Finds a member of a map in an encoded value; a reader of nothing where there is none. */
+static struct value_reader member_of(struct view map, const char *name)
+{
+    struct value_reader reader, member;
+    value_reader_init(&member, view_of(NULL, 0), DEPTH_MAX);
+    value_reader_init(&reader, map, DEPTH_MAX);
+    for (uint32_t count = value_read_map(&reader); count > 0 && reader.error == WEIR_OK; count--) {
+        struct view key = value_read_str(&reader), value = value_read_any(&reader);
+        if (reader.error == WEIR_OK && view_is_same(key, view_text(name)))
+            value_reader_init(&member, value, DEPTH_MAX);
+    }
+    return member;
+}
+
+uint64_t live_figure(struct weir *client, const char *topic, const char *name)
+{
+    struct weir_reply reply = {.error = WEIR_OK};
+    enum weir_error error = weir_get(client, "$sys/topics", topic, STAND_WAIT_MS, &reply);
+    if (error != WEIR_OK || reply.error != WEIR_OK)
+        die("live: $sys/topics: %s", weir_error_text(error != WEIR_OK ? error : reply.error));
+    struct value_reader state = member_of(view_of(reply.result, reply.result_size), "state");
+    struct value_reader member = member_of(state.rest, name);
+    uint64_t figure = value_read_uint(&member);
+    if (member.error != WEIR_OK)
+        die("live: $sys/topics has no %s of %s", name, topic);
+    weir_reply_free(&reply);
+    return figure;
 }
 
 static void *publisher_main(void *argument)

@@ -15,6 +15,9 @@ struct weir *live_open(const char *url);
 /* Publishes keys k0 .. k(count-1) of a topic, each with a value of that size, and waits until all is folded. */
 void live_fill(const char *url, const char *topic, unsigned keys, unsigned size);
 
+/* What $sys/topics has of a topic under this name. */
+uint64_t live_figure(struct weir *client, const char *topic, const char *name);
+
 struct live_publisher {
     const char *topic;
     unsigned keys; /* in turn; 0: records without a key */

@@ -77,10 +77,13 @@ def chosen_peers(text, mode):
     return names
 
 
-def peers_of(case, names):
-    """Those chosen; where a case is for its own only, these, if they are about Weir and so is the choice."""
+def peers_of(case, names, is_chosen):
+    """Those chosen; where a case is for its own only, these, if nobody chose, or they are about Weir and so is the
+    choice."""
     if not case.peers:
         return names
+    if not is_chosen:
+        return list(case.peers)
     about_weir = any(name.startswith("weir") for name in names)
     return [name for name in case.peers if name in names or (about_weir and name in ("weir-block", "nng-sockets"))]
 
@@ -122,12 +125,13 @@ def main():
 
     start = time.monotonic()
     machine = Machine(build / "tests/bench/peers", build / "weir", mode.seconds, retry_seconds)
+    chosen = bool(arguments.peers) or arguments.mode == "smoke"
     cases = [case for case in mode.cases if arguments.cases in case.name]
-    used = dict.fromkeys([*names, *(name for case in cases for name in peers_of(case, names))])
+    used = dict.fromkeys([*names, *(name for case in cases for name in peers_of(case, names, chosen))])
     session = Session(machine, about_machine(used, machine.weir, mode), arguments.out)
     for case in cases:
         for turn in range(mode.repeats if case.repeat or arguments.mode == "full" else 1):
-            for name in peers_of(case, names):
+            for name in peers_of(case, names, chosen):
                 session.run(case, name, turn)
         session.save()
     render(arguments.out, reference, arguments.mode != "smoke", arguments.into)

@@ -49,7 +49,7 @@ def draw_all(records, folder):
     for name, results in by_case(records).items():
         if case_named(name).kind in PEERLESS:
             continue
-        ratios, columns = COLUMNS[case_named(name).kind]
+        ratios, columns, *_ = COLUMNS[case_named(name).kind]
         for key in ratios:
             title, style = next((title, style) for title, of_key, style, _ in columns if of_key == key)
             file = re.sub(r"[^a-z0-9]+", "-", f"{name} {title}".lower()).strip("-") + ".svg"

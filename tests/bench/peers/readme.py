@@ -25,7 +25,7 @@ def figure(results, name, column):
 
 
 def row(case, results, ours):
-    ratios, columns = COLUMNS[case.kind]
+    ratios, columns, *_ = COLUMNS[case.kind]
     cells = [case.name]
     for key in ratios[:2]:
         column = next(column for column in columns if column[1] == key)

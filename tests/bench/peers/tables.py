@@ -2,7 +2,7 @@
 
 import statistics
 
-from cases import COLUMNS, PEERLESS, case_named
+from cases import COLUMNS, JOINED, PEERLESS, case_named
 
 
 def median(results, key):
@@ -38,22 +38,31 @@ def by_case(records):
 
 def table_rows(case, results, reference):
     """The title and the rows of one case, the first of titles."""
-    ratios, columns = COLUMNS[case.kind]
+    ratios, columns, *floor = COLUMNS[case.kind]
     reference = next((name for name in reference if name in results), None)
     base = results.get(reference, [])
     titles = {key: title for title, key, *_ in columns}
-    rows = [["peer", *(title for title, *_ in columns), *(f"x {titles[key].split()[0]}" for key in ratios), "spread"]]
+    rows = [["peer", *(title for title, *_ in columns), *(f"x {titles[key].split()[0]}" for key in ratios),
+             *(f"x {titles[ratios[0]]} of {name}" for name in floor), "spread"]]
     for name, of_peer in results.items():
         rows.append([name, *(cell(of_peer, key, style, divisor) for _, key, style, divisor in columns),
-                     *(ratio(of_peer, base, key) for key in ratios), spread(of_peer, ratios[0])])
+                     *(ratio(of_peer, base, key) for key in ratios),
+                     *(ratio(of_peer, results.get(name, []), ratios[0]) for name in floor),
+                     spread(of_peer, ratios[0])])
     return case.name + (f" (ratios to {reference})" if reference else ""), rows
 
 
 def all_tables(records, reference):
-    """(title, rows) of each table: one a case, or one a kind where only Weir does the work."""
-    alone = {}  # kind -> rows
+    """(title, rows) of each table: one a case, or one a kind for JOINED and where only Weir does the work."""
+    alone, joined, titles = {}, {}, {}  # kind -> rows, kind -> title
     for name, results in by_case(records).items():
         case = case_named(name)
+        if case.kind in JOINED:
+            title, rows = table_rows(case, results, reference)
+            titles[case.kind] = title.replace(case.name, JOINED[case.kind])
+            joined.setdefault(case.kind, [rows[0]])
+            joined[case.kind] += [[f"{case.name}: {peer}", *cells] for peer, *cells in rows[1:]]
+            continue
         if case.kind not in PEERLESS:
             yield table_rows(case, results, reference)
             continue
@@ -61,6 +70,8 @@ def all_tables(records, reference):
         rows = alone.setdefault(case.kind, [[case.kind, *(title.strip() for title, *_ in columns)]])
         for of_peer in results.values():
             rows.append([name, *(cell(of_peer, key, style, divisor) for _, key, style, divisor in columns)])
+    for kind, rows in joined.items():
+        yield titles[kind], rows
     for kind, rows in alone.items():
         yield f"Many sessions: {kind}", rows
 
