@@ -18,7 +18,8 @@
 /* Numbers say whose they are: the place, then the topic's own counting, which begins anew where it would not fit. */
 #define NUMBER_BITS 40
 #define NUMBER_MAX (UINT64_C(1) << NUMBER_BITS)
-_Static_assert(PLUGIN_PLACES_MAX <= 1u << 20, "place and number fit the 60 bits that a publisher has");
+_Static_assert(((uint64_t)PLUGIN_PLACES_MAX - 1) >> (60 - NUMBER_BITS) == 0,
+               "place and number fit the 60 bits that a publisher has");
 
 static bool is_under_way(const struct outgoing *outgoing) { return outgoing->sent.detail > 0; }
 

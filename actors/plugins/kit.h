@@ -179,83 +179,74 @@ static inline bool kit_field(struct weir_self *self, struct weir_bytes value, st
 
 /* ------------------------------------------------------------------------------------------------ writing */
 
-static inline void kit_put_head(struct weir_self *self, struct weir_writer *writer, enum weir_value_type type,
-                                uint32_t count)
+/* One item, empty but for its type: what a type has of its own is set in it. */
+static inline struct weir_item kit_item_of(enum weir_value_type type)
 {
     struct weir_item item;
     memset(&item, 0, sizeof item);
     item.type = (uint32_t)type;
-    item.count = count;
-    weir_write(self, writer, &item);
+    return item;
 }
+
 static inline void kit_put_map(struct weir_self *self, struct weir_writer *writer, uint32_t pairs)
 {
-    kit_put_head(self, writer, WEIR_VALUE_MAP, pairs);
+    struct weir_item item = kit_item_of(WEIR_VALUE_MAP);
+    item.count = pairs;
+    weir_write(self, writer, &item);
 }
 static inline void kit_put_array(struct weir_self *self, struct weir_writer *writer, uint32_t count)
 {
-    kit_put_head(self, writer, WEIR_VALUE_ARRAY, count);
+    struct weir_item item = kit_item_of(WEIR_VALUE_ARRAY);
+    item.count = count;
+    weir_write(self, writer, &item);
 }
 static inline void kit_put_nil(struct weir_self *self, struct weir_writer *writer)
 {
-    kit_put_head(self, writer, WEIR_VALUE_NIL, 0);
-}
-
-static inline void kit_put_bytes(struct weir_self *self, struct weir_writer *writer, enum weir_value_type type,
-                                 struct weir_bytes bytes)
-{
-    struct weir_item item;
-    memset(&item, 0, sizeof item);
-    item.type = (uint32_t)type;
-    item.bytes = bytes;
+    struct weir_item item = kit_item_of(WEIR_VALUE_NIL);
     weir_write(self, writer, &item);
 }
+
 static inline void kit_put_str(struct weir_self *self, struct weir_writer *writer, struct weir_bytes text)
 {
-    kit_put_bytes(self, writer, WEIR_VALUE_STR, text);
+    struct weir_item item = kit_item_of(WEIR_VALUE_STR);
+    item.bytes = text;
+    weir_write(self, writer, &item);
 }
 static inline void kit_put_text(struct weir_self *self, struct weir_writer *writer, const char *text)
 {
-    kit_put_bytes(self, writer, WEIR_VALUE_STR, kit_of(text));
+    kit_put_str(self, writer, kit_of(text));
 }
 static inline void kit_put_bin(struct weir_self *self, struct weir_writer *writer, struct weir_bytes bytes)
 {
-    kit_put_bytes(self, writer, WEIR_VALUE_BIN, bytes);
+    struct weir_item item = kit_item_of(WEIR_VALUE_BIN);
+    item.bytes = bytes;
+    weir_write(self, writer, &item);
 }
 
 static inline void kit_put_bool(struct weir_self *self, struct weir_writer *writer, bool value)
 {
-    struct weir_item item;
-    memset(&item, 0, sizeof item);
-    item.type = WEIR_VALUE_BOOL;
+    struct weir_item item = kit_item_of(WEIR_VALUE_BOOL);
     item.as.b = value;
     weir_write(self, writer, &item);
 }
 static inline void kit_put_uint(struct weir_self *self, struct weir_writer *writer, uint64_t value)
 {
-    struct weir_item item;
-    memset(&item, 0, sizeof item);
-    item.type = WEIR_VALUE_UINT;
+    struct weir_item item = kit_item_of(WEIR_VALUE_UINT);
     item.as.u = value;
     weir_write(self, writer, &item);
 }
 static inline void kit_put_int(struct weir_self *self, struct weir_writer *writer, int64_t value)
 {
-    struct weir_item item;
-    if (value >= 0) {
-        kit_put_uint(self, writer, (uint64_t)value);
-        return;
-    }
-    memset(&item, 0, sizeof item);
-    item.type = WEIR_VALUE_INT;
-    item.as.i = value;
+    struct weir_item item = kit_item_of(value < 0 ? WEIR_VALUE_INT : WEIR_VALUE_UINT);
+    if (value < 0)
+        item.as.i = value;
+    else
+        item.as.u = (uint64_t)value;
     weir_write(self, writer, &item);
 }
 static inline void kit_put_double(struct weir_self *self, struct weir_writer *writer, double value)
 {
-    struct weir_item item;
-    memset(&item, 0, sizeof item);
-    item.type = WEIR_VALUE_DOUBLE;
+    struct weir_item item = kit_item_of(WEIR_VALUE_DOUBLE);
     item.as.d = value;
     weir_write(self, writer, &item);
 }
@@ -278,11 +269,10 @@ static inline void kit_put_raw(struct weir_writer *writer, struct weir_bytes enc
  * all that follows is 0. */
 static inline struct weir_item kit_want(struct weir_self *self, struct weir_reader *reader, enum weir_value_type type)
 {
-    struct weir_item item;
-    memset(&item, 0, sizeof item);
+    struct weir_item item = kit_item_of(WEIR_VALUE_NIL);
     if (reader->is_bad || !weir_read(self, reader, &item) || item.type != (uint32_t)type) {
         reader->is_bad = true;
-        memset(&item, 0, sizeof item);
+        item = kit_item_of(WEIR_VALUE_NIL);
     }
     return item;
 }
@@ -306,5 +296,21 @@ static inline struct weir_bytes kit_want_bin(struct weir_self *self, struct weir
 {
     return kit_want(self, reader, WEIR_VALUE_BIN).bytes;
 }
+
+/* -------------------------------------------------------------------------------------------------- the table */
+
+/* What a plugin of both roles exports, where its calls are named after it: top_init, top_handle, ... */
+#define KIT_PLUGIN(plugin, summary)                              \
+    const struct weir_actor_plugin weir_actor_plugin = {         \
+        WEIR_ACTOR_HEAD(WEIR_ACTOR_FOLD | WEIR_ACTOR_PROCESSOR), \
+        .name = #plugin,                                         \
+        .version = "1.0",                                        \
+        .about = (summary),                                      \
+        .init = plugin##_init,                                   \
+        .handle = plugin##_handle,                               \
+        .snapshot = plugin##_snapshot,                           \
+        .restore = plugin##_restore,                             \
+        .stop = plugin##_stop,                                   \
+    }
 
 #endif

@@ -206,14 +206,4 @@ static void dedup_stop(struct weir_self *self, void *state)
     weir_free(self, dedup);
 }
 
-const struct weir_actor_plugin weir_actor_plugin = {
-    WEIR_ACTOR_HEAD(WEIR_ACTOR_FOLD | WEIR_ACTOR_PROCESSOR),
-    .name = "dedup",
-    .version = "1.0",
-    .about = "lets each record through once, within a window of records and time",
-    .init = dedup_init,
-    .handle = dedup_handle,
-    .snapshot = dedup_snapshot,
-    .restore = dedup_restore,
-    .stop = dedup_stop,
-};
+KIT_PLUGIN(dedup, "lets each record through once, within a window of records and time");

@@ -92,14 +92,4 @@ static void route_stop(struct weir_self *self, void *state)
     weir_free(self, route);
 }
 
-const struct weir_actor_plugin weir_actor_plugin = {
-    WEIR_ACTOR_HEAD(WEIR_ACTOR_FOLD | WEIR_ACTOR_PROCESSOR),
-    .name = "route",
-    .version = "1.0",
-    .about = "filters, forwards and rewrites records by rules",
-    .init = route_init,
-    .handle = route_handle,
-    .snapshot = route_snapshot,
-    .restore = route_restore,
-    .stop = route_stop,
-};
+KIT_PLUGIN(route, "filters, forwards and rewrites records by rules");

@@ -403,14 +403,4 @@ static void threshold_stop(struct weir_self *self, void *state)
     weir_free(self, threshold);
 }
 
-const struct weir_actor_plugin weir_actor_plugin = {
-    WEIR_ACTOR_HEAD(WEIR_ACTOR_FOLD | WEIR_ACTOR_PROCESSOR),
-    .name = "threshold",
-    .version = "1.0",
-    .about = "alerts with hysteresis and hold times",
-    .init = threshold_init,
-    .handle = threshold_handle,
-    .snapshot = threshold_snapshot,
-    .restore = threshold_restore,
-    .stop = threshold_stop,
-};
+KIT_PLUGIN(threshold, "alerts with hysteresis and hold times");

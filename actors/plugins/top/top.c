@@ -386,14 +386,4 @@ static void top_stop(struct weir_self *self, void *state)
     weir_free(self, top);
 }
 
-const struct weir_actor_plugin weir_actor_plugin = {
-    WEIR_ACTOR_HEAD(WEIR_ACTOR_FOLD | WEIR_ACTOR_PROCESSOR),
-    .name = "top",
-    .version = "1.0",
-    .about = "the K heaviest keys of each topic, since ever or in each period",
-    .init = top_init,
-    .handle = top_handle,
-    .snapshot = top_snapshot,
-    .restore = top_restore,
-    .stop = top_stop,
-};
+KIT_PLUGIN(top, "the K heaviest keys of each topic, since ever or in each period");

@@ -215,14 +215,4 @@ static void window_stop(struct weir_self *self, void *state)
     weir_free(self, window);
 }
 
-const struct weir_actor_plugin weir_actor_plugin = {
-    WEIR_ACTOR_HEAD(WEIR_ACTOR_FOLD | WEIR_ACTOR_PROCESSOR),
-    .name = "window",
-    .version = "1.0",
-    .about = "count, sum, mean, min, max and quantiles over tumbling and sliding windows",
-    .init = window_init,
-    .handle = window_handle,
-    .snapshot = window_snapshot,
-    .restore = window_restore,
-    .stop = window_stop,
-};
+KIT_PLUGIN(window, "count, sum, mean, min, max and quantiles over tumbling and sliding windows");
