@@ -16,6 +16,18 @@ static void unsubscribed_send(struct connection *connection, uint32_t sub, enum 
     session_frame(connection, &frame, SESSION_FRAME_MAX);
 }
 
+/* Why the broker ends one, to a person. */
+static const char *end_text(enum weir_error error)
+{
+    switch (error) {
+    case WEIR_OK: return "";
+    case WEIR_CLOSED: return "the client did not keep up, and the subscription's policy is disconnect";
+    case WEIR_FULL: return "the session has as many feeds as it may: unsubscribe from others";
+    case WEIR_BUSY: return "the broker has no memory for the feed at present: subscribe again later";
+    default: return weir_error_text(error);
+    }
+}
+
 /* Ends it: its feeds are forgotten at once, so nothing of it follows; UNSUBSCRIBED goes when the directory has let go.
  */
 static void subscription_end(struct connection *connection, struct subscription *subscription, enum weir_error error)
@@ -313,7 +325,7 @@ void session_on_directory(struct connection *connection, struct message *message
     enum weir_error error = (enum weir_error)message->word[2];
     if (message->tag == DIRECTORY_UNSUBSCRIBED) {
         enum weir_error end = (enum weir_error)subscription->end;
-        unsubscribed_send(connection, subscription->sub, end, end == WEIR_OK ? "" : weir_error_text(end));
+        unsubscribed_send(connection, subscription->sub, end, end_text(end));
         subscription_free(connection, subscription);
         return;
     }

@@ -254,6 +254,31 @@ static void who_is_overtaken_again_and_again_is_conflated_until_it_has_caught_up
     scene_close(&scene);
 }
 
+/* The ring never has what follows its snapshot, so there is nothing to conflate: one delta comes after the other. */
+static void who_is_outrun_by_the_ring_each_time_gets_each_snapshot_to_its_end(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_count_max = 10});
+    publish(&scene, 10);
+    struct reader *reader = scene_reader(&scene, 0, false);
+    reader_subscribe(reader, "a/b", stingy(POLICY_RESYNC, 600), false);
+    world_settle(&scene.world);
+    for (int i = 0; i < 4000 && reader->ends < 4 * OVERTAKINGS_MAX; i++) {
+        if (i % 10 == 0)
+            publish(&scene, 1);
+        world_tick(&scene.world, reader->actor, 0);
+        world_settle(&scene.world);
+    }
+    assert_true(reader->ends >= 4 * OVERTAKINGS_MAX);
+    assert_true(reader->begins <= reader->ends + 1); /* none was started over */
+    assert_int_equal(reader->deltas, reader->begins - 1);
+    assert_int_equal(reader->conflated, 0);
+    read_on(&scene, reader);
+    assert_caught_up(&scene, reader);
+    scene_close(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +291,7 @@ int main(void)
         cmocka_unit_test(a_trimmed_cursor_gets_only_what_has_changed),
         cmocka_unit_test(what_a_fold_has_forgotten_comes_whole),
         cmocka_unit_test(who_is_overtaken_again_and_again_is_conflated_until_it_has_caught_up),
+        cmocka_unit_test(who_is_outrun_by_the_ring_each_time_gets_each_snapshot_to_its_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

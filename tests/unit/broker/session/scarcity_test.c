@@ -223,6 +223,8 @@ static void a_subscription_whose_feed_has_no_memory_to_begin_is_told_busy(void *
     assert_false(atomic_load(&hungry.is_hungry));
     assert_int_equal(frame.as.unsubscribed.sub, 5);
     assert_true(view_is_same(frame.as.unsubscribed.code, view_text("busy")));
+    assert_true(view_is_same(frame.as.unsubscribed.message,
+                             view_text("the broker has no memory for the feed at present: subscribe again later")));
     /* The session goes on, its number is free, and with memory there is a snapshot. */
     for (; hungry.count > 0; hungry.count--)
         arena_drop(world.arena, hungry.held[hungry.count - 1]);
