@@ -226,6 +226,10 @@ void link_consumed(struct weir *client, size_t size);
 bool outbuf_append(struct outbuf *buffer, struct view messages);
 /* Adds one SP message of head and items to buffer; false when memory is out. */
 bool outbuf_message(struct outbuf *buffer, bool is_ipc, struct view head, struct view items);
+/* Room for one message's body of at most body_max bytes at the end; NULL: no memory. Commit says how long it became;
+ * nothing else may be called in between. */
+uint8_t *outbuf_body_reserve(struct outbuf *buffer, bool is_ipc, size_t body_max);
+void outbuf_body_commit(struct outbuf *buffer, bool is_ipc, size_t body_size);
 size_t outbuf_size(const struct outbuf *buffer);
 void outbuf_clear(struct outbuf *buffer);
 

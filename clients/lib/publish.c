@@ -43,38 +43,51 @@ static bool frame_keep(struct weir *client, struct unacked *frame, size_t data_s
     return true;
 }
 
-void publisher_close_batch(struct weir *client)
+/* The head of the open batch's frame; returns its size. */
+static size_t batch_head(const struct publisher *publisher, uint8_t head[FRAME_HEAD_SIZE_MAX])
 {
-    struct publisher *publisher = &client->publisher;
-    if (publisher->count == 0)
-        return;
     struct frame frame = {.op = with_is_none(&publisher->with) ? FRAME_PUBLISH : FRAME_PUBLISH_WITH};
     frame.as.publish.with = publisher->with;
     frame.as.publish.topic = view_text(publisher->topic);
     frame.as.publish.number = publisher->first_number;
     frame.as.publish.ack = publisher->ack;
     frame.as.publish.count = publisher->count;
-    uint8_t head[FRAME_HEAD_SIZE_MAX];
     struct value_writer writer;
-    value_writer_init(&writer, head, sizeof head);
+    value_writer_init(&writer, head, FRAME_HEAD_SIZE_MAX);
     frame_head_write(&writer, &frame);
     INVARIANT(!writer.is_full);
+    return writer.size;
+}
+
+/* The batch's frame stands in link.data, which had data_size bytes before: the batch is over. False: no memory to keep
+ * a copy, and the frame is taken back. */
+static bool batch_framed(struct weir *client, size_t data_size)
+{
+    struct publisher *publisher = &client->publisher;
     struct unacked unacked = {publisher->first_number, publisher->count, publisher->count, publisher->ack,
-                              .has_options = frame.op == FRAME_PUBLISH_WITH};
-    struct outbuf *data = &client->link.data;
-    size_t size = outbuf_size(data);
-    /* Without memory the batch stays and is tried again with the next send. */
-    if (!outbuf_message(data, client->link.is_ipc, view_of(head, writer.size),
-                        view_of(publisher->items, publisher->items_size)))
-        return;
-    if (!frame_keep(client, &unacked, size)) {
-        data->end = data->start + size;
-        return;
+                              .has_options = !with_is_none(&publisher->with)};
+    if (!frame_keep(client, &unacked, data_size)) {
+        client->link.data.end = client->link.data.start + data_size;
+        return false;
     }
     unacked_push(publisher, &unacked);
     publisher->count = 0;
     publisher->items_size = 0;
     publisher->first_number = publisher->next_number;
+    return true;
+}
+
+void publisher_close_batch(struct weir *client)
+{
+    struct publisher *publisher = &client->publisher;
+    if (publisher->count == 0)
+        return;
+    uint8_t head[FRAME_HEAD_SIZE_MAX];
+    size_t head_size = batch_head(publisher, head), data_size = outbuf_size(&client->link.data);
+    /* Without memory the batch stays and is tried again with the next send. */
+    if (outbuf_message(&client->link.data, client->link.is_ipc, view_of(head, head_size),
+                       view_of(publisher->items, publisher->items_size)))
+        (void)batch_framed(client, data_size);
 }
 
 static bool record_has_options(const struct weir_record *record)
@@ -118,11 +131,11 @@ static bool batch_reserve(struct publisher *publisher, size_t need)
     return true;
 }
 
-static uint64_t batch_add(struct publisher *publisher, const struct weir_record *record)
+/* The record's pair; returns its size. */
+static size_t item_write(uint8_t *out, size_t capacity, const struct weir_record *record)
 {
     struct value_writer writer;
-    value_writer_init(&writer, publisher->items + publisher->items_size,
-                      publisher->items_capacity - publisher->items_size);
+    value_writer_init(&writer, out, capacity);
     if (record->key != NULL)
         value_write_str(&writer, view_text(record->key));
     else
@@ -135,15 +148,52 @@ static uint64_t batch_add(struct publisher *publisher, const struct weir_record 
     else
         value_write_raw(&writer, value);
     INVARIANT(!writer.is_full);
-    publisher->items_size += writer.size;
-    if (publisher->count++ == 0) {
-        publisher->first_number = publisher->next_number;
-        publisher->ack = (enum ack_level)record->ack;
-        publisher->with = (struct publish_with){record->is_conditional, record->bind,
-                                                record->is_conditional ? record->if_seq : 0, record->ttl_ms};
-        memcpy(publisher->topic, record->topic, strlen(record->topic) + 1);
+    return writer.size;
+}
+
+/* Counts the record as the batch's next one. */
+static void batch_count(struct publisher *publisher, const struct weir_record *record)
+{
+    if (publisher->count++ > 0)
+        return;
+    publisher->first_number = publisher->next_number;
+    publisher->ack = (enum ack_level)record->ack;
+    publisher->with = (struct publish_with){record->is_conditional, record->bind,
+                                            record->is_conditional ? record->if_seq : 0, record->ttl_ms};
+    memcpy(publisher->topic, record->topic, strlen(record->topic) + 1);
+}
+
+static bool batch_add(struct publisher *publisher, const struct weir_record *record, size_t need)
+{
+    if (!batch_reserve(publisher, need))
+        return false;
+    publisher->items_size +=
+        item_write(publisher->items + publisher->items_size, publisher->items_capacity - publisher->items_size, record);
+    batch_count(publisher, record);
+    publisher->next_number++;
+    return true;
+}
+
+/* A record that fills a frame by itself is written into it at once, rather than copied once more. No batch is open. */
+static bool batch_add_alone(struct weir *client, const struct weir_record *record, size_t need)
+{
+    struct publisher *publisher = &client->publisher;
+    struct outbuf *data = &client->link.data;
+    size_t data_size = outbuf_size(data);
+    uint8_t head[FRAME_HEAD_SIZE_MAX];
+    batch_count(publisher, record);
+    size_t head_size = batch_head(publisher, head);
+    uint8_t *body = outbuf_body_reserve(data, client->link.is_ipc, head_size + need);
+    publisher->next_number++;
+    if (body != NULL) {
+        memcpy(body, head, head_size);
+        outbuf_body_commit(data, client->link.is_ipc, head_size + item_write(body + head_size, need, record));
     }
-    return publisher->next_number++;
+    if (body != NULL && batch_framed(client, data_size))
+        return true;
+    publisher->count = 0;
+    publisher->next_number--;
+    return false;
 }
 
 /* ------------------------------------------------------------------------------------------ publishing */
@@ -199,9 +249,12 @@ static enum weir_error publisher_add(struct weir *client, const struct weir_reco
         if (publisher->count > 0)
             return WEIR_NO_MEMORY;
     }
-    if (!batch_reserve(publisher, need) || !unacked_reserve(publisher))
+    if (!unacked_reserve(publisher))
         return WEIR_NO_MEMORY;
-    uint64_t given = batch_add(publisher, record);
+    uint64_t given = publisher->next_number;
+    bool is_alone = publisher->count == 0 && need > BATCH_SIZE_MAX;
+    if (is_alone ? !batch_add_alone(client, record, need) : !batch_add(publisher, record, need))
+        return WEIR_NO_MEMORY;
     if (number != NULL)
         *number = given;
     client->counts.published++;

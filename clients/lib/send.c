@@ -69,6 +69,18 @@ bool outbuf_message(struct outbuf *buffer, bool is_ipc, struct view head, struct
     return true;
 }
 
+uint8_t *outbuf_body_reserve(struct outbuf *buffer, bool is_ipc, size_t body_max)
+{
+    size_t prefix = sp_prefix_size(is_ipc);
+    return outbuf_reserve(buffer, prefix + body_max) ? buffer->data + buffer->end + prefix : NULL;
+}
+
+void outbuf_body_commit(struct outbuf *buffer, bool is_ipc, size_t body_size)
+{
+    sp_prefix_write(buffer->data + buffer->end, is_ipc, body_size);
+    buffer->end += sp_prefix_size(is_ipc) + body_size;
+}
+
 /* Moves the first size bytes; where memory is out, false and none. */
 static bool outbuf_move(struct outbuf *to, struct outbuf *from, size_t size)
 {

@@ -89,6 +89,62 @@ static void what_was_not_answered_is_sent_again_and_told_once(void **state)
     fake_stop(&fake);
 }
 
+enum { LARGE = 20000 };
+
+static void expect_large(struct session *s, const char *text, uint64_t number)
+{
+    struct kept *kept = session_take(s, FRAME_PUBLISH);
+    struct view items = kept->frame.as.publish.items, key, value;
+    struct value_reader reader;
+    assert_int_equal(kept->frame.as.publish.number, number);
+    assert_int_equal(kept->frame.as.publish.count, 1);
+    assert_int_equal(items_next(&items, 16, &key, &value), WEIR_OK);
+    value_reader_init(&reader, key, 0);
+    assert_true(view_is_same(value_read_str(&reader), view_text("key")));
+    value_reader_init(&reader, value, 0);
+    assert_true(view_is_same(value_read_str(&reader), view_of(text, LARGE)));
+    assert_int_equal(items_next(&items, 16, &key, &value), WEIR_AGAIN);
+    free(kept);
+}
+
+/* A record that fills a frame is written into it at once; it keeps its place among the others, and is kept like them.
+ */
+static void large_records_keep_their_place_and_are_sent_again(void **state)
+{
+    (void)state;
+    struct fake fake;
+    struct session *s = NULL;
+    static char text[LARGE];
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = (char)('a' + i % 26);
+    fake_start(&fake);
+    struct weir_options options = {.publisher = "till", .first_number = 100};
+    struct weir *client = named_client(&fake, &options, 0, &s);
+    struct weir_record large = {
+        .topic = "large", .key = "key", .value = text, .value_size = LARGE, .ack = WEIR_ACK_FOLDED};
+    large.form = WEIR_TEXT;
+    publish_some(client, "a", WEIR_ACK_FOLDED, 2);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(weir_publish(client, &large, 0, NULL), WEIR_OK);
+    publish_some(client, "a", WEIR_ACK_FOLDED, 1);
+    send_credit(s, 1 << 20);
+    /* Once as they were published, once as they were kept. */
+    for (int i = 0; i < 2; i++) {
+        expect_publish(s, "a", 100, 2);
+        expect_large(s, text, 102);
+        expect_large(s, text, 103);
+        expect_publish(s, "a", 104, 1);
+        if (i == 0) {
+            session_cut(s);
+            s = named_session(&fake, "till", 1 << 20);
+        }
+    }
+    send_ack(s, 100, 5, 0, 0);
+    assert_int_equal(weir_flush(client, WAIT_MS), WEIR_OK);
+    assert_int_equal(weir_close(&client, WAIT_MS), WEIR_OK);
+    fake_stop(&fake);
+}
+
 static void a_broker_that_knows_no_names_leaves_what_was_sent_unknown(void **state)
 {
     (void)state;
@@ -295,6 +351,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_not_answered_is_sent_again_and_told_once),
+        cmocka_unit_test(large_records_keep_their_place_and_are_sent_again),
         cmocka_unit_test(a_broker_that_knows_no_names_leaves_what_was_sent_unknown),
         cmocka_unit_test(records_without_ack_are_not_sent_again),
         cmocka_unit_test(what_is_kept_counts_as_buffered),
