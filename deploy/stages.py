@@ -215,14 +215,13 @@ def stage_unit(log):
 
 
 # Folders whose programs register themselves with ctest, by the KIND of their KIND/NAME.
-PROGRAM_FOLDERS = {"simulate": "tests/simulate", "fault": "tests/fault",
-                   "examples": "actors/examples", "bench": "tests/bench/peers"}
+PROGRAM_FOLDERS = {"simulate": "tests/simulate", "examples": "actors/examples", "bench": "tests/bench/peers"}
 SANITIZED_ENTRIES = "^(unit|examples)/"
 RUN_PREFIXES = tuple(kind + "/" for kind in PROGRAM_FOLDERS)
 
 
 def stage_programs(log):
-    """Simulator seeds, fault tests, examples, measurements: a folder with C files has entries."""
+    """Simulator seeds, examples, measurements: a folder with C files has entries."""
     failure = build(log, "release")
     if failure:
         return failure
@@ -324,7 +323,7 @@ def stage_fuzz(log):
 
 STAGES = {
     "unit": (stage_unit, "release build and its unit tests"),
-    "programs": (stage_programs, "simulator seeds, history checks, fault tests, examples, measurements' smoke"),
+    "programs": (stage_programs, "simulator seeds, examples, measurements' smoke"),
     "scenario": (stage_scenario, "the real binary as a process of its own"),
     "tidy": (stage_tidy, "house rules, and that each of them fires"),
     "lint": (stage_lint, "clang-tidy"),
