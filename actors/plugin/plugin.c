@@ -56,6 +56,8 @@ void plugin_state_tell(struct turn *turn, struct plugin *plugin, bool is_stale)
 
 static const char *state_name(const struct plugin *plugin)
 {
+    if (plugin->is_ending)
+        return "ending";
     if (plugin->phase == PHASE_DOWN)
         return "down";
     if (plugin->phase == PHASE_STARTING)
@@ -219,12 +221,18 @@ static void on_timer(struct turn *turn, struct plugin *plugin, uint64_t word)
         outgoing_on_timer(plugin);
         return;
     }
+    if (word == PLUGIN_TIMER_ENDING) {
+        turn_exit(turn, WEIR_OK);
+        return;
+    }
     if (word != PLUGIN_TIMER_RETRY) {
         plugin_timers_fired(turn, plugin, word);
         return;
     }
     plugin->has_retry = false;
     plugin->is_stalled = false;
+    if (plugin->is_ending)
+        return;
     if (plugin->is_follow_void)
         follow_again(turn, plugin);
     else if (plugin->config->role == WEIR_ACTOR_PROCESSOR && follow_begin(turn, plugin) != WEIR_OK)
@@ -270,6 +278,13 @@ static enum weir_error dispatch(struct turn *turn, struct plugin *plugin, struct
     case MESSAGE_TIMER: on_timer(turn, plugin, message->word[0]); break;
     case MESSAGE_EVENT: on_event(turn, plugin, message); break;
     case PLUGIN_RELOAD: reload_order(turn, plugin, message); break;
+    case PLUGIN_UNLOAD:
+        if (actor_is_none(plugin->unload_from)) {
+            plugin->unload_from = message->from;
+            plugin->unload_word = message->word[0];
+        }
+        break;
+    case MESSAGE_SHUTDOWN: ending_begin(turn, plugin); break;
     default: break; /* data, which waits in pending */
     }
     return pump(turn, plugin);
@@ -431,23 +446,26 @@ static void on_stop(struct turn *turn, void *state, enum weir_error cause)
     (void)cause;
     plugin->ops->stop(&plugin->host);
     reload_abort(turn, plugin, WEIR_CLOSED, "the plugin is being unloaded");
+    ending_count(plugin);
     plugin_intake_fini(turn, plugin);
-    outgoing_end(plugin);
     int size = snprintf(name, sizeof name, PLUGIN_REGISTRY_PREFIX "%s", plugin->config->name);
     registry_remove(turn_runtime(turn), name, (size_t)size);
     instance_forget(turn, plugin->instance);
+    ending_tell(turn, plugin, plugin->unload_from, plugin->unload_word);
     plugin_fini(plugin);
 }
 
 /* Those whose records or orders came too late to be taken. */
 static void on_unread(struct turn *turn, void *state, const struct message *message)
 {
-    (void)state;
+    struct plugin *plugin = state; /* what on_stop left of it */
     if (is_answered(message->tag))
         forwarded_refuse(turn, message);
     else if (message->tag == PLUGIN_RELOAD)
         (void)!turn_control(turn, message->from,
                             &(struct message){.tag = PLUGIN_RELOADED, .word = {WEIR_CLOSED, message->word[0]}});
+    else if (message->tag == PLUGIN_UNLOAD)
+        ending_tell(turn, plugin, message->from, message->word[0]);
 }
 
 const struct behaviour plugin_behaviour = {

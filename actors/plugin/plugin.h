@@ -59,7 +59,8 @@ WEIR_MUST_USE enum weir_error plugins_config_set(struct plugins *plugins, const 
 WEIR_MUST_USE enum weir_error plugins_load_all(struct plugins *plugins);
 /* Starts one. WEIR_NOT_FOUND: not defined; WEIR_EXISTS: it runs. Any thread. */
 WEIR_MUST_USE enum weir_error plugins_load(struct plugins *plugins, const char *name);
-/* Begins to end one: what waits for it is refused. WEIR_NOT_FOUND: it does not run. Any thread. */
+/* Begins to end one: what waits for it is refused, and what it emitted is waited for, for PLUGIN_ENDING_MS.
+ * WEIR_NOT_FOUND: it does not run. Any thread. */
 WEIR_MUST_USE enum weir_error plugins_unload(struct plugins *plugins, const char *name);
 /* The actor of one that runs, for PLUGIN_RELOAD. WEIR_NOT_FOUND. Any thread. */
 WEIR_MUST_USE enum weir_error plugins_find(struct plugins *plugins, const char *name, weir_actor *out);
@@ -70,11 +71,16 @@ enum plugin_tag {
     PLUGIN_RELOAD = 0x400,
     /* Control. word[0]: enum weir_error; word[1]: echoed. hold[0]: why not, text; none: it is done. */
     PLUGIN_RELOADED,
+    /* Control, to a plugin that will then be unloaded: the sender wants to hear of the end. word[0]: echoed.
+     * -> PLUGIN_UNLOADED */
+    PLUGIN_UNLOAD,
+    /* Control. word[0]: records that it had emitted and that their topics had not decided in time; word[1]: echoed. */
+    PLUGIN_UNLOADED,
 };
 
 struct plugin_status {
     char name[PLUGIN_NAME_MAX + 1], file[PLUGIN_PATH_MAX];
-    const char *role, *host, *state; /* state: "starting", "replaying", "live", "down", "unloaded" */
+    const char *role, *host, *state; /* state: see state_name in plugin.c, or "unloaded" */
     char plugin[PLUGIN_TEXT_SIZE];   /* the code's own name and version */
     char cause[PLUGIN_TEXT_SIZE];    /* of the last failure; "": none yet */
     uint64_t handled, emitted, refused, dead, restarts, topics;

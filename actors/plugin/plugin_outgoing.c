@@ -326,11 +326,18 @@ void outgoing_on_topic(struct turn *turn, struct plugin *plugin, uint32_t index,
     outgoing_next(plugin, index);
 }
 
-void outgoing_end(const struct plugin *plugin)
+uint64_t outgoing_undecided(const struct plugin *plugin)
 {
-    if (plugin->outgoing_count > 0)
-        log_warning("plugin.emissions_lost", "plugin=%s topics=%u bytes=%zu cause=unloaded", plugin->config->name,
-                    (unsigned)plugin->outgoing_count, plugin->outgoing_bytes);
+    uint64_t count = 0;
+    for (uint32_t index = 0; index < plugin->places.used && plugin->outgoing_count > 0; index++) {
+        const struct outgoing *outgoing = plugin->places.items[index].outgoing;
+        if (outgoing == NULL)
+            continue;
+        /* Of a batch that its topic has, those that it answered for are decided, but for what it could not take. */
+        bool is_offered = outgoing->undecided > 0;
+        count += outgoing->bundle.count + (is_offered ? outgoing->undecided + outgoing->held : outgoing->sent.detail);
+    }
+    return count;
 }
 
 void outgoing_on_room(struct plugin *plugin) { list_ready(plugin, OUTGOING_ROOM); }

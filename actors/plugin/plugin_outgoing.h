@@ -61,8 +61,8 @@ void outgoing_on_ack(struct turn *turn, struct plugin *plugin, const struct mess
 void outgoing_on_topic(struct turn *turn, struct plugin *plugin, uint32_t index, enum weir_error error);
 void outgoing_on_room(struct plugin *plugin);
 void outgoing_on_timer(struct plugin *plugin);
-/* The plugin ends: says what is lost with it. */
-void outgoing_end(const struct plugin *plugin);
+/* Records that topics have not decided. */
+uint64_t outgoing_undecided(const struct plugin *plugin);
 void outgoing_fini(struct plugin *plugin, struct place *place);
 
 #endif

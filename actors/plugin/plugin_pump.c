@@ -66,7 +66,7 @@ static void input_over(struct turn *turn, struct plugin *plugin, struct kept *ke
     kept_release(plugin);
 }
 
-static void commit_continue(struct turn *turn, struct plugin *plugin)
+void commit_continue(struct turn *turn, struct plugin *plugin)
 {
     struct kept *kept = kept_at(plugin, inflight_front(plugin)->position);
     bool is_clear = kept->kind == WEIR_MESSAGE_RESET && plugin->config->role == WEIR_ACTOR_FOLD;
@@ -356,6 +356,10 @@ static enum weir_error inputs_give(struct turn *turn, struct plugin *plugin, uin
 enum weir_error pump(struct turn *turn, struct plugin *plugin)
 {
     uint32_t outputs = TURN_OUTPUTS, inputs = PLUGIN_TURN_INPUTS;
+    if (plugin->is_ending) {
+        ending_step(turn, plugin);
+        return WEIR_OK;
+    }
     enum weir_error error = host_ensure(turn, plugin);
     if (error && error != WEIR_AGAIN)
         return error;

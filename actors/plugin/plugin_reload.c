@@ -97,6 +97,10 @@ void reload_order(struct turn *turn, struct plugin *plugin, const struct message
 {
     char why[PLUGIN_TEXT_SIZE] = "it is being reloaded already";
     enum weir_error error = plugin->reload == RELOAD_NONE ? WEIR_OK : WEIR_BUSY;
+    if (plugin->is_ending) {
+        answer(turn, plugin, message->from, message->word[0], WEIR_CLOSED, "it is being unloaded");
+        return;
+    }
     if (!error)
         error = config_take(plugin, &plugin->next_config, why, sizeof why);
     if (!error && (plugin->phase != PHASE_RUNNING || plugin->replay_left > 0)) {

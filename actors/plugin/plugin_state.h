@@ -13,6 +13,7 @@
  *   plugin_replay.c  snapshots, and how an instance gets its state back
  *   plugin_timers.c  the instance's timers
  *   plugin_reload.c  new code for old
+ *   plugin_ending.c  the orderly end
  *   plugins.c        the table of instances
  *
  * The way of an input: it waits in `pending` as the message it came with; is copied into the ring `kept` when that has
@@ -43,6 +44,7 @@ enum plugin_internal_tag {
 /* Words of its timers: those of the instance count up from 1. */
 #define PLUGIN_TIMER_RETRY UINT64_MAX
 #define PLUGIN_TIMER_OUTGOING (UINT64_MAX - 1)
+#define PLUGIN_TIMER_ENDING (UINT64_MAX - 2)
 
 /* A topic: of a fold's own, followed, or emitted to. */
 struct place {
@@ -218,6 +220,7 @@ struct plugin {
     bool is_stale_told; /* its topics know that it is down */
     bool is_pump_sent, has_retry, is_stalled, is_muted, is_subscribed;
     bool is_follow_void; /* a processor's subscriptions are to begin anew */
+    bool is_ending;      /* it was told to: nothing more is handled, see plugin_ending.c */
     uint64_t now_ms;     /* wall clock of this turn */
 
     struct message *pending; /* a ring of messages that wait for room in kept */
@@ -268,6 +271,10 @@ struct plugin {
     char next_text[PLUGIN_TEXT_SIZE];
     weir_actor reload_from;
     uint64_t reload_word;
+
+    weir_actor unload_from; /* is to be told of the end; none: nobody */
+    uint64_t unload_word;
+    uint64_t given_up; /* records emitted that were not decided at the end */
 
     uint64_t handled, emitted, refused, dead, restarts;
 };
@@ -378,6 +385,8 @@ static inline void inflight_clear(struct plugin *plugin)
     plugin->inflight_count = 0;
     plugin->is_alone = false;
 }
+/* Goes on with the input in hand, whose end was told: sends what is left of it. */
+void commit_continue(struct turn *turn, struct plugin *plugin);
 /* Gives the host a snapshot or asks it for one. */
 WEIR_MUST_USE enum weir_error give_state(struct plugin *plugin, enum plugin_input_kind kind, struct view bytes);
 /* A line of the plugin's in the broker's log. */
@@ -471,5 +480,15 @@ WEIR_MUST_USE enum weir_error reload_step(struct turn *turn, struct plugin *plug
 void reload_abort(struct turn *turn, struct plugin *plugin, enum weir_error error, const char *why);
 /* Whether inputs must not be given now. */
 static inline bool reload_holds(const struct plugin *plugin) { return plugin->reload >= RELOAD_DRAINING; }
+
+/* plugin_ending.c */
+/* It is to end: handles nothing more, and waits until topics have decided what it emitted. */
+void ending_begin(struct turn *turn, struct plugin *plugin);
+/* The place of a pump while it ends; leaves when nothing is left to wait for. */
+void ending_step(struct turn *turn, struct plugin *plugin);
+/* It ends now: counts and says what it emitted in vain. */
+void ending_count(struct plugin *plugin);
+/* Whoever ordered the end is told, if anybody. */
+void ending_tell(struct turn *turn, struct plugin *plugin, weir_actor to, uint64_t word);
 
 #endif

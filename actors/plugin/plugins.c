@@ -15,7 +15,6 @@ struct plugins {
 };
 
 #define PLUGINS_MAGIC UINT32_C(0x706c7473)
-#define SHUTDOWN_MS 2000
 
 enum weir_error plugins_create(const struct plugins_options *options, struct plugins **out)
 {
@@ -121,7 +120,7 @@ static enum weir_error instance_start(struct plugins *plugins, struct plugin_ins
                                .args_size = sizeof instance,
                                .options = {.mailbox_max = config->mailbox_max, .label = actor_name},
                                .restart = config->restart,
-                               .shutdown_ms = SHUTDOWN_MS};
+                               .shutdown_ms = PLUGIN_SHUTDOWN_MS};
     struct supervisor_config supervisor = {.name = supervisor_name,
                                            .strategy = SUPERVISOR_ONE_FOR_ONE,
                                            .intensity = config->intensity,

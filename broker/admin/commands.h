@@ -31,7 +31,8 @@ enum order_kind {
     ORDER_DEAD_LIST,
     ORDER_DEAD_REPLAY,
     ORDER_DEAD_DROP,
-    ORDER_PLUGIN_RELOAD
+    ORDER_PLUGIN_RELOAD,
+    ORDER_PLUGIN_UNLOAD
 };
 
 struct dead_entry {
@@ -124,6 +125,7 @@ enum weir_error steer_dead(struct admin_context *context, struct view args, stru
 /* plugins.c */
 enum weir_error steer_plugin(struct admin_context *context, struct view args, struct answer *answer);
 enum weir_error order_plugin(struct turn *turn, struct admin_context *context);
+void order_plugin_unloaded(struct turn *turn, struct admin_context *context, uint64_t given_up);
 void order_plugin_done(struct turn *turn, struct admin_context *context, const struct message *message);
 
 /* orders.c: the admin actor. */

@@ -135,7 +135,8 @@ static enum weir_error order_begin(struct turn *turn, struct admin_context *cont
     case ORDER_DEAD_LIST:
     case ORDER_DEAD_REPLAY:
     case ORDER_DEAD_DROP: return dead_begin(turn, context);
-    case ORDER_PLUGIN_RELOAD: return order_plugin(turn, context);
+    case ORDER_PLUGIN_RELOAD:
+    case ORDER_PLUGIN_UNLOAD: return order_plugin(turn, context);
     default: return WEIR_INTERNAL;
     }
 }
@@ -207,6 +208,10 @@ static enum weir_error on_message(struct turn *turn, void *state, struct message
     case PLUGIN_RELOADED:
         if (context_of_token(admin, message->word[1]) != NULL)
             order_plugin_done(turn, context_of_token(admin, message->word[1]), message);
+        break;
+    case PLUGIN_UNLOADED:
+        if (context_of_token(admin, message->word[1]) != NULL)
+            order_plugin_unloaded(turn, context_of_token(admin, message->word[1]), message->word[0]);
         break;
     case TOPIC_DONE: on_done(turn, orders, (enum weir_error)message->word[0], message->word[1]); break;
     case DIRECTORY_TOPIC: on_done(turn, orders, (enum weir_error)message->word[2], message->word[0]); break;

@@ -45,29 +45,23 @@ static enum weir_error plugin_load(struct admin_context *context, const char *na
     return WEIR_OK;
 }
 
-static enum weir_error plugin_unload(struct admin_context *context, const char *name, struct answer *answer)
-{
-    enum weir_error error = plugins_unload(context->admin->options.plugins, name);
-    if (error == WEIR_NOT_FOUND)
-        return admin_refuse(context, error, "no plugin '%s' runs", name);
-    if (error != WEIR_OK)
-        return admin_refuse(context, error, "plugin '%s': %s", name, weir_error_text(error));
-    log_info("admin.plugin", "unloaded=%s", name);
-    answer_text(answer, "unloaded", name);
-    return WEIR_OK;
-}
-
-static enum weir_error plugin_reload(struct admin_context *context, const char *name)
+/* Begun by the admin actor, which then waits for what becomes of it. */
+static enum weir_error plugin_order(struct admin_context *context, enum order_kind kind, const char *name)
 {
     struct order *order = &context->order;
-    weir_actor actor;
-    if (plugins_find(context->admin->options.plugins, name, &actor) != WEIR_OK)
-        return admin_refuse(context, WEIR_NOT_FOUND, "no plugin '%s' runs", name);
-    *order = (struct order){.kind = ORDER_PLUGIN_RELOAD};
+    *order = (struct order){.kind = kind};
     memcpy(order->topic, name, strlen(name) + 1);
     if (orders_give(context) != WEIR_OK)
         return admin_refuse(context, WEIR_BUSY, "the admin actor takes no orders at present");
     return WEIR_AGAIN;
+}
+
+static enum weir_error plugin_reload(struct admin_context *context, const char *name)
+{
+    weir_actor actor;
+    if (plugins_find(context->admin->options.plugins, name, &actor) != WEIR_OK)
+        return admin_refuse(context, WEIR_NOT_FOUND, "no plugin '%s' runs", name);
+    return plugin_order(context, ORDER_PLUGIN_RELOAD, name);
 }
 
 enum weir_error steer_plugin(struct admin_context *context, struct view args, struct answer *answer)
@@ -89,16 +83,47 @@ enum weir_error steer_plugin(struct admin_context *context, struct view args, st
     if (strcmp(action, "load") == 0)
         return plugin_load(context, name, answer);
     if (strcmp(action, "unload") == 0)
-        return plugin_unload(context, name, answer);
+        return plugin_order(context, ORDER_PLUGIN_UNLOAD, name);
     if (strcmp(action, "reload") == 0)
         return plugin_reload(context, name);
     return admin_refuse(context, WEIR_BAD_REQUEST, "plugin takes list, load, unload or reload");
+}
+
+/* Ends when the plugin has: it says so itself, unless it was given up before and has no actor. */
+static enum weir_error unload_begin(struct turn *turn, struct admin_context *context)
+{
+    struct order *order = &context->order;
+    struct plugins *plugins = context->admin->options.plugins;
+    struct message message = {.tag = PLUGIN_UNLOAD, .word = {order->token}};
+    bool is_told = plugins_find(plugins, order->topic, &order->target) == WEIR_OK &&
+                   turn_control(turn, order->target, &message) == WEIR_OK;
+    enum weir_error error = plugins_unload(plugins, order->topic);
+    if (error == WEIR_NOT_FOUND)
+        return admin_refuse(context, error, "no plugin '%s' runs", order->topic);
+    if (error != WEIR_OK)
+        return admin_refuse(context, error, "plugin '%s': %s", order->topic, weir_error_text(error));
+    if (!is_told)
+        order_plugin_unloaded(turn, context, 0);
+    return WEIR_OK;
+}
+
+void order_plugin_unloaded(struct turn *turn, struct admin_context *context, uint64_t given_up)
+{
+    uint8_t data[ADMIN_MESSAGE_SIZE];
+    struct answer answer;
+    log_info("admin.plugin", "unloaded=%s given_up=%llu", context->order.topic, (unsigned long long)given_up);
+    answer_init(&answer, data, sizeof data);
+    answer_text(&answer, "unloaded", context->order.topic);
+    answer_uint(&answer, "given_up", given_up);
+    order_finish(turn, context, WEIR_OK, &answer);
 }
 
 enum weir_error order_plugin(struct turn *turn, struct admin_context *context)
 {
     struct order *order = &context->order;
     struct message message = {.tag = PLUGIN_RELOAD, .word = {order->token}};
+    if (order->kind == ORDER_PLUGIN_UNLOAD)
+        return unload_begin(turn, context);
     enum weir_error error = plugins_find(context->admin->options.plugins, order->topic, &order->target);
     return error == WEIR_OK ? turn_control(turn, order->target, &message) : error;
 }

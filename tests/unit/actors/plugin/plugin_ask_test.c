@@ -1,5 +1,5 @@
 /* Requests to a plugin: one answer each, by its own code or that there is none, whatever becomes of the instance. */
-#include "tests/unit/actors/plugin/plugin_scene.h"
+#include "tests/unit/actors/plugin/unload_scene.h"
 
 static void a_request_is_replied_to(void **state)
 {
@@ -132,9 +132,9 @@ static void unloading_answers_requests(void **state)
     scene_ask(scene, 1, 'q');
     scene_handle(scene, 2);
     assert_journal(scene->answers, " ?2=1");
-    assert_int_equal(plugins_unload(scene->plugins, "fake"), WEIR_OK);
-    scene_settle(scene);
-    assert_journal(scene->answers, " ?1!closed ?3!closed");
+    scene_unload(scene);
+    scene_unloaded(scene);
+    assert_journal(scene->answers, " ?1!closed ?3!closed unloaded:1");
     scene_close(scene);
 }
 
