@@ -170,7 +170,9 @@ void answers_end(struct turn *turn, struct plugin *plugin)
         struct kept *kept = kept_at(plugin, position);
         bool is_open = kept->state == KEPT_WAITING || kept->pending > 0;
         if (kept->is_owed && kept->kind == WEIR_MESSAGE_ASK) {
-            kept_refuse(turn, plugin, kept, WEIR_CLOSED, view_of(NULL, 0));
+            /* By itself: its topic's records are told in this loop. */
+            kept->error = WEIR_CLOSED;
+            tell_asker(turn, plugin, kept);
             continue;
         }
         if (kept->is_owed && !is_decided(plugin, kept))

@@ -138,6 +138,21 @@ static void unloading_answers_requests(void **state)
     scene_close(scene);
 }
 
+static void unloading_answers_a_record_among_requests_once(void **state)
+{
+    struct scene *scene = scene_open();
+    (void)state;
+    scene->topics[0].is_held = true;
+    scene_ask(scene, 0, 'a');
+    scene_publish(scene, 0, "q");
+    scene_ask(scene, 0, 'q');
+    scene_handle(scene, 2);
+    scene_unload(scene);
+    scene_unloaded(scene);
+    assert_journal(scene->answers, " ?1!closed 2!closed ?3!closed unloaded:1");
+    scene_close(scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +165,7 @@ int main(void)
         cmocka_unit_test(a_request_that_nobody_waits_for_any_more_is_not_given),
         cmocka_unit_test(a_second_reply_fails_the_instance),
         cmocka_unit_test(unloading_answers_requests),
+        cmocka_unit_test(unloading_answers_a_record_among_requests_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
