@@ -241,8 +241,9 @@ static void sent_over(struct turn *turn, struct plugin *plugin, uint64_t number,
     place->refs--;
     if (--kept->pending == 0)
         kept_answer(turn, plugin, kept);
-    /* Records to that topic that brought about nothing may have waited for this one. */
-    if (sent->place != kept->place)
+    /* Records to that topic that brought about nothing may have waited for this one: also behind the order to clear
+     * it, which is none of those that are answered in their turn. */
+    if (sent->place != kept->place || kept->kind != WEIR_MESSAGE_RECORD)
         place_answer(turn, plugin, sent->place);
     while (plugin->sent_first < plugin->sent_next && plugin->sent[plugin->sent_first & (PLUGIN_SENT_MAX - 1)].is_over)
         plugin->sent_first++;

@@ -41,6 +41,7 @@ struct fake_input {
 struct fake_options {
     bool has_no_snapshot;
     bool is_processor;     /* see follow_scene.h: emits to t/0 where a fold does to the record's topic */
+    bool is_refilling;     /* told to forget a topic, it emits a record to it */
     bool is_slow_to_start; /* the test says when it is there: fake_start */
     uint64_t emit_bytes_per_s;
     enum weir_error give_error; /* WEIR_CLOSED: it has ended */
@@ -207,7 +208,8 @@ static inline void fake_message(struct plugin_host *host, const struct fake_inpu
     }
     host->counts.of[(unsigned char)input->key]++;
     const char *topic = host->options->is_processor ? "t/0" : input->topic;
-    if (input->key >= 'a' && input->key <= 'm')
+    bool is_refill = host->options->is_refilling && input->message_kind == WEIR_MESSAGE_RESET;
+    if ((input->key >= 'a' && input->key <= 'm') || is_refill)
         fake_emit(host, input, topic);
     if (input->key >= 'n' && input->key <= 'p')
         fake_emit(host, input, fakes.other_topic);

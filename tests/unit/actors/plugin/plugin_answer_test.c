@@ -63,6 +63,26 @@ static void what_emits_nothing_waits_for_emissions_from_elsewhere(void **state)
     scene_close(scene);
 }
 
+/* ... and so does what forgetting the topic has emitted to it. */
+static void what_emits_nothing_waits_for_what_a_clearing_emitted(void **state)
+{
+    struct scene *scene = scene_open_with((struct fake_options){.is_refilling = true});
+    struct scene_topic *topic = &scene->topics[0];
+    (void)state;
+    topic->is_held = true;
+    struct message order = {.tag = TOPIC_PLUGIN_CLEAR, .detail = TOPIC_MARKED(topic->mark, 0), .word = {9}};
+    assert_int_equal(actor_send(scene->runtime, scene->publisher, scene->plugin, &order), WEIR_OK);
+    scene_publish(scene, 0, "q");
+    scene_handle_all(scene);
+    assert_journal(topic->journal, " (clear) !1");
+    scene_topic_cleared(topic);
+    scene_settle(scene);
+    assert_journal(scene->answers, " done:ok");
+    scene_ack(scene, 0, 1);
+    assert_journal(scene->answers, " 1@1");
+    scene_close(scene);
+}
+
 static void answers_of_one_topic_keep_their_order(void **state)
 {
     struct scene *scene = scene_open();
@@ -161,6 +181,7 @@ int main(void)
         cmocka_unit_test(what_emits_nothing_waits_for_what_was_emitted_before),
         cmocka_unit_test(what_emits_nothing_is_told_the_epoch_that_is_so),
         cmocka_unit_test(what_emits_nothing_waits_for_emissions_from_elsewhere),
+        cmocka_unit_test(what_emits_nothing_waits_for_what_a_clearing_emitted),
         cmocka_unit_test(answers_of_one_topic_keep_their_order),
         cmocka_unit_test(another_topic_is_not_waited_for),
         cmocka_unit_test(a_buried_record_is_told_in_its_turn),
