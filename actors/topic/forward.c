@@ -80,12 +80,13 @@ void forward_attached(struct turn *turn, struct topic *topic, const struct messa
     forward_drain(turn, topic);
 }
 
-/* WEIR_FULL, WEIR_STALE: the batch is still the caller's. */
+/* A batch, or a request. WEIR_FULL, WEIR_STALE: it is still the caller's. */
 static enum weir_error forward_send(struct turn *turn, struct topic *topic, struct message *batch)
 {
     struct message message = *batch;
-    message.tag = TOPIC_FORWARDED;
-    message.detail = TOPIC_MARKED(topic->forward->mark, batch->detail);
+    bool is_ask = batch->tag == TOPIC_ASK;
+    message.tag = is_ask ? TOPIC_ASK : TOPIC_FORWARDED;
+    message.detail = TOPIC_MARKED(topic->forward->mark, is_ask ? 1 : batch->detail);
     enum weir_error error = actor_send(turn_runtime(turn), batch->from, topic->forward->plugin, &message);
     if (error == WEIR_OK)
         batch->hold[0] = batch->hold[1] = WEIR_MSG_NONE;
@@ -142,19 +143,22 @@ bool forward_clear(struct turn *turn, struct topic *topic, const struct message 
 
 void forward_ask(struct turn *turn, struct topic *topic, struct message *message)
 {
-    const struct forward *forward = topic->forward;
+    struct forward *forward = topic->forward;
     enum weir_error error = forward == NULL ? WEIR_BAD_REQUEST : WEIR_CLOSED;
-    if (forward != NULL && forward->is_attached) {
-        struct message ask = *message;
-        ask.detail = TOPIC_MARKED(forward->mark, 1);
-        error = actor_send(turn_runtime(turn), message->from, forward->plugin, &ask);
-        if (error == WEIR_OK)
-            message->hold[0] = WEIR_MSG_NONE;
-    }
-    /* Who reads no answer has its deadline. */
+    if (forward != NULL && forward->is_attached)
+        error = forward_send(turn, topic, message);
+    else if (forward != NULL && !actor_is_none(forward->plugin)) /* it is about to: the topic is young, or the plugin */
+        error = forward->waiting.count < TOPIC_ASKS_WAITING_MAX ? stash_push(topic, &forward->waiting, message, false)
+                                                                : WEIR_FULL;
     if (error != WEIR_OK)
-        (void)!turn_control(turn, message->from,
-                            &(struct message){.tag = TOPIC_ANSWER, .word = {message->word[1], error}});
+        forward_ask_refuse(turn, message, error);
+    topic_mute_update(turn, topic);
+}
+
+void forward_ask_refuse(struct turn *turn, const struct message *message, enum weir_error error)
+{
+    /* Who reads no answer has its deadline. */
+    (void)!turn_control(turn, message->from, &(struct message){.tag = TOPIC_ANSWER, .word = {message->word[1], error}});
 }
 
 void forward_cleared(struct turn *turn, struct topic *topic)
@@ -172,14 +176,7 @@ void forward_gone(struct turn *turn, struct topic *topic)
 {
     topic->forward->plugin = WEIR_ACTOR_NONE;
     topic->forward->is_attached = false;
-    struct stash *waiting = &topic->forward->waiting;
-    struct message batch;
-    while (waiting->count > 0) {
-        stash_pop(topic, waiting, &batch);
-        topic_batch_refuse(turn, topic, &batch, WEIR_CLOSED);
-        for (int hold = 0; hold < MESSAGE_HOLDS; hold++)
-            arena_drop(topic->arena, batch.hold[hold]);
-    }
+    stash_refuse(turn, topic, &topic->forward->waiting, WEIR_CLOSED);
     topic_mute_update(turn, topic);
     topic_note_plugin(turn, topic, true);
     /* Another one may have come already. */

@@ -248,13 +248,15 @@ void topic_batch_unread(struct turn *turn, const struct topic *topic, const stru
     (void)!turn_control(turn, topic->directory, &unread); /* a directory that is gone counts nothing any more */
 }
 
-static void stash_refuse(struct turn *turn, struct topic *topic, struct stash *stash, enum weir_error error)
+void stash_refuse(struct turn *turn, struct topic *topic, struct stash *stash, enum weir_error error)
 {
     struct message batch;
     while (stash->count > 0) {
         stash_pop(topic, stash, &batch);
         if (batch.tag == TOPIC_CLEAR)
             topic_reply_done(turn, &batch, error);
+        else if (batch.tag == TOPIC_ASK)
+            forward_ask_refuse(turn, &batch, error);
         else
             topic_batch_refuse(turn, topic, &batch, error);
         for (int hold = 0; hold < MESSAGE_HOLDS; hold++)

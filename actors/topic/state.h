@@ -307,6 +307,8 @@ void topic_limits_update(struct turn *turn, struct topic *topic);
 void topic_unblock(struct turn *turn, struct topic *topic);
 /* Refuses everything held back. */
 void topic_stash_refuse(struct turn *turn, struct topic *topic, enum weir_error error);
+/* ... what that one holds. */
+void stash_refuse(struct turn *turn, struct topic *topic, struct stash *stash, enum weir_error error);
 /* Refuses one batch. */
 void topic_batch_refuse(struct turn *turn, struct topic *topic, struct message *batch, enum weir_error error);
 /* The same for one that a topic which has stopped left in its mailbox; the directory counts it. */
@@ -350,8 +352,9 @@ void forward_drain(struct turn *turn, struct topic *topic);
 /* An operator's TOPIC_CLEAR: passes it on to the plugin first, which keeps state of the topic, too. False: there is
  * none, or it has been there, and the topic is to clear. */
 bool forward_clear(struct turn *turn, struct topic *topic, const struct message *order);
-/* Passes a TOPIC_ASK on to the plugin, or answers it. */
+/* Passes a TOPIC_ASK on to the plugin, as soon as that is attached, or answers it. */
 void forward_ask(struct turn *turn, struct topic *topic, struct message *message);
+void forward_ask_refuse(struct turn *turn, const struct message *message, enum weir_error error);
 /* The plugin's own TOPIC_CLEAR is put behind what that emitted before and the topic holds back. False: nothing is. */
 bool topic_clear_waits(struct turn *turn, struct topic *topic, struct message *order);
 /* Under the shared lock. */

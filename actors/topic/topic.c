@@ -404,10 +404,7 @@ static void topic_unread(struct turn *turn, void *state, const struct message *m
     case TOPIC_RESUMED: topic_batch_unread(turn, topic, message); return;
     case TOPIC_CLEAR:
     case TOPIC_DELETE: topic_reply_done(turn, message, WEIR_NOT_FOUND); return;
-    case TOPIC_ASK:
-        (void)!turn_control(turn, message->from,
-                            &(struct message){.tag = TOPIC_ANSWER, .word = {message->word[1], WEIR_NOT_FOUND}});
-        return;
+    case TOPIC_ASK: forward_ask_refuse(turn, message, WEIR_NOT_FOUND); return;
     default: return;
     }
 }

@@ -88,6 +88,9 @@
 /* Envelopes sent to one feed, and to all, before the others and the mailbox get their turn. */
 #define FEED_SENDS_MAX 16
 #define TOPIC_SENDS_MAX 4096
+/* Requests that wait for a plugin to know the topic, which is a matter of one turn of each: those of a dozen
+ * connections with all that they may have outstanding. */
+#define TOPIC_ASKS_WAITING_MAX 1024
 /* Different snapshots held at once by joiners of one topic; each may keep a copy of every page alive. */
 #define TOPIC_SNAPSHOTS_MAX 8
 /* Times in a row that a feed of policy resync is overtaken before it has caught up: then it is conflated until it has.

@@ -48,6 +48,22 @@ def test_a_processor_is_asked_by_its_name():
         assert request.ask("ask", plugin="count", value="a") == {"value": 0}
 
 
+def young_is_asked(host):
+    with Broker(config=counting(host)) as broker, broker.request() as request:
+        for number in range(50):
+            # At once behind the record that makes the topic: its plugin does not know it yet.
+            made = request.send_request("publish", {"topic": f"c/{number}", "value": 1, "ack": "accepted"})
+            request.send_request("ask", {"topic": f"c/{number}", "value": "nothing"})
+            replies = [request.receive() for _ in range(2)]
+            asked = next(unpack(reply[4:]) for reply in replies if reply[:4] != made)
+            assert asked == ["ok", {"value": 0}] or asked[1]["code"] == "not-found", asked
+
+
+@sanitized
+def test_a_topic_that_was_just_made_is_asked():
+    each_host(young_is_asked)
+
+
 def failing_is_answered(host):
     with Broker(config=misbehaving(host)) as broker, broker.request() as request, broker.session() as session:
         publish_acked(session, "b/x", ("a", 1))
