@@ -209,6 +209,11 @@ struct nack_text nack_text_of(enum weir_error error, uint64_t nack_word)
         return (struct nack_text){error, weir_error_text(error), "number", 0};
     if (error == WEIR_NO_MEMORY) /* there may be some again: what a client does about "busy" is right */
         return (struct nack_text){WEIR_BUSY, "what topics may have of the broker's memory is used up", "memory", 0};
+    if (error == WEIR_BAD_REQUEST) /* well-formed, or it would not have come so far */
+        return (struct nack_text){error,
+                                  "the topic's kind takes no such record: a map needs a key; ttl_ms and bind go with "
+                                  "last and map; a plugin takes no options",
+                                  "", 0};
     if (error != WEIR_CONFLICT)
         return (struct nack_text){error, weir_error_text(error), "", 0};
     return (struct nack_text){error, is_number ? "that number was another record's" : "the newest record is another",

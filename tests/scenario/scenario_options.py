@@ -122,6 +122,23 @@ def test_a_rule_gives_records_a_time_and_a_grace_can_be_long():
 
 
 @sanitized
+def test_a_record_that_its_topics_kind_does_not_take_is_refused_with_what_it_lacks():
+    with Broker(topics=RULES) as broker, broker.session() as session, broker.request() as request:
+        for topic, options, key in (("log/a", {"bind": True}, "k"), ("log/a", {"ttl_ms": 5}, "k"), ("map/a", {}, None)):
+            session.publish_with(topic, options, (key, 1))
+            refused = session.expect(Op.REFUSED)
+            assert refused[3] == "bad-request" and "a map needs a key; ttl_ms and bind go with" in refused[4], refused
+            with_key = {"key": key} if key else {}
+            try:
+                answer = request.ask("publish", topic=topic, value=1, **options, **with_key)
+            except Refused as error:
+                answer = error.details
+            assert answer.get("message") == refused[4], answer
+        broker.cli("pub", "log/a", "taken")
+        assert broker.get("log/a")["seq"] == 1 and not broker.get("map/a")["state"]
+
+
+@sanitized
 def test_requests_are_folded_once_and_told_what_is_there():
     with Broker(topics=RULES) as broker, broker.request() as request:
         arguments = {"topic": "last/a", "value": 1, "publisher": "gate", "number": 5}
