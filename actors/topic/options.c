@@ -90,22 +90,31 @@ static uint64_t record_hash(const struct topic *topic, const struct offer *offer
     return map_hash(offer->value, key);
 }
 
+/* Whether the session may bind the key: it is its own already, or there is room for one more. */
+static bool owner_has_room(const struct topic *topic, const struct offer *offer)
+{
+    uint32_t keys_max = topic->fold.rule.bound_keys_max ? topic->fold.rule.bound_keys_max : BOUND_KEYS_DEFAULT;
+    const struct marks *marks = &topic->memory->marks;
+    const struct mark_owner *owner = marks_owner_find(marks, offer->from);
+    if (owner == NULL || owner->count < keys_max)
+        return true;
+    const struct mark *mark = marks_find(marks, mark_key(topic, offer->key));
+    return mark != NULL && mark->owner == owner;
+}
+
 /* Sees to it that the topic learns of the session's end. */
 static enum weir_error owner_ensure(struct turn *turn, struct topic *topic, const struct offer *offer)
 {
-    uint32_t keys_max = topic->fold.rule.bound_keys_max ? topic->fold.rule.bound_keys_max : BOUND_KEYS_DEFAULT;
-    const struct mark_owner *owner = marks_owner_find(&topic->memory->marks, offer->from);
-    if (owner != NULL)
-        return owner->count < keys_max || marks_find(&topic->memory->marks, mark_key(topic, offer->key)) != NULL
-                   ? WEIR_OK
-                   : WEIR_FULL;
+    if (marks_owner_find(&topic->memory->marks, offer->from) != NULL)
+        return WEIR_OK;
     enum weir_error error = actor_monitor(turn_runtime(turn), turn_self(turn), offer->from);
     if (error)
         return WEIR_NO_MEMORY;
     return marks_owner_add(&topic->memory->marks, offer->from);
 }
 
-/* The session that sends a record again is the one that its key belongs to from now on. */
+/* The session that sends a record again is the one that its key belongs to from now on, however many it has: the record
+ * is folded, so it cannot be refused any more. */
 static enum weir_error known_rebind(struct turn *turn, struct topic *topic, const struct offer *offer, uint64_t seq)
 {
     struct mark *mark =
@@ -157,7 +166,7 @@ static enum weir_error want_of(struct turn *turn, struct topic *topic, const str
     if (!is_bound)
         return WEIR_OK;
     want->owner = offer->from;
-    return owner_ensure(turn, topic, offer);
+    return owner_has_room(topic, offer) ? owner_ensure(turn, topic, offer) : WEIR_FULL;
 }
 
 enum weir_error topic_offer(struct turn *turn, struct topic *topic, struct offer *offer)

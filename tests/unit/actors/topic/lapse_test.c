@@ -169,6 +169,17 @@ static void bound_keys_are_bounded_for_each_session(void **state)
     assert_int_equal(answer_last(&scene.peers[0]).error, WEIR_OK);
     offer(&scene, &scene.peers[1], &bound, "c", 1, 1);
     assert_int_equal(answer_last(&scene.peers[1]).error, WEIR_OK);
+    /* That a key has an end already, another's or by time, makes it no less one more. */
+    struct publish_options brief = with((struct publish_with){.ttl_ms = 1000});
+    offer(&scene, &scene.peers[0], &brief, "d", 1, 1);
+    static const char *const keys[] = {"c", "d"};
+    for (size_t i = 0; i < 2; i++) {
+        offer(&scene, &scene.peers[0], &bound, keys[i], 2, 1);
+        assert_int_equal(answer_last(&scene.peers[0]).error, WEIR_FULL);
+    }
+    offer(&scene, &scene.peers[0], NULL, "b", 3, 1); /* belongs to nobody now */
+    offer(&scene, &scene.peers[0], &bound, "c", 2, 1);
+    assert_int_equal(answer_last(&scene.peers[0]).error, WEIR_OK);
     world_close(&scene.world);
 }
 
