@@ -4,6 +4,7 @@
  * topic's turns. */
 #include <stdio.h>
 
+#include "actors/base/clock.h"
 #include "actors/base/log.h"
 #include "actors/topic/state.h"
 
@@ -16,7 +17,7 @@ enum weir_error forward_init(struct topic *topic)
     if (error)
         return error;
     topic->forward = arena_data(topic->arena, block);
-    *topic->forward = (struct forward){.block = block};
+    *topic->forward = (struct forward){.block = block, .short_log = {.interval_ns = NS_PER_S}};
     return WEIR_OK;
 }
 
@@ -181,4 +182,31 @@ void forward_gone(struct turn *turn, struct topic *topic)
     topic_note_plugin(turn, topic, true);
     /* Another one may have come already. */
     forward_find(turn, topic);
+}
+
+bool forward_short(struct turn *turn, struct topic *topic)
+{
+    struct forward *forward = topic->forward;
+    uint64_t now_ns = turn_now_ns(turn), suppressed = 0;
+    weir_timer timer;
+    if (forward == NULL)
+        return false;
+    if (forward->short_since_ns == 0)
+        forward->short_since_ns = now_ns;
+    if (now_ns - forward->short_since_ns >= FORWARD_SHORT_END_MS * NS_PER_MS)
+        return false;
+    if (!forward->has_short_timer) {
+        uint64_t pause_ns = 2 * forward->short_pause_ns;
+        if (pause_ns < FORWARD_SHORT_MIN_MS * NS_PER_MS)
+            pause_ns = FORWARD_SHORT_MIN_MS * NS_PER_MS;
+        if (pause_ns > FORWARD_SHORT_MAX_MS * NS_PER_MS)
+            pause_ns = FORWARD_SHORT_MAX_MS * NS_PER_MS;
+        forward->short_pause_ns = pause_ns;
+        forward->has_short_timer =
+            timer_start(turn_runtime(turn), turn_self(turn), pause_ns, 0, TIMER_SHORT, &timer) == WEIR_OK;
+    }
+    if (forward->has_short_timer && log_limit_pass(&forward->short_log, now_ns, &suppressed))
+        log_warning("topic.emissions_held", "topic=%.*s cause=no-memory suppressed=%llu", (int)topic->shared->name_size,
+                    topic->shared->name, (unsigned long long)suppressed);
+    return forward->has_short_timer;
 }

@@ -209,7 +209,8 @@ void topic_mute_update(struct turn *turn, struct topic *topic)
 static void stash_resume_send(struct turn *turn, struct topic *topic)
 {
     struct message message = {.tag = TOPIC_RESUME};
-    if (topic->stash.count > 0 && !topic->is_resume_sent)
+    bool is_short = topic->forward != NULL && topic->forward->has_short_timer;
+    if (topic->stash.count > 0 && !is_short && !topic->is_resume_sent)
         topic->is_resume_sent = turn_control(turn, turn_self(turn), &message) == WEIR_OK;
 }
 
@@ -368,12 +369,14 @@ static enum weir_error batch_fold(struct turn *turn, struct topic *topic, struct
         uint64_t seq = is_plain ? topic->ring.seq_last : offer.seq;
         if (error && !topic_is_refusal(error))
             return error;
+        if (error == WEIR_NO_MEMORY)
+            topic->pressure_page = UINT64_MAX; /* no page of any ring: the turn ends with a look at memory */
+        if (error == WEIR_NO_MEMORY && forward_short(turn, topic))
+            return WEIR_BUSY;
         if (error)
             topic->refused++;
         else
             *(offer.is_duplicate ? &topic->duplicates : &topic->published) += 1;
-        if (error == WEIR_NO_MEMORY)
-            topic->pressure_page = UINT64_MAX; /* no page of any ring: the turn ends with a look at memory */
         outcome_add(turn, topic, batch, outcome, error, seq);
         batch_advance(slices, batch);
         topic->turn_records++;
@@ -394,7 +397,10 @@ static enum weir_error batch_publish(struct turn *turn, struct topic *topic, str
     /* Who came before these records has them as updates, not in a snapshot. */
     if (topic->has_joiners)
         topic_serve(turn, topic);
+    uint64_t published = topic->published;
     enum weir_error error = batch_fold(turn, topic, batch, &outcome);
+    if (topic->forward != NULL && topic->published > published)
+        topic->forward->short_since_ns = topic->forward->short_pause_ns = 0;
     outcome_flush(turn, topic, batch, &outcome);
     if (topic->turn_records >= TOPIC_TURN_RECORDS)
         turn_yield(turn);

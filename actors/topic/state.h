@@ -22,6 +22,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "actors/base/log.h"
 #include "actors/runtime/runtime.h"
 #include "actors/topic/dedup.h"
 #include "actors/topic/admission.h"
@@ -45,7 +46,7 @@ enum topic_internal_tag {
 };
 
 /* The words of its timers. */
-enum topic_timer { TIMER_CLOSE = 1, TIMER_EXPIRY, TIMER_BLOCK, TIMER_PACE, TIMER_LAPSE, TIMER_PROGRESS };
+enum topic_timer { TIMER_CLOSE = 1, TIMER_EXPIRY, TIMER_BLOCK, TIMER_PACE, TIMER_LAPSE, TIMER_PROGRESS, TIMER_SHORT };
 
 /* Where a feed stands in its protocol. */
 enum feed_phase { FEED_FREE, FEED_BEGIN, FEED_ENTRIES, FEED_END, FEED_LIVE, FEED_ENDED };
@@ -200,7 +201,10 @@ struct forward {
     bool is_attached; /* it takes records, with that mark */
     bool had_one;
     bool is_stale;
-    struct stash waiting; /* for it to attach, or for room in its mailbox */
+    struct stash waiting;                    /* for it to attach, or for room in its mailbox */
+    uint64_t short_since_ns, short_pause_ns; /* what it emitted waits for memory; 0: it does not */
+    bool has_short_timer;
+    struct log_limit short_log;
 };
 
 /* What is remembered of records that were published with options; in an arena block of its own. */
@@ -365,6 +369,8 @@ void topic_reply_done(struct turn *turn, const struct message *order, enum weir_
 void forward_cleared(struct turn *turn, struct topic *topic);
 /* The plugin's actor has ended. */
 void forward_gone(struct turn *turn, struct topic *topic);
+/* There is no memory for what its plugin emitted: whether that is to be held back, for it to come again. */
+bool forward_short(struct turn *turn, struct topic *topic);
 /* Epochs rise: microseconds since 1970, so that they differ between runs of a broker and fit a double. */
 uint64_t topic_epoch_next(uint64_t last);
 

@@ -196,6 +196,10 @@ static enum weir_error topic_timer(struct turn *turn, struct topic *topic, uint6
         topic->lapse_armed_ns = MARK_NEVER;
         return topic_lapse(turn, topic);
     }
+    if (word == TIMER_SHORT) {
+        topic->forward->has_short_timer = false; /* the end of the turn has what was held back go on */
+        return WEIR_OK;
+    }
     if (word == TIMER_BLOCK) {
         topic->block_timer_ns = 0; /* the end of the turn looks at those who block */
         return WEIR_OK;

@@ -106,7 +106,7 @@ enum topic_tag {
     TOPIC_PLUGIN_HERE,  /* to a topic, from the directory. word[0]: the plugin's weir_actor bits */
     TOPIC_ATTACH,       /* from a topic: hold[0]: struct topic_attach. The plugin is to take its records */
     TOPIC_ATTACHED,     /* to a topic. word[0]: what its records are to be marked with, below TOPIC_MARK_MAX */
-    TOPIC_EMITTED,      /* to a topic: records of its plugin, as TOPIC_PUBLISH */
+    TOPIC_EMITTED,      /* to a topic: records of its plugin, as TOPIC_PUBLISH; they wait for memory */
     TOPIC_PLUGIN_STATE, /* to a topic. word[0]: 1: the plugin is down, STALE to subscribers; 0: LIVE */
     TOPIC_BURY,         /* to a topic: one record failed for good. hold[0] the data block, word[0] and word[1] key and
                            value as in TOPIC_PUBLISH, word[2] WORD(cause, attempts) */

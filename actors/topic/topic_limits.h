@@ -124,6 +124,12 @@
 #define LAPSE_TURN_RECORDS 256
 /* A removal that could not be made, for want of memory or because a subscriber blocks, is tried again after this. */
 #define LAPSE_RETRY_MS 100
+/* What a plugin emitted to its own topic, and there is no memory for, is tried again after so long, twice as long each
+ * time up to the next one; nothing that comes behind it overtakes it. Without any progress it is refused after the last
+ * one: where the topic is itself what fills the memory, only what comes behind, or an operator, can make room. */
+#define FORWARD_SHORT_MIN_MS 5
+#define FORWARD_SHORT_MAX_MS 500
+#define FORWARD_SHORT_END_MS 10000
 
 /* Ensures and subscriptions waiting: a connection has a few under way, and there may be thousands of connections. */
 #define DIRECTORY_MAILBOX_MAX 8192

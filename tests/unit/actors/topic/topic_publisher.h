@@ -89,7 +89,9 @@ static inline struct message publisher_batch(struct publisher *publisher, uint32
 
 static inline void publisher_send(struct turn *turn, struct publisher *publisher, struct message *message)
 {
-    enum weir_error error = turn_send(turn, publisher->topic, message);
+    message->tag = publisher->is_plugin ? TOPIC_EMITTED : TOPIC_PUBLISH;
+    enum weir_error error = publisher->is_plugin ? turn_control(turn, publisher->topic, message)
+                                                 : turn_send(turn, publisher->topic, message);
     publisher->has_waiting = error == WEIR_FULL;
     publisher->waiting = *message;
     if (error == WEIR_FULL) {

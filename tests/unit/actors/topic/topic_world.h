@@ -185,6 +185,7 @@ struct publisher {
     unsigned values;  /* see value_random */
     bool has_keys;    /* also where the topic is no map */
     bool is_in_order; /* TOPIC_IN_ORDER */
+    bool is_plugin;   /* emits, as the plugin of its topic */
 };
 
 enum reader_phase { READER_NONE, READER_ENTRIES, READER_LIVE, READER_ENDED };
