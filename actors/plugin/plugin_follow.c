@@ -3,6 +3,7 @@
 #include "actors/plugin/plugin_state.h"
 
 #include "actors/base/log.h"
+#include "actors/topic/map_tree.h"
 #include "clients/wire/name.h"
 
 static uint32_t window_of(const char *pattern)
@@ -63,6 +64,34 @@ void follow_again(struct turn *turn, struct plugin *plugin)
     plugin->is_subscribed = false;
     (void)!follow_begin(turn, plugin); /* tried again where it failed */
 }
+
+/* ---------------------------------------------------------------------------------------------- buried */
+
+/* A topic goes on to have in its state what a processor failed of. One that then gets all that it follows anew would
+ * fail of it again, and again lose its state, until it is given up. So it is remembered, by a number that stands for
+ * what it says, and left out of what is told anew; published again it is tried again. */
+static uint64_t mark_of(struct plugin *plugin, uint32_t index, struct view key, struct view value)
+{
+    return map_hash(value, map_hash(key, map_hash(place_name(plugin, index), 0)));
+}
+
+void follow_buried(struct plugin *plugin, const struct kept *kept)
+{
+    plugin->buried[plugin->buried_count++ % PLUGIN_BURIED_MAX] =
+        mark_of(plugin, kept->place, kept_key(kept), kept_value(kept));
+}
+
+bool follow_is_buried(struct plugin *plugin, uint32_t index, struct view key, struct view value)
+{
+    uint64_t count = plugin->buried_count < PLUGIN_BURIED_MAX ? plugin->buried_count : PLUGIN_BURIED_MAX;
+    uint64_t mark = count > 0 ? mark_of(plugin, index, key, value) : 0;
+    for (uint64_t i = 0; i < count; i++)
+        if (plugin->buried[i] == mark)
+            return true;
+    return false;
+}
+
+/* ------------------------------------------------------------------------------------------------ feeds */
 
 static bool reset_add(struct plugin *plugin, uint32_t index)
 {

@@ -299,13 +299,19 @@ static bool intake_run(struct turn *turn, struct plugin *plugin, struct message 
         } else if (items_next(&rest, UINT8_MAX, &key, &value) != WEIR_OK) {
             return true; /* the topic's own bytes: they are well-formed */
         }
+        uint32_t credit = (uint32_t)(before.size - rest.size + run.value.size);
+        if (is_entries && follow_is_buried(plugin, index, key_text(key), value)) {
+            follow_credit(turn, plugin, index, credit);
+            plugin->pending_at += before.size - rest.size;
+            continue;
+        }
         struct kept *kept = kept_add(plugin, is_entries ? WEIR_MESSAGE_ENTRY : WEIR_MESSAGE_RECORD, index, key, value);
         if (kept == NULL)
             return false;
         const struct place *place = place_at(plugin, index);
         kept->epoch = place->epoch;
         kept->seq = is_entries ? place->seq : message->word[2]++;
-        kept->credit = (uint32_t)(before.size - rest.size + run.value.size);
+        kept->credit = credit;
         kept->number = message->detail;
         plugin->pending_at += before.size - rest.size;
     }

@@ -40,6 +40,10 @@
  * then, and far below the restarts of a period. */
 #define PLUGIN_STATE_ATTEMPTS_MAX 5
 
+/* Of what a processor failed of for good, the last ones are not given to it again as entries: as many as may fail in a
+ * period before it is given up, three times over. */
+#define PLUGIN_BURIED_MAX 64u
+
 /* Inputs since the last snapshot, kept to be handled again: what a restart goes through, some ten milliseconds. A
  * snapshot is asked for after the first number, or, where snapshots are large, before the bound. */
 #define PLUGIN_KEPT_SNAPSHOT 4096u

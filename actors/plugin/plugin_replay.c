@@ -192,6 +192,8 @@ void kept_bury(struct turn *turn, struct plugin *plugin, struct kept *kept, enum
     plugin->dead++;
     if (kept->kind != WEIR_MESSAGE_RECORD && kept->kind != WEIR_MESSAGE_ENTRY)
         return;
+    if (!is_fold(plugin))
+        follow_buried(plugin, kept);
     weir_actor topic = place_at(plugin, kept->place)->topic;
     enum weir_error error = arena_alloc(plugin->arena, capacity, plugin->budget, &bury.hold[0]);
     if (!error) {

@@ -219,9 +219,10 @@ struct plugin {
     bool has_state;     /* an instance before this one had handled something */
     bool is_stale_told; /* its topics know that it is down */
     bool is_pump_sent, has_retry, is_stalled, is_muted, is_subscribed;
-    bool is_follow_void; /* a processor's subscriptions are to begin anew */
-    bool is_ending;      /* it was told to: nothing more is handled, see plugin_ending.c */
-    uint64_t now_ms;     /* wall clock of this turn */
+    bool is_follow_void;                              /* a processor's subscriptions are to begin anew */
+    bool is_ending;                                   /* it was told to: nothing more is handled, see plugin_ending.c */
+    uint64_t now_ms;                                  /* wall clock of this turn */
+    uint64_t buried[PLUGIN_BURIED_MAX], buried_count; /* a processor's: plugin_follow.c */
 
     struct message *pending; /* a ring of messages that wait for room in kept */
     weir_msg pending_block;
@@ -371,6 +372,9 @@ WEIR_MUST_USE enum weir_error follow_begin(struct turn *turn, struct plugin *plu
 void follow_again(struct turn *turn, struct plugin *plugin);
 /* A message of a feed that is no run of pairs. False: no room for what it says. */
 bool follow_message(struct turn *turn, struct plugin *plugin, struct message *message);
+/* It failed of this for good; which is not to be given as an entry again. */
+void follow_buried(struct plugin *plugin, const struct kept *kept);
+bool follow_is_buried(struct plugin *plugin, uint32_t index, struct view key, struct view value);
 void follow_credit(struct turn *turn, struct plugin *plugin, uint32_t index, uint32_t bytes);
 
 /* plugin_pump.c */

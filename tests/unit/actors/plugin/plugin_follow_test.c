@@ -56,6 +56,25 @@ static void a_state_that_is_kept_needs_none(void **state)
     scene_close(scene);
 }
 
+/* Or each time that it is told anew would end in the next loss of its state, until it is given up. */
+static void what_was_buried_is_not_among_what_is_told_anew(void **state)
+{
+    struct scene *scene = follow_open_with((struct fake_options){.has_no_snapshot = true});
+    size_t seen = 0;
+    (void)state;
+    follow_update(scene, "qs");
+    scene_handle(scene, 1);
+    for (int i = 0; i < PLUGIN_ATTEMPTS_MAX; i++)
+        scene_kill(scene); /* with s in hand */
+    assert_int_equal(scene_status(scene).dead, 1);
+    follow_snapshot(scene, "qsr");
+    scene_handle_all(scene);
+    assert_string_equal(given_since(scene, &seen), " reset e:q e:r");
+    follow_update(scene, "s"); /* published again it is tried again */
+    assert_string_equal(given_since(scene, &seen), " r:s");
+    scene_close(scene);
+}
+
 /* Or the window would grow with each state that is lost. */
 static void what_a_feed_sent_that_has_ended_gives_the_next_no_credit(void **state)
 {
@@ -81,6 +100,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_state_that_is_lost_is_built_anew_from_a_snapshot),
         cmocka_unit_test(a_state_that_is_kept_needs_none),
+        cmocka_unit_test(what_was_buried_is_not_among_what_is_told_anew),
         cmocka_unit_test(what_a_feed_sent_that_has_ended_gives_the_next_no_credit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
