@@ -401,6 +401,14 @@ static void instance_forget(struct turn *turn, struct plugin_instance *instance)
     pthread_mutex_unlock(&instance->lock);
 }
 
+static void instance_begin(struct plugin_instance *instance)
+{
+    pthread_mutex_lock(&instance->lock);
+    instance->has_begun = true;
+    pthread_cond_broadcast(&instance->begun);
+    pthread_mutex_unlock(&instance->lock);
+}
+
 static enum weir_error on_start(struct turn *turn, void *state, const void *args)
 {
     struct plugin *plugin = state;
@@ -428,6 +436,7 @@ static enum weir_error on_start(struct turn *turn, void *state, const void *args
         error = tables_alloc(plugin);
     if (!error)
         error = announce(turn, plugin);
+    instance_begin(instance);
     if (error) {
         instance_forget(turn, instance);
         plugin_fini(plugin);

@@ -57,6 +57,9 @@ WEIR_MUST_USE enum weir_error plugins_config_set(struct plugins *plugins, const 
                                                  size_t count);
 /* Starts all that are defined; at boot. */
 WEIR_MUST_USE enum weir_error plugins_load_all(struct plugins *plugins);
+/* Waits until all that are defined have begun, and whoever asks one by its name finds it, or have failed to; not for
+ * their hosts. False: timeout_ms was not enough. Blocks: no worker; after a start of the runtime. */
+bool plugins_await(struct plugins *plugins, uint64_t timeout_ms);
 /* Starts one. WEIR_NOT_FOUND: not defined; WEIR_EXISTS: it runs. Any thread. */
 WEIR_MUST_USE enum weir_error plugins_load(struct plugins *plugins, const char *name);
 /* Begins to end one: what waits for it is refused, and what it emitted is waited for, for PLUGIN_ENDING_MS.

@@ -294,8 +294,10 @@ struct plugin_instance {
     pthread_mutex_t lock;
     struct plugin_config config; /* of now; under the lock */
     weir_actor actor;            /* under the lock; none: it does not run */
-    weir_actor supervisor;       /* under the table's lock, as the next one; none: it was not loaded */
-    weir_actor unloaded;         /* the supervisor that was told to stop last: its name is free when it has ended */
+    pthread_cond_t begun;        /* has_begun is true now; of the monotonic clock */
+    bool has_begun;        /* under the lock: its actor was started and others find it, or that failed; for good */
+    weir_actor supervisor; /* under the table's lock, as the next one; none: it was not loaded */
+    weir_actor unloaded;   /* the supervisor that was told to stop last: its name is free when it has ended */
     struct plugin_status status; /* written by the actor, under the lock */
     struct plugin_instance *next;
     bool is_defined;

@@ -2,8 +2,10 @@
  * each instance has a lock, the table another, which is taken first. */
 #include "actors/plugin/plugin_state.h"
 
+#include "actors/base/clock.h"
 #include "actors/base/log.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -38,6 +40,7 @@ void plugins_destroy(struct plugins **pointer)
         struct plugin_instance *instance = plugins->first;
         plugins->first = instance->next;
         plugin_config_fini(&instance->config);
+        pthread_cond_destroy(&instance->begun);
         pthread_mutex_destroy(&instance->lock);
         free(instance);
     }
@@ -55,6 +58,15 @@ static struct plugin_instance *instance_find(const struct plugins *plugins, cons
     return instance;
 }
 
+static void condition_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
 static struct plugin_instance *instance_create(struct plugins *plugins, const char *name)
 {
     struct plugin_instance *instance = calloc(1, sizeof *instance), **place = &plugins->first;
@@ -65,6 +77,7 @@ static struct plugin_instance *instance_create(struct plugins *plugins, const ch
     instance->directory = plugins->options.directory;
     instance->budget = plugins->options.budget;
     instance->status.state = "unloaded";
+    condition_init(&instance->begun);
     (void)snprintf(instance->config.name, sizeof instance->config.name, "%s", name);
     pthread_mutex_init(&instance->lock, NULL);
     while (*place != NULL)
@@ -171,6 +184,22 @@ enum weir_error plugins_load_all(struct plugins *plugins)
             error = load(plugins, instance);
     pthread_mutex_unlock(&plugins->lock);
     return error;
+}
+
+bool plugins_await(struct plugins *plugins, uint64_t timeout_ms)
+{
+    uint64_t deadline_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
+    struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / NS_PER_S), .tv_nsec = (long)(deadline_ns % NS_PER_S)};
+    bool is_late = false;
+    pthread_mutex_lock(&plugins->lock);
+    for (struct plugin_instance *instance = plugins->first; instance != NULL && !is_late; instance = instance->next) {
+        pthread_mutex_lock(&instance->lock);
+        while (instance->is_defined && !instance->has_begun && !is_late)
+            is_late = pthread_cond_timedwait(&instance->begun, &instance->lock, &deadline) == ETIMEDOUT;
+        pthread_mutex_unlock(&instance->lock);
+    }
+    pthread_mutex_unlock(&plugins->lock);
+    return !is_late;
 }
 
 enum weir_error plugins_load(struct plugins *plugins, const char *name)

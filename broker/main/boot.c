@@ -248,7 +248,7 @@ static enum weir_error start_service(struct boot *boot)
     return result == WEIR_OK ? gateway_create(&options, &gateway, &boot->gateway) : result;
 }
 
-/* Before anybody can publish to a topic whose kind is one of them. */
+/* Before anybody can publish to a topic whose kind is one of them, or ask one. */
 static enum weir_error start_plugins(struct boot *boot)
 {
     struct plugins_options options = {.runtime = boot->runtime,
@@ -259,7 +259,11 @@ static enum weir_error start_plugins(struct boot *boot)
     enum weir_error result = plugins_create(&options, &boot->plugins);
     if (result == WEIR_OK)
         result = plugins_config_set(boot->plugins, boot->config.plugins, boot->config.plugin_count);
-    return result == WEIR_OK ? plugins_load_all(boot->plugins) : result;
+    if (result == WEIR_OK)
+        result = plugins_load_all(boot->plugins);
+    if (result == WEIR_OK && !plugins_await(boot->plugins, TREE_READY_MS))
+        log_warning("boot.plugins_late", "waited_ms=%d", TREE_READY_MS);
+    return result;
 }
 
 static enum weir_error start_listening(struct boot *boot, char error[CONFIG_ERROR_SIZE])
