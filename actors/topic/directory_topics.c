@@ -119,7 +119,7 @@ static enum weir_error shared_create(struct directory *directory, struct view na
         return error;
     struct topic_shared *shared = arena_data(directory->arena, *out);
     *shared = (struct topic_shared){.arena = directory->arena,
-                                    .kind = rule->kind,
+                                    .kind = (uint16_t)rule->kind,
                                     .name_size = (uint16_t)name.size,
                                     .depth_max = rule->mailbox_max};
     memcpy(shared->name, name.data, name.size);

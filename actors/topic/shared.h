@@ -29,8 +29,10 @@ struct topic_shared {
     uint64_t blocked_since_ns;
     uint32_t blocked_feed;
     uint32_t stashed; /* batches held back */
-    enum topic_kind kind : 16;
-    enum weir_error last_cause : 8;
+    /* kind, name_size, name and arena never change and are read without the lock: so none of them is a bit-field, which
+     * would be one place in memory with its neighbour that does change. */
+    uint16_t kind;      /* enum topic_kind */
+    uint8_t last_cause; /* enum weir_error */
     bool is_stale;
     uint16_t name_size;
     char name[];

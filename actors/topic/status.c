@@ -46,7 +46,7 @@ static void rare_publish(struct turn *turn, struct topic *topic)
     shared->resyncs = topic->resyncs;
     shared->restarts = topic->restarts;
     shared->is_stale = topic->failures > 0;
-    shared->last_cause = topic->last_cause;
+    shared->last_cause = (uint8_t)topic->last_cause;
     shared->stashed = topic->stash.count + forward_waiting(topic);
     shared->blocked_feed = blocked == FEED_NONE ? 0 : topic->feeds.table[blocked].feed;
     shared->blocked_by = blocked == FEED_NONE ? WEIR_ACTOR_NONE : topic->feeds.table[blocked].subscriber;
