@@ -65,11 +65,11 @@ def wait_until(condition, timeout=WAIT, what="the condition"):
 
 
 def free_port():
-    """A TCP port nobody listens on, below those that the kernel gives to outgoing connections."""
+    """A TCP port nobody listens on at any address, below those that the kernel gives to outgoing connections."""
     while True:
         port = random.randrange(10_000, 30_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+            probe.bind(("0.0.0.0", port))
             return port
 
 
