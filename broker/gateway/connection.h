@@ -103,8 +103,7 @@ struct connection_ops {
     bool (*render)(struct connection *connection, struct gather *gather, struct message *item, bool *done);
     /* Wraps a reply for its peer: writes what goes before the result (or error) map into head, right up to its end;
      * returns where it starts. Needed where requests are served. */
-    size_t (*reply_head)(struct connection *connection, const struct request_slot *slot, bool ok, size_t map_size,
-                         uint8_t *head, size_t capacity);
+    size_t (*reply_head)(const struct request_slot *slot, bool ok, uint8_t *head, size_t capacity);
     /* Optional: each of these as its name says. */
     void (*on_timer)(struct connection *connection, enum connection_timer timer);
     void (*on_turn_end)(struct connection *connection);

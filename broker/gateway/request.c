@@ -43,11 +43,8 @@ static enum weir_error request_body(struct connection *connection, struct view b
     return error;
 }
 
-static size_t request_reply_head(struct connection *connection, const struct request_slot *slot, bool ok,
-                                 size_t map_size, uint8_t *head, size_t capacity)
+static size_t request_reply_head(const struct request_slot *slot, bool ok, uint8_t *head, size_t capacity)
 {
-    (void)connection;
-    (void)map_size;
     uint8_t bytes[16];
     struct value_writer writer;
     value_writer_init(&writer, bytes, sizeof bytes);

@@ -104,7 +104,7 @@ static void reply_send(struct connection *connection, const struct request_slot 
 {
     uint8_t *data = arena_data(connection->arena, block);
     size_t prefix = sp_prefix_size(connection->is_ipc);
-    size_t head = connection->ops->reply_head(connection, slot, ok, size - REPLY_HEAD_MAX, data, REPLY_HEAD_MAX);
+    size_t head = connection->ops->reply_head(slot, ok, data, REPLY_HEAD_MAX);
     REQUIRE(head >= prefix && head <= REPLY_HEAD_MAX);
     sp_prefix_write(data + head - prefix, connection->is_ipc, size - head);
     struct message item = {.tag = OUTPUT_RAW, .hold = {block}, .word = {head - prefix, size - head + prefix}};

@@ -279,11 +279,8 @@ static void session_close(struct connection *connection)
     session_aliases_fini(connection);
 }
 
-static size_t session_reply_head(struct connection *connection, const struct request_slot *slot, bool ok,
-                                 size_t map_size, uint8_t *head, size_t capacity)
+static size_t session_reply_head(const struct request_slot *slot, bool ok, uint8_t *head, size_t capacity)
 {
-    (void)connection;
-    (void)map_size;
     uint8_t bytes[32];
     struct value_writer writer;
     value_writer_init(&writer, bytes, sizeof bytes);
