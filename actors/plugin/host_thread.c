@@ -213,6 +213,7 @@ static enum weir_error thread_take(struct plugin_host *host, struct plugin_outpu
     out->level = from->level;
     out->result = from->result;
     out->has_snapshot = from->has_snapshot;
+    out->update_size = from->update_size;
     host->first += queued->size;
     return WEIR_OK;
 }

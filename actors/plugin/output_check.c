@@ -2,6 +2,7 @@
 #include "actors/plugin/output_check.h"
 
 #include "actors/plugin/plugin_limits.h"
+#include "actors/topic/page.h"
 #include "clients/wire/name.h"
 #include "clients/wire/utf8.h"
 #include "clients/wire/value.h"
@@ -31,6 +32,25 @@ static bool value_check(struct view value, size_t size_max, unsigned depth_max, 
     return true;
 }
 
+/* An update and what it comes to with those before. */
+static bool merged_check(const struct plugin_output *output, const struct runner_bounds *bounds, char *why,
+                         size_t why_size)
+{
+    size_t size = output->update_size;
+    if (size >= output->value.size)
+        return bad(why, why_size, "an update of %zu bytes with nothing behind it", size);
+    struct view update = view_of(output->value.data, size);
+    struct view merged = view_of(output->value.data + size, output->value.size - size);
+    if (!output->has_key)
+        return bad(why, why_size, "what has a merged form has to have a key");
+    if (!value_check(update, bounds->value_bytes_max, bounds->depth_max, why, why_size) ||
+        !value_check(merged, bounds->value_bytes_max, bounds->depth_max, why, why_size))
+        return false;
+    if (value_is_nil(update) || value_is_nil(merged))
+        return bad(why, why_size, "a removal has no merged form: emit nil alone");
+    return true;
+}
+
 static bool emit_check(const struct plugin_output *output, const struct runner_bounds *bounds, char *why,
                        size_t why_size)
 {
@@ -43,6 +63,8 @@ static bool emit_check(const struct plugin_output *output, const struct runner_b
         return bad(why, why_size, "the key has %zu bytes, at most %d are allowed", output->key.size, KEY_SIZE_MAX);
     if (output->has_key && !utf8_is_valid(output->key.data, output->key.size))
         return bad(why, why_size, "the key is not UTF-8");
+    if (output->update_size > 0)
+        return merged_check(output, bounds, why, why_size);
     return value_check(output->value, bounds->value_bytes_max, bounds->depth_max, why, why_size);
 }
 

@@ -77,6 +77,7 @@ bool parcel_of_output(struct parcel *out, const struct plugin_output *output)
         .key_size = (uint16_t)key.size,
         .text_size = (uint16_t)output->text.size,
         .value_size = (uint32_t)value.size,
+        .update_size = output->update_size,
         .number = output->number,
     };
     out->parts[0] = view_of(&out->head.output, sizeof out->head.output);
@@ -299,6 +300,7 @@ bool parcel_to_output(struct view data, struct plugin_output *out)
     plugin_output_init(out, head.kind, head.number);
     out->has_key = (head.flags & PARCEL_HAS_KEY) != 0;
     out->has_snapshot = (head.flags & PARCEL_HAS_SNAPSHOT) != 0;
+    out->update_size = head.update_size;
     out->topic = cut(&data, head.topic_size);
     out->key = cut(&data, head.key_size);
     out->text = cut(&data, head.text_size);

@@ -23,7 +23,7 @@ struct parcel {
         struct parcel_output {
             uint8_t kind, level, flags, topic_size; /* level: or the result */
             uint16_t key_size, text_size;
-            uint32_t value_size, reserved;
+            uint32_t value_size, update_size;
             uint64_t number;
         } output;
     } head;

@@ -120,6 +120,10 @@ enum weir_error brought_add(struct plugin *plugin, struct brought *brought, cons
     uint32_t place = PLACE_NONE;
     if (output->kind == OUTPUT_EMIT) {
         enum weir_error error = emission_check(plugin, brought, output, why, why_size);
+        if (!error && output->update_size > 0 && !is_fold(plugin)) {
+            (void)snprintf(why, why_size, "a processor emits records: only a fold's topics keep a merged form");
+            error = WEIR_BAD_REQUEST;
+        }
         if (!error)
             error = emission_place(plugin, brought, output->topic, &place, why, why_size);
         if (error)
@@ -139,6 +143,7 @@ enum weir_error brought_add(struct plugin *plugin, struct brought *brought, cons
                                                              .delay_ms = output->delay_ms,
                                                              .period_ms = output->period_ms,
                                                              .place = place,
+                                                             .update_size = output->update_size,
                                                              .kind = (uint8_t)output->kind,
                                                              .has_key = output->has_key};
     place_hold(plugin, place);

@@ -73,10 +73,13 @@ enum weir_error bundle_add(struct plugin *plugin, struct bundle *bundle, const s
     if (error)
         return error;
     uint8_t *data = bundle->data + bundle->size;
+    uint32_t update_size = item->update_size > 0 ? item->update_size : (uint32_t)value.size;
     bundle->slices[bundle->count++] = (struct record_slice){.key_offset = (uint32_t)bundle->size,
                                                             .key_size = (uint32_t)key_size,
                                                             .value_offset = (uint32_t)(bundle->size + key_size),
-                                                            .value_size = (uint32_t)value.size};
+                                                            .value_size = update_size,
+                                                            .step = (uint32_t)value.size - update_size};
+    bundle->has_merged = bundle->has_merged || item->update_size > 0;
     memcpy(data, head, head_size);
     if (key.size > 0)
         memcpy(data + head_size, key.data, key.size);
@@ -103,7 +106,7 @@ enum weir_error bundle_message(struct plugin *plugin, const struct bundle *bundl
     if (error)
         return error;
     message->detail = bundle->count;
-    if (bundle->count == 1) {
+    if (bundle->count == 1 && !bundle->has_merged) {
         message->word[0] = TOPIC_WORD(bundle->slices[0].key_offset, bundle->slices[0].key_size);
         message->word[1] = TOPIC_WORD(bundle->slices[0].value_offset, bundle->slices[0].value_size);
         return WEIR_OK;
@@ -117,6 +120,7 @@ enum weir_error bundle_message(struct plugin *plugin, const struct bundle *bundl
         return error;
     }
     memcpy(arena_data(plugin->arena, message->hold[1]), bundle->slices, size);
+    message->word[1] = bundle->has_merged ? TOPIC_MERGED : 0;
     return WEIR_OK;
 }
 
@@ -131,6 +135,7 @@ void bundle_forget(struct plugin *plugin, struct bundle *bundle)
     bundle->wanted = bundle->size;
     bundle->count = 0;
     bundle->size = 0;
+    bundle->has_merged = false;
 }
 
 void bundle_fini(struct plugin *plugin, struct bundle *bundle)

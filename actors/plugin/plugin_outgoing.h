@@ -17,6 +17,7 @@ struct bundle {
     size_t wanted; /* what the last ones came to */
     struct record_slice *slices;
     uint32_t count, slice_capacity;
+    bool has_merged; /* a record of it has a merged form */
 };
 
 enum outgoing_wait {

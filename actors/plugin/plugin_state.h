@@ -146,8 +146,8 @@ struct inflight {
 struct brought_item {
     struct view key, value;
     uint64_t timer, delay_ms, period_ms;
-    uint32_t place;
-    uint8_t kind; /* enum plugin_output_kind */
+    uint32_t place, update_size; /* see plugin_output */
+    uint8_t kind;                /* enum plugin_output_kind */
     bool has_key;
 };
 

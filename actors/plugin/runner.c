@@ -268,17 +268,18 @@ static bool emit_count(struct runner *runner, uint64_t bytes)
     return true;
 }
 
-enum weir_actor_result runner_emit(struct weir_self *self, struct weir_bytes topic, struct weir_bytes key,
-                                   struct weir_bytes value)
+/* value: of update_size bytes and what is behind, or whole; see plugin_output. */
+static enum weir_actor_result emit(struct runner *runner, struct weir_bytes topic, struct weir_bytes key,
+                                   struct view value, uint32_t update_size)
 {
-    struct runner *runner = runner_of(self);
     struct plugin_output output;
     plugin_output_init(&output, OUTPUT_EMIT, runner->number);
     output.has_key = key.data != NULL;
     output.topic = view_from(topic);
     if (output.has_key)
         output.key = view_from(key);
-    output.value = view_from(value);
+    output.value = value;
+    output.update_size = update_size;
     if (runner->phase != PHASE_MESSAGE) {
         runner_fail_text(runner, "weir_emit in %s: only handle may emit", runner_phase_name(runner->phase));
         return WEIR_ACTOR_FAILED;
@@ -288,6 +289,39 @@ enum weir_actor_result runner_emit(struct weir_self *self, struct weir_bytes top
     if (!emit_count(runner, output.topic.size + output.key.size + output.value.size))
         return WEIR_ACTOR_FAILED;
     return output_send(runner, &output) ? WEIR_ACTOR_OK : WEIR_ACTOR_FAILED;
+}
+
+enum weir_actor_result runner_emit(struct weir_self *self, struct weir_bytes topic, struct weir_bytes key,
+                                   struct weir_bytes value)
+{
+    return emit(runner_of(self), topic, key, view_from(value), 0);
+}
+
+enum weir_actor_result runner_emit_merged(struct weir_self *self, struct weir_bytes topic, struct weir_bytes key,
+                                          struct weir_bytes update, struct weir_bytes merged)
+{
+    struct runner *runner = runner_of(self);
+    size_t bound = runner->bounds.value_bytes_max;
+    if (self->role != WEIR_ACTOR_FOLD) {
+        runner_fail_text(runner, "weir_emit_merged of a processor: only a fold's topics keep a merged form");
+        return WEIR_ACTOR_FAILED;
+    }
+    if (update.size == 0 || merged.size == 0 || update.size > bound || merged.size > bound) {
+        runner_fail_text(runner, "weir_emit_merged with values of %zu and %zu bytes: each has to have 1 to %zu",
+                         update.size, merged.size, bound);
+        return WEIR_ACTOR_FAILED;
+    }
+    uint8_t *both = malloc(update.size + merged.size);
+    if (both == NULL) {
+        runner_fail_text(runner, "no memory for an update and its merged form of %zu bytes", update.size + merged.size);
+        return WEIR_ACTOR_FAILED;
+    }
+    memcpy(both, update.data, update.size);
+    memcpy(both + update.size, merged.data, merged.size);
+    enum weir_actor_result result =
+        emit(runner, topic, key, view_of(both, update.size + merged.size), (uint32_t)update.size);
+    free(both);
+    return result;
 }
 
 enum weir_actor_result runner_reply(struct weir_self *self, struct weir_bytes value)

@@ -24,7 +24,7 @@ struct plugin_input {
 };
 
 enum plugin_output_kind {
-    OUTPUT_EMIT,         /* topic, key (text; data NULL: none), value */
+    OUTPUT_EMIT,         /* topic, key (text; data NULL: none), value, update_size */
     OUTPUT_TIMER,        /* timer, delay_ms, period_ms */
     OUTPUT_TIMER_CANCEL, /* timer */
     OUTPUT_LOG,          /* level, text */
@@ -43,6 +43,7 @@ struct plugin_output {
     uint64_t timer, delay_ms, period_ms;
     uint32_t level, result; /* enum weir_log_level; enum weir_actor_result */
     bool has_snapshot;      /* DONE of number 0, see host.h */
+    uint32_t update_size; /* EMIT: so much of value is the update, what is behind it its merged form; 0: it has none */
 };
 
 /* Everything else empty. One field after the other, here and where an output or an input is filled for each message:
@@ -60,6 +61,7 @@ static inline void plugin_output_init(struct plugin_output *out, enum plugin_out
     out->timer = out->delay_ms = out->period_ms = 0;
     out->level = out->result = 0;
     out->has_snapshot = false;
+    out->update_size = 0;
 }
 
 /* Bounds of one instance. 0 means the default that plugin_limits.h gives; runner_bounds_fill puts it in. */

@@ -58,6 +58,8 @@ struct view text_cut(char *out, size_t capacity, const char *text);
 
 enum weir_actor_result runner_emit(struct weir_self *self, struct weir_bytes topic, struct weir_bytes key,
                                    struct weir_bytes value);
+enum weir_actor_result runner_emit_merged(struct weir_self *self, struct weir_bytes topic, struct weir_bytes key,
+                                          struct weir_bytes update, struct weir_bytes merged);
 enum weir_actor_result runner_reply(struct weir_self *self, struct weir_bytes value);
 enum weir_actor_result runner_timer(struct weir_self *self, uint64_t id, uint64_t delay_ms, uint64_t period_ms);
 void runner_timer_cancel(struct weir_self *self, uint64_t id);

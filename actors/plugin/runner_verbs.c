@@ -268,4 +268,5 @@ const struct weir_verbs runner_verbs = {
     .skip = verb_skip,
     .write = verb_write,
     .reply = runner_reply,
+    .emit_merged = runner_emit_merged,
 };

@@ -7,8 +7,8 @@
  * Roles: fold
  *   `kind: plugin:NAME` on a topic rule. Records published to such a topic go to the plugin, not to the topic's state;
  *   what the plugin emits to that topic, [key, value] pairs, is the state: a map that subscribers get as snapshot and
- *   updates. A nil value removes a key. Only the newest value of a key counts, so that subscribers with policy conflate
- *   need no help from the plugin.
+ *   updates. A nil value removes a key. Who falls behind and conflates (policy conflate, interval_ms) gets of each key
+ *   the newest value alone, unless the plugin says what the updates of a key come to: weir_emit_merged.
  *
  * Roles: processor
  *   Follows the topics of its patterns and emits records to topics.
@@ -33,6 +33,7 @@
  *   1.0  2026-11-29  the first
  *   1.1  2026-11-30  a fold gets WEIR_MESSAGE_RESET when a topic of its own is cleared; one of 1.0 does not
  *   1.2  2026-11-30  WEIR_MESSAGE_ASK and weir_reply; one of before is not asked, and whoever asks it is told so
+ *   1.3  2026-11-30  weir_emit_merged: what the updates of a key come to, for those who missed some
  */
 #ifndef WEIR_ACTOR_H
 #define WEIR_ACTOR_H
@@ -46,7 +47,7 @@ extern "C" {
 #endif
 
 #define WEIR_ACTOR_ABI_MAJOR 1
-#define WEIR_ACTOR_ABI_MINOR 2
+#define WEIR_ACTOR_ABI_MINOR 3
 
 /* What init, handle, snapshot and restore return. */
 enum weir_actor_result {
@@ -148,6 +149,8 @@ struct weir_verbs {
     bool (*skip)(struct weir_reader *reader, struct weir_bytes *out);
     void (*write)(struct weir_writer *writer, const struct weir_item *item);
     enum weir_actor_result (*reply)(struct weir_self *self, struct weir_bytes value); /* 1.2 */
+    enum weir_actor_result (*emit_merged)(struct weir_self *self, struct weir_bytes topic, struct weir_bytes key,
+                                          struct weir_bytes update, struct weir_bytes merged); /* 1.3 */
 };
 
 /* The instance that is called; the rest of it is the host's. */
@@ -197,6 +200,21 @@ static inline enum weir_actor_result weir_emit(struct weir_self *self, struct we
                                                struct weir_bytes value)
 {
     return self->verbs->emit(self, topic, key, value);
+}
+
+/* fold: as weir_emit, where an update is worth something by itself (a window's count, a step, an event) and the newest
+ * one does not stand for those before it. `update` is what subscribers that keep up are told; `merged` is what all
+ * updates of the key have come to with it (their sum, their number, the last few of them), and is the key's entry in
+ * the topic's state. Whoever did not see each update gets that: who asks or joins, as an entry; who conflates, in the
+ * place of the newest update. So nobody who falls behind loses what the merged form keeps, and the broker never waits
+ * for the plugin to merge. Subscribers have to tell the two forms apart: give them different fields, or both the same
+ * meaning. Both: exactly one value and not nil; key: there must be one. Counts as an emission of their sizes together.
+ * FAILED: as weir_emit, and of a processor. */
+static inline enum weir_actor_result weir_emit_merged(struct weir_self *self, struct weir_bytes topic,
+                                                      struct weir_bytes key, struct weir_bytes update,
+                                                      struct weir_bytes merged)
+{
+    return self->verbs->emit_merged(self, topic, key, update, merged);
 }
 
 /* Answers the WEIR_MESSAGE_ASK in hand: exactly one msgpack value, once. It goes out when handle has returned OK and

@@ -4,7 +4,10 @@
  *
  * So it takes no memory, what is sent carries its own seq in rising order, and a feed that is so slow that records are
  * replaced while it walks is sent even less. Kinds in which every record counts (log, merge) can not leave any out;
- * their feeds are resynced instead. In the topic's turns. */
+ * their feeds are resynced instead.
+ *
+ * Where a plugin has said what the updates of a key come to (topic_fold_merged), that stands in the state, and is sent
+ * in the place of the newest of them: so what is left out is in what follows it. In the topic's turns. */
 #include "actors/base/clock.h"
 #include "actors/topic/state.h"
 
@@ -21,15 +24,16 @@ bool feed_conflates(const struct topic *topic, const struct feed *feed)
 
 /* Whether no record after this one replaces it. Of several deletions of a key that is gone each counts as the newest:
  * that is once too often, and harmless. */
-static bool record_is_newest(struct topic *topic, const struct fold_snapshot *now, const struct ring_run *record)
+static bool record_is_newest(struct topic *topic, const struct fold_snapshot *now, const struct ring_run *record,
+                             struct fold_run *newest)
 {
     const uint8_t *data = (const uint8_t *)arena_data(topic->arena, record->pairs.block) + record->pairs.offset;
     struct view pair = view_of(data, record->pairs.size), key, value;
-    struct fold_run newest;
+    newest->count = 0;
     if (items_next(&pair, UINT8_MAX, &key, &value) != WEIR_OK)
         return true; /* it was checked when it came */
-    if (topic->fold.ops->find(&topic->fold, now, key, &newest) == WEIR_OK)
-        return newest.seq == record->seq;
+    if (topic->fold.ops->find(&topic->fold, now, key, newest) == WEIR_OK)
+        return newest->seq == record->seq;
     return value_is_nil(value);
 }
 
@@ -37,6 +41,8 @@ struct walk {
     struct ring_cursor at;
     struct ring_run run; /* records to be sent, one behind the other in one page */
     uint32_t looks;
+    weir_msg entry; /* or, as the run, what the updates of one key come to; a reference of our own */
+    bool is_short;  /* there was no memory for that */
 };
 
 static bool run_extend(struct ring_run *run, const struct ring_run *record, size_t size_max)
@@ -51,6 +57,21 @@ static bool run_extend(struct ring_run *run, const struct ring_run *record, size
         return false;
     run->pairs.size += record->pairs.size;
     run->count++;
+    return true;
+}
+
+/* The key's entry becomes the run, in the place of the record and with its seq. State is written in place unless a
+ * snapshot holds it, so it is copied. */
+static bool run_merged(struct topic *topic, const struct ring_run *record, const struct fold_run *entry,
+                       struct walk *walk)
+{
+    size_t size = entry->pairs.size;
+    walk->is_short = arena_alloc(topic->arena, size, topic->budget, &walk->entry) != WEIR_OK;
+    if (walk->is_short)
+        return false;
+    const uint8_t *from = arena_data(topic->arena, entry->pairs.block);
+    memcpy(arena_data(topic->arena, walk->entry), from + entry->pairs.offset, size);
+    walk->run = (struct ring_run){{walk->entry, 0, (uint32_t)size}, record->seq, 1};
     return true;
 }
 
@@ -73,6 +94,7 @@ static void feed_walk(struct topic *topic, struct feed *feed, size_t size_max, u
     for (; walk->looks < CONFLATE_LOOKS_MAX && walk->at.seq <= to; walk->looks++) {
         struct ring_cursor next = walk->at;
         struct ring_run record;
+        struct fold_run newest = {.count = 0};
         if (!ring_next(&topic->ring, &next, 1, &record))
             break;
         if (feed_filter(feed) != NULL && !filter_wants(topic, feed, &record)) {
@@ -81,12 +103,18 @@ static void feed_walk(struct topic *topic, struct feed *feed, size_t size_max, u
             walk->at = next;
             continue;
         }
-        enum filter_ahead ahead = topic->fold.rule.kind == TOPIC_LAST      ? last_ahead(topic, feed, &next, walk)
-                                  : record_is_newest(topic, &now, &record) ? AHEAD_NONE
-                                                                           : AHEAD_WANTED;
+        enum filter_ahead ahead = topic->fold.rule.kind == TOPIC_LAST ? last_ahead(topic, feed, &next, walk)
+                                  : record_is_newest(topic, &now, &record, &newest) ? AHEAD_NONE
+                                                                                    : AHEAD_WANTED;
         if (ahead == AHEAD_UNKNOWN)
             break;
         bool is_newest = ahead == AHEAD_NONE;
+        if (is_newest && topic->has_merged && newest.count > 0) {
+            if (feed->stage.live.conflated_from == 0 && walk->run.count == 0 &&
+                run_merged(topic, &record, &newest, walk))
+                walk->at = next;
+            break;
+        }
         if (is_newest ? feed->stage.live.conflated_from != 0 || !run_extend(&walk->run, &record, size_max)
                       : walk->run.count > 0)
             break;
@@ -103,6 +131,8 @@ enum step step_conflate(struct turn *turn, struct topic *topic, struct feed *fee
     struct walk walk = {.at = feed->cursor};
     feed_walk(topic, feed, size_max, to, &walk);
     topic->looks += walk.looks * CONFLATE_LOOKS_SEND;
+    if (walk.is_short)
+        return STEP_NO_ROOM;
     if (walk.run.count > 0) {
         enum step step = step_send_slice(turn, feed, TOPIC_UPDATES, walk.run.pairs, walk.run.count, walk.run.seq);
         if (step == STEP_SENT) {
@@ -110,6 +140,7 @@ enum step step_conflate(struct turn *turn, struct topic *topic, struct feed *fee
             feed->cursor = walk.at;
             filter_told(feed);
         }
+        arena_drop(topic->arena, walk.entry);
         return step;
     }
     feed->cursor = walk.at;

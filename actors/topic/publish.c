@@ -7,6 +7,7 @@
 #include "actors/base/clock.h"
 #include "actors/base/log.h"
 #include "actors/topic/directory_state.h"
+#include "actors/topic/merged.h"
 
 /* Neighbouring records of a batch with the same outcome, told to the publisher in one message. */
 struct outcome {
@@ -114,7 +115,7 @@ void batch_advance(const struct record_slice *slices, struct message *batch)
     batch->detail--;
     if (slices != NULL) {
         batch->word[0]++;
-        if (batch->detail > 0)
+        if (batch->detail > 0 && batch->word[1] != TOPIC_MERGED)
             step = record_step(&slices[batch->word[0]]);
     }
     batch->word[2] = TOPIC_NUMBER_WORD(TOPIC_NUMBER(batch->word[2]) + step, TOPIC_ACK_LEVEL(batch->word[2]));
@@ -364,8 +365,11 @@ static enum weir_error batch_fold(struct turn *turn, struct topic *topic, struct
         struct record_slice slice = batch_first(slices, batch);
         struct view key = view_of(data + slice.key_offset, slice.key_size);
         struct view value = view_of(data + slice.value_offset, slice.value_size);
-        enum weir_error error =
-            is_plain ? topic_fold(topic, key, value, now_ms) : batch_offer(turn, topic, batch, &offer, key, value);
+        bool is_merged = batch->word[1] == TOPIC_MERGED && slice.step > 0;
+        struct view merged = view_of(value.data + value.size, is_merged ? slice.step : 0);
+        enum weir_error error = !is_plain   ? batch_offer(turn, topic, batch, &offer, key, value)
+                                : is_merged ? topic_fold_merged(topic, key, value, merged, now_ms)
+                                            : topic_fold(topic, key, value, now_ms);
         uint64_t seq = is_plain ? topic->ring.seq_last : offer.seq;
         if (error && !topic_is_refusal(error))
             return error;

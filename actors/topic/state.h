@@ -272,7 +272,7 @@ struct topic {
     enum weir_error last_cause;
     uint64_t pressure_page; /* of the ring, when memory was last looked at */
     uint64_t told_rare;     /* of what others may look at, see status.c */
-    bool is_muted, is_closing, is_drained, is_stale_told;
+    bool is_muted, is_closing, is_drained, is_stale_told, has_merged;
     bool is_trouble_told; /* others may see that it fails, or holds records back */
     bool is_serve_sent, is_resume_sent, has_expiry;
     bool is_lapse_put_off;      /* a removal could not be made */

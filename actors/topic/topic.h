@@ -63,7 +63,7 @@ struct topic_rule {
 /* A record's place in a data block. key_size 0: no key. Both encoded. */
 struct record_slice {
     uint32_t key_offset, key_size, value_offset, value_size;
-    uint32_t step; /* of several: its number less that of the one before; 0: the next number */
+    uint32_t step; /* of several: its number less that of the one before; 0: the next number. Or see TOPIC_MERGED */
 };
 static inline uint32_t record_step(const struct record_slice *slice) { return slice->step > 0 ? slice->step : 1; }
 
@@ -153,6 +153,9 @@ enum topic_tag {
 };
 
 #define TOPIC_WITH_OPTIONS 1
+/* TOPIC_EMITTED, word[1]: of records with a merged form. `step` of a slice is then that one's size: it stands behind
+ * the value, and is the key's entry in the state; 0: the value is. */
+#define TOPIC_MERGED 3
 /* TOPIC_PUBLISH of several, word[1]: where one is refused for want of memory so are all that follow it in the batch. */
 #define TOPIC_IN_ORDER 2
 #define TOPIC_SPREAD(first, count) ((uint32_t)(first) << 16 | (uint32_t)(count))

@@ -65,8 +65,13 @@ static void print_emission(const struct plugin_output *output, uint64_t time_ms)
         printf(",\"key\":");
         cli_print_string(stdout, output->key.data, output->key.size);
     }
+    size_t size = output->update_size > 0 ? output->update_size : output->value.size;
     printf(",\"value\":");
-    cli_print_value(stdout, output->value, true);
+    cli_print_value(stdout, view_of(output->value.data, size), true);
+    if (output->update_size > 0) {
+        printf(",\"merged\":");
+        cli_print_value(stdout, view_of(output->value.data + size, output->value.size - size), true);
+    }
     printf(",\"time_ms\":%llu}\n", (unsigned long long)time_ms);
 }
 

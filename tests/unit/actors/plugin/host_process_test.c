@@ -85,7 +85,7 @@ static void start_that_fails_says_why(void **state)
     } cases[] = {
         {TEST_PLUGINS "/no-such.so", "null", "No such file"},
         {"/dev/null", "null", "no regular file"},
-        {TEST_PLUGINS "/refused_abi_major.so", "null", "version 2.2"},
+        {TEST_PLUGINS "/refused_abi_major.so", "null", "version 2.3"},
         {TEST_PLUGINS "/refused_undefined.so", "null", "undefined symbol: nobody_has_this"},
         {MISBEHAVE, "{\"init\": \"fail\"}", "told to fail in init"},
     };

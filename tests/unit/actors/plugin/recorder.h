@@ -71,7 +71,10 @@ static inline bool recorder_take(void *context, const struct plugin_output *outp
     case OUTPUT_REPLY: recorder_add(recorder, "%llu reply", number); break;
     case OUTPUT_DONE: recorder_add(recorder, "%llu done %u", number, (unsigned)output->result); break;
     }
-    recorder_value(recorder, output->value);
+    size_t update_size = output->update_size > 0 ? output->update_size : output->value.size;
+    recorder_value(recorder, view_of(output->value.data, update_size));
+    if (output->update_size > 0)
+        recorder_value(recorder, view_of(output->value.data + update_size, output->value.size - update_size));
     if (output->text.size > 0)
         recorder_add(recorder, " (%.*s)", (int)output->text.size, (const char *)output->text.data);
     recorder_add(recorder, "\n");

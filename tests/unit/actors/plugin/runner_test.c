@@ -1,6 +1,7 @@
 /* One plugin instance: what is opened and what is refused, what calls bring about, bounds, state carried over. */
 #include "actors/plugin/runner.h"
 
+#include "actors/plugin/output_check.h"
 #include "actors/plugin/plugin_limits.h"
 #include "clients/wire/value.h"
 #include "tests/unit/actors/plugin/recorder.h"
@@ -53,8 +54,8 @@ static void plugin_is_refused_for_one_reason_each(void **state)
         enum weir_error error;
         const char *text;
     } cases[] = {
-        {TEST_PLUGINS "/refused_abi_major.so", WEIR_BAD_REQUEST, "version 2.2"},
-        {TEST_PLUGINS "/refused_abi_minor.so", WEIR_BAD_REQUEST, "version 1.3"},
+        {TEST_PLUGINS "/refused_abi_major.so", WEIR_BAD_REQUEST, "version 2.3"},
+        {TEST_PLUGINS "/refused_abi_minor.so", WEIR_BAD_REQUEST, "version 1.4"},
         {TEST_PLUGINS "/refused_size.so", WEIR_BAD_REQUEST, "WEIR_ACTOR_HEAD"},
         {TEST_PLUGINS "/refused_role.so", WEIR_BAD_REQUEST, "is no fold"},
         {TEST_PLUGINS "/refused_half_state.so", WEIR_BAD_REQUEST, "but not both"},
@@ -141,6 +142,61 @@ static void records_bring_about_emissions_then_done(void **state)
     assert_string_equal(handled(runner, 5, NULL, "7"), "5 done 1 (a record without a key cannot be counted)\n");
     assert_string_equal(handled(runner, 6, "a", "7"), "6 emit t a 1\n6 done 0\n");
     runner_close(&runner);
+}
+
+static void merged_form_comes_with_its_update(void **state)
+{
+    (void)state;
+    struct runner *runner = started(TEST_PLUGINS "/sum.so", NULL);
+    assert_string_equal(handled(runner, 1, "a", "7"), "1 emit t a 7 7\n1 done 0\n");
+    assert_string_equal(handled(runner, 2, "a", "5"), "2 emit t a 5 12\n2 done 0\n");
+    assert_string_equal(handled(runner, 3, "b", "1"), "3 emit t b 1 1\n3 done 0\n");
+    assert_string_equal(handled(runner, 4, "a", "null"), "4 emit t a null\n4 done 0\n");
+    assert_string_equal(handled(runner, 5, "a", "2"), "5 emit t a 2 2\n5 done 0\n");
+    runner_close(&runner);
+}
+
+static void merged_form_that_is_none_fails_the_plugin(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"\"nil\"", "a removal has no merged form"},
+        {"\"two\"", "(2 bytes) is not exactly one msgpack value"},
+        {"\"nothing\"", "values of 1 and 0 bytes"},
+        {"\"large\"", "values of 1 and 2097152 bytes"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct runner *runner = started(TEST_PLUGINS "/sum.so", &(struct runner_bounds){.value_bytes_max = 1 << 20});
+        const char *said = handled(runner, 1, "a", cases[i][0]);
+        if (strncmp(said, "1 done 2 (", 10) != 0 || strstr(said, cases[i][1]) == NULL)
+            fail_msg("%s: %s", cases[i][0], said);
+        runner_close(&runner);
+    }
+}
+
+/* As a child may send it, whatever its runner is. */
+static void merged_form_from_a_child_is_checked(void **state)
+{
+    (void)state;
+    struct runner_bounds bounds = {0};
+    struct plugin_output output;
+    runner_bounds_fill(&bounds);
+    plugin_output_init(&output, OUTPUT_EMIT, 1);
+    output.topic = view_text("t");
+    output.key = view_text("k");
+    output.value = view_text("\x01\x02");
+    output.has_key = true;
+    output.update_size = 1;
+    assert_true(output_check(&output, &bounds, why, sizeof why));
+    for (uint32_t size = 2; size < 4; size++) {
+        output.update_size = size;
+        assert_false(output_check(&output, &bounds, why, sizeof why));
+    }
+    output.update_size = UINT32_MAX;
+    assert_false(output_check(&output, &bounds, why, sizeof why));
+    output.update_size = 1;
+    output.has_key = false;
+    assert_false(output_check(&output, &bounds, why, sizeof why));
 }
 
 static void state_is_carried_by_snapshot_and_restore(void **state)
@@ -375,6 +431,9 @@ int main(void)
         cmocka_unit_test(file_that_others_can_write_is_refused),
         cmocka_unit_test(running_instance_keeps_its_code),
         cmocka_unit_test(records_bring_about_emissions_then_done),
+        cmocka_unit_test(merged_form_comes_with_its_update),
+        cmocka_unit_test(merged_form_that_is_none_fails_the_plugin),
+        cmocka_unit_test(merged_form_from_a_child_is_checked),
         cmocka_unit_test(state_is_carried_by_snapshot_and_restore),
         cmocka_unit_test(config_reaches_init_and_init_can_refuse),
         cmocka_unit_test(wrong_emissions_fail_with_the_reason),

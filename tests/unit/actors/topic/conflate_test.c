@@ -79,6 +79,57 @@ static void of_one_record_only_the_newest_comes(void **state)
     scene_close(&scene);
 }
 
+/* What a scene's reader heard from then on: each is the record of its seq, as it was emitted or as [value]. */
+static void assert_forms(struct scene *scene, const struct reader *reader, size_t from, size_t to, bool is_merged)
+{
+    assert_true(to > from);
+    for (size_t i = from; i < to; i++) {
+        const struct heard *heard = &scene->world.heard[i];
+        const struct published *record = history_find(reader->feeds[0]->history, heard->epoch, heard->seq);
+        struct view value = bytes_view(heard->value);
+        assert_non_null(record);
+        if (is_merged && !value_is_nil(value)) {
+            assert_int_equal(value.data[0], 0x91);
+            value = view_of(value.data + 1, value.size - 1);
+        }
+        assert_true(view_is_same(value, bytes_view(record->value)));
+    }
+}
+
+static void what_updates_come_to_is_for_those_who_missed_some(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_bytes_max = RETAINED});
+    scene.publisher.is_plugin = scene.publisher.is_merging = true;
+    struct reader *reader = scene_reader(&scene, 0, false);
+    reader_subscribe(reader, "a/b", stingy(POLICY_CONFLATE, 3000), false);
+    world_settle(&scene.world);
+    publish(&scene, 1); /* it is sent as much as its credit allows, as it comes */
+    size_t plain = scene.world.heard_count;
+    assert_forms(&scene, reader, 0, plain, false);
+    publish(&scene, 60);
+    read_on(&scene, reader);
+    size_t merged = scene.world.heard_count;
+    assert_true(reader->conflated > 200);
+    assert_int_equal(reader->feeds[0]->seq, scene_status(&scene, "a/b").seq);
+    assert_forms(&scene, reader, plain, merged, true);
+    /* Caught up, it gets the updates themselves again. */
+    publish(&scene, 3);
+    assert_forms(&scene, reader, merged, scene.world.heard_count, false);
+    /* Who joins gets entries that are arrays of one. */
+    struct reader *joiner = scene_reader(&scene, 1, true);
+    reader_subscribe(joiner, "a/b", follow, false);
+    world_settle(&scene.world);
+    assert_int_equal(joiner->ends, 1);
+    assert_true(joiner->feeds[0]->model.count > 10);
+    for (size_t i = 0; i < joiner->feeds[0]->model.count; i++)
+        assert_int_equal(joiner->feeds[0]->model.values[i].data[0], 0x91);
+    for (int i = 0; i < 4; i++)
+        reader_fini(&scene.readers[i]);
+    world_close(&scene.world);
+}
+
 static uint64_t newest_wanted(struct reader *reader)
 {
     const struct topic_history *history = reader->feeds[0]->history;
@@ -283,6 +334,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(conflation_sends_the_newest_of_each_key_in_order),
+        cmocka_unit_test(what_updates_come_to_is_for_those_who_missed_some),
         cmocka_unit_test(of_one_record_only_the_newest_comes),
         cmocka_unit_test(of_some_keys_the_newest_record_comes_whatever_came_after_it),
         cmocka_unit_test(where_every_record_counts_none_is_left_out),

@@ -71,18 +71,25 @@ static inline struct message publisher_batch(struct publisher *publisher, uint32
             memcpy(data + size, record->key.data, record->key.size);
         memcpy(data + slices[i].value_offset, record->value.data, record->value.size);
         size = slices[i].value_offset + slices[i].value_size;
+        if (publisher->is_merging && !value_is_nil(bytes_view(record->value))) {
+            /* What it comes to is [value]. */
+            data[size] = 0x91;
+            memcpy(data + size + 1, record->value.data, record->value.size);
+            slices[i].step = (uint32_t)record->value.size + 1;
+            size += slices[i].step;
+        }
     }
     struct message message = {.tag = TOPIC_PUBLISH, .detail = count};
     message.word[2] = TOPIC_NUMBER_WORD(number, ACK_FOLDED);
     assert_int_equal(arena_alloc(world->arena, size, NULL, &message.hold[0]), WEIR_OK);
     memcpy(arena_data(world->arena, message.hold[0]), data, size);
-    if (count == 1) {
+    if (count == 1 && !publisher->is_merging) {
         message.word[0] = TOPIC_WORD(slices[0].key_offset, slices[0].key_size);
         message.word[1] = TOPIC_WORD(slices[0].value_offset, slices[0].value_size);
     } else {
         assert_int_equal(arena_alloc(world->arena, count * sizeof slices[0], NULL, &message.hold[1]), WEIR_OK);
         memcpy(arena_data(world->arena, message.hold[1]), slices, count * sizeof slices[0]);
-        message.word[1] = publisher->is_in_order ? TOPIC_IN_ORDER : 0;
+        message.word[1] = publisher->is_merging ? TOPIC_MERGED : publisher->is_in_order ? TOPIC_IN_ORDER : 0;
     }
     return message;
 }

@@ -185,6 +185,7 @@ struct publisher {
     unsigned values;  /* see value_random */
     bool has_keys;    /* also where the topic is no map */
     bool is_in_order; /* TOPIC_IN_ORDER */
+    bool is_merging;  /* TOPIC_MERGED: of each record that is no removal */
     bool is_plugin;   /* emits, as the plugin of its topic */
 };
 
