@@ -104,6 +104,10 @@ def route_as_processor(host):
                       ("3", {"level": "error", "token": "secret"}))
         wait_until(lambda: state_of(broker, "archive/all") ==
                    {"1": {"level": "info"}, "3": {"level": "error", "token": "secret"}}, what="the archive")
+        # It is no topic's kind, so that it is asked by its name.
+        asked = broker.cli("ask", "--plugin", "route", "--json", json.dumps(
+            {"topic": "logs/web1", "value": {"level": "debug"}})).stdout
+        assert json.loads(asked)[0]["rule"] == 1, asked
         assert state_of(broker, "alerts/web1") == {"3": {"level": "error", "host": "web1"}}
 
 
@@ -122,6 +126,8 @@ def dedup_as_fold(host):
         # What it remembers is carried over.
         assert broker.ask_admin("plugin", "reload", "dedup") == {"reloaded": "dedup"}
         publish_acked(session, "dedup/orders", ("a", {"id": 1, "try": 3}), ("c", {"id": 3, "try": 1}))
+        asked = broker.cli("ask", "dedup/orders", "--json", json.dumps({"value": {"id": 3}})).stdout
+        assert json.loads(asked)["known"] is True, asked
         follower.wait_event("update", topic="dedup/orders", key="c")
         passed = [(event["key"], event["value"]["try"]) for event in follower.events if event["event"] == "update"]
         assert passed == [("a", 1), ("b", 1), ("c", 1)], passed

@@ -1,8 +1,8 @@
 /* The plugin `dedup`: lets each record through once, within a bounded window of records and time. README.md of the
  * folder above says how it is used. */
+#include "actors/plugins/kit_ask.h"
 #include "actors/plugins/kit_config.h"
 #include "actors/plugins/kit_table.h"
-#include "actors/plugins/kit_target.h"
 
 enum {
     FORM = 1,
@@ -145,6 +145,39 @@ static void topic_forget(struct weir_self *self, struct dedup *dedup, struct wei
     }
 }
 
+/* Of a record: whether it is known, and since when; without one, how many are. */
+static enum weir_actor_result ask_take(struct weir_self *self, const struct dedup *dedup,
+                                       const struct weir_message *message)
+{
+    char topic_memory[KIT_TOPIC_MAX], mark_memory[KIT_KEY_MAX], id_memory[KIT_ID_MAX];
+    struct weir_message record;
+    struct weir_bytes topic, mark;
+    struct weir_writer reply = kit_reply_begin(self, 64);
+    if (kit_is_nil(message->value)) {
+        kit_put_map(self, &reply, 2);
+        kit_put_text(self, &reply, "count");
+        kit_put_uint(self, &reply, dedup->window.count);
+        kit_put_text(self, &reply, "count_max");
+        kit_put_uint(self, &reply, dedup->count_max);
+        return kit_reply(self, &reply);
+    }
+    if (!kit_question_record(self, message, &record) || !kit_target(self, dedup->to, &record, topic_memory, &topic) ||
+        !mark_make(self, dedup, &record, mark_memory, &mark)) {
+        weir_free(self, reply.data);
+        return WEIR_ACTOR_REFUSED;
+    }
+    const struct seen *seen = (const struct seen *)kit_table_find(&dedup->window, kit_id(id_memory, topic, mark));
+    bool is_known = seen != NULL && (dedup->within_ms == 0 || seen->time_ms + dedup->within_ms > message->time_ms);
+    kit_put_map(self, &reply, is_known ? 2 : 1);
+    kit_put_text(self, &reply, "known");
+    kit_put_bool(self, &reply, is_known);
+    if (is_known) {
+        kit_put_text(self, &reply, "time_ms");
+        kit_put_uint(self, &reply, seen->time_ms);
+    }
+    return kit_reply(self, &reply);
+}
+
 static enum weir_actor_result dedup_handle(struct weir_self *self, void *state, const struct weir_message *message)
 {
     struct dedup *dedup = state;
@@ -156,7 +189,8 @@ static enum weir_actor_result dedup_handle(struct weir_self *self, void *state, 
             topic_forget(self, dedup, message->topic);
         return WEIR_ACTOR_OK;
     case WEIR_MESSAGE_TIMER: return WEIR_ACTOR_OK;
-    default: return kit_refuse(self, "dedup answers no questions");
+    case WEIR_MESSAGE_ASK: return ask_take(self, dedup, message);
+    default: return WEIR_ACTOR_OK;
     }
 }
 

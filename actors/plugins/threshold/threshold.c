@@ -5,7 +5,7 @@
  * first what became due before it came, so that what is raised when does not hang on when timers are delivered. */
 #include "actors/plugins/threshold/threshold.h"
 
-#include "actors/plugins/kit_target.h"
+#include "actors/plugins/kit_ask.h"
 
 enum {
     FORM = 1,
@@ -309,6 +309,40 @@ static void topic_forget(struct weir_self *self, struct threshold *threshold, st
     }
 }
 
+/* Where a key stands with each rule that it is not at rest with. */
+static enum weir_actor_result key_ask(struct weir_self *self, const struct threshold *threshold,
+                                      const struct weir_message *message)
+{
+    static const char *const phases[] = {[RISING] = "rising", [RAISED] = "raised", [CLEARING] = "clearing"};
+    const struct alert *alerts[RULES_MAX];
+    struct weir_message question;
+    char memory[KIT_ID_MAX + 1];
+    uint32_t count = 0;
+    if (!kit_question_state(self, message, threshold->settings.to, &question))
+        return WEIR_ACTOR_REFUSED;
+    struct weir_bytes key = question.key.data != NULL ? question.key : kit_of("all");
+    for (uint32_t i = 0; i < threshold->settings.rule_count; i++) {
+        alerts[count] =
+            (const struct alert *)kit_table_find(&threshold->alerts, alert_id(memory, i, question.topic, key));
+        count += alerts[count] != NULL;
+    }
+    struct weir_writer reply = kit_reply_begin(self, 16 + (size_t)RULES_MAX * 128);
+    kit_put_array(self, &reply, count);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct rule *rule = id_rule(threshold, alerts[i]->entry.id);
+        kit_put_map(self, &reply, 5);
+        put_text(self, &reply, "alert", rule->name);
+        put_text(self, &reply, "state", kit_of(phases[alerts[i]->phase]));
+        kit_put_text(self, &reply, "value");
+        kit_put_double(self, &reply, alerts[i]->value);
+        kit_put_text(self, &reply, "limit");
+        kit_put_double(self, &reply, alerts[i]->phase == RISING ? rule->limit : rule->clear);
+        kit_put_text(self, &reply, "since_ms");
+        kit_put_uint(self, &reply, alerts[i]->crossed_ms);
+    }
+    return kit_reply(self, &reply);
+}
+
 static enum weir_actor_result threshold_handle(struct weir_self *self, void *state, const struct weir_message *message)
 {
     struct threshold *threshold = state;
@@ -321,7 +355,8 @@ static enum weir_actor_result threshold_handle(struct weir_self *self, void *sta
         if (kit_clears(self, message))
             topic_forget(self, threshold, message->topic);
         return WEIR_ACTOR_OK;
-    default: return kit_refuse(self, "threshold answers no questions");
+    case WEIR_MESSAGE_ASK: return key_ask(self, threshold, message);
+    default: return WEIR_ACTOR_OK;
     }
 }
 

@@ -1,7 +1,7 @@
 /* The plugin `top`: the K heaviest keys of each topic, by Space-Saving (summary.h), since ever or in each period.
  * README.md of the folder above says how it is used. */
+#include "actors/plugins/kit_ask.h"
 #include "actors/plugins/kit_config.h"
-#include "actors/plugins/kit_target.h"
 #include "actors/plugins/top/summary.h"
 
 enum {
@@ -121,12 +121,19 @@ static void board_write(struct weir_self *self, const struct top *top, const str
     }
 }
 
+/* Room for the `count` keys that are in sorted. */
+static size_t board_size(const struct top *top, uint32_t count)
+{
+    size_t size = 256;
+    for (uint32_t i = 0; i < count; i++)
+        size += top->sorted[i]->entry.id.size + 64;
+    return size;
+}
+
 static enum weir_actor_result board_emit(struct weir_self *self, struct top *top, struct board *board, bool is_closed)
 {
     uint32_t count = summary_top(&board->summary, top->sorted, (uint32_t)top->k);
-    size_t capacity = 256;
-    for (uint32_t i = 0; i < count; i++)
-        capacity += top->sorted[i]->entry.id.size + 64;
+    size_t capacity = board_size(top, count);
     struct weir_writer writer = {weir_alloc(self, capacity), 0, capacity, false};
     if (writer.data == NULL)
         return kit_fail(self, "no memory to write the list: raise memory_bytes_max");
@@ -268,6 +275,33 @@ static void topic_forget(struct weir_self *self, struct top *top, struct weir_by
     kit_table_remove(self, &top->boards, &board->entry);
 }
 
+/* The list as it is now, or with a key what that one's counter says; nil where nothing is counted. */
+static enum weir_actor_result board_ask(struct weir_self *self, struct top *top, const struct weir_message *message)
+{
+    struct weir_message question;
+    if (!kit_question_state(self, message, top->to, &question))
+        return WEIR_ACTOR_REFUSED;
+    const struct board *board = (const struct board *)kit_table_find(&top->boards, question.topic);
+    const struct counter *counter = NULL;
+    if (board != NULL && question.key.data != NULL)
+        counter = (const struct counter *)kit_table_find(&board->summary.keys, question.key);
+    bool is_list = board != NULL && question.key.data == NULL;
+    uint32_t count = is_list ? summary_top(&board->summary, top->sorted, (uint32_t)top->k) : 0;
+    struct weir_writer reply = kit_reply_begin(self, board_size(top, count));
+    if (is_list) {
+        board_write(self, top, board, false, count, &reply);
+    } else if (counter != NULL) {
+        kit_put_map(self, &reply, 2);
+        kit_put_text(self, &reply, "count");
+        put_weight(self, top, &reply, counter->count);
+        kit_put_text(self, &reply, "error");
+        put_weight(self, top, &reply, counter->error);
+    } else {
+        kit_put_nil(self, &reply);
+    }
+    return kit_reply(self, &reply);
+}
+
 static enum weir_actor_result top_handle(struct weir_self *self, void *state, const struct weir_message *message)
 {
     struct top *top = state;
@@ -279,7 +313,8 @@ static enum weir_actor_result top_handle(struct weir_self *self, void *state, co
         if (kit_clears(self, message))
             topic_forget(self, top, message->topic);
         return WEIR_ACTOR_OK;
-    default: return kit_refuse(self, "top answers no questions");
+    case WEIR_MESSAGE_ASK: return board_ask(self, top, message);
+    default: return WEIR_ACTOR_OK;
     }
 }
 

@@ -1,5 +1,5 @@
 /* The groups of `window`: their panes, what is emitted of them, and when they are forgotten. */
-#include "actors/plugins/kit_target.h"
+#include "actors/plugins/kit_ask.h"
 #include "actors/plugins/window/window.h"
 
 /* Room for eight fields and QUANTILES_MAX quantiles with their names. */
@@ -86,10 +86,32 @@ static void put_uint(struct weir_self *self, struct weir_writer *writer, const c
     kit_put_uint(self, writer, value);
 }
 
+/* The window that ends with pane `last`, as it was summed up. */
+static void window_write(struct weir_self *self, const struct window *window, const struct pane *sum, uint64_t last,
+                         bool is_closed, struct weir_writer *writer)
+{
+    const struct settings *settings = &window->settings;
+    uint64_t end_ms = (last + 1) * settings->slide_ms;
+    kit_put_map(self, writer, 8 + settings->quantile_count);
+    put_uint(self, writer, "start_ms", end_ms > settings->size_ms ? end_ms - settings->size_ms : 0);
+    put_uint(self, writer, "end_ms", end_ms);
+    put_uint(self, writer, "count", sum->count);
+    put_double(self, writer, "sum", sum->sum);
+    put_double(self, writer, "mean", sum->sum / (double)sum->count);
+    put_double(self, writer, "min", sum->min);
+    put_double(self, writer, "max", sum->max);
+    for (uint32_t i = 0; i < settings->quantile_count; i++) {
+        double value = sketch_quantile(&window->scale, &window->scratch, settings->quantiles[i]);
+        /* What is known exactly is not told worse than it is. */
+        put_double(self, writer, settings->names[i], value < sum->min ? sum->min : value > sum->max ? sum->max : value);
+    }
+    kit_put_text(self, writer, "closed");
+    kit_put_bool(self, writer, is_closed);
+}
+
 enum weir_actor_result group_emit(struct weir_self *self, struct window *window, struct group *group, uint64_t last,
                                   bool is_closed, bool *is_empty)
 {
-    const struct settings *settings = &window->settings;
     char memory[EMITTED_SIZE_MAX];
     struct weir_writer writer = {memory, 0, sizeof memory, false};
     struct pane sum;
@@ -98,22 +120,7 @@ enum weir_actor_result group_emit(struct weir_self *self, struct window *window,
     *is_empty = sum.count == 0;
     if (*is_empty)
         return WEIR_ACTOR_OK;
-    uint64_t end_ms = (last + 1) * settings->slide_ms;
-    kit_put_map(self, &writer, 8 + settings->quantile_count);
-    put_uint(self, &writer, "start_ms", end_ms > settings->size_ms ? end_ms - settings->size_ms : 0);
-    put_uint(self, &writer, "end_ms", end_ms);
-    put_uint(self, &writer, "count", sum.count);
-    put_double(self, &writer, "sum", sum.sum);
-    put_double(self, &writer, "mean", sum.sum / (double)sum.count);
-    put_double(self, &writer, "min", sum.min);
-    put_double(self, &writer, "max", sum.max);
-    for (uint32_t i = 0; i < settings->quantile_count; i++) {
-        double value = sketch_quantile(&window->scale, &window->scratch, settings->quantiles[i]);
-        /* What is known exactly is not told worse than it is. */
-        put_double(self, &writer, settings->names[i], value < sum.min ? sum.min : value > sum.max ? sum.max : value);
-    }
-    kit_put_text(self, &writer, "closed");
-    kit_put_bool(self, &writer, is_closed);
+    window_write(self, window, &sum, last, is_closed, &writer);
     group->is_shown = true;
     return weir_emit(self, kit_id_topic(group->entry.id), kit_id_key(group->entry.id),
                      weir_bytes_of(memory, writer.size));
@@ -171,4 +178,37 @@ enum weir_actor_result group_close(struct weir_self *self, struct window *window
     group_remove(self, window, group);
     *pointer = NULL;
     return result;
+}
+
+enum weir_actor_result group_ask(struct weir_self *self, struct window *window, const struct weir_message *message)
+{
+    struct weir_message question;
+    char id_memory[KIT_ID_MAX];
+    uint64_t newest = 0;
+    uint32_t count = 0;
+    if (!kit_question_state(self, message, window->settings.to, &question))
+        return WEIR_ACTOR_REFUSED;
+    struct weir_bytes key = question.key.data != NULL ? question.key : kit_of("all");
+    const struct group *group =
+        (const struct group *)kit_table_find(&window->groups, kit_id(id_memory, question.topic, key));
+    for (uint32_t i = 0; group != NULL && i < window->settings.pane_count; i++) {
+        const struct pane *pane = &group->panes[i];
+        newest = pane->count > 0 && pane->index > newest ? pane->index : newest;
+    }
+    struct weir_writer windows = kit_reply_begin(self, (size_t)window->settings.pane_count * EMITTED_SIZE_MAX);
+    for (uint64_t last = group != NULL ? group->closed : 1; last <= newest && !windows.is_full; last++) {
+        struct pane sum;
+        if (!window_sum(self, window, group, last, &sum))
+            windows.is_full = true;
+        if (sum.count == 0)
+            continue;
+        window_write(self, window, &sum, last, false, &windows);
+        count++;
+    }
+    struct weir_writer reply = kit_reply_begin(self, windows.size + 8);
+    kit_put_array(self, &reply, count);
+    kit_put_raw(&reply, weir_bytes_of(windows.data, windows.size));
+    reply.is_full = reply.is_full || windows.is_full;
+    weir_free(self, windows.data);
+    return kit_reply(self, &reply);
 }

@@ -200,7 +200,8 @@ static enum weir_actor_result window_handle(struct weir_self *self, void *state,
         if (kit_clears(self, message))
             topic_forget(self, window, message->topic);
         return WEIR_ACTOR_OK;
-    default: return kit_refuse(self, "window answers no questions");
+    case WEIR_MESSAGE_ASK: return group_ask(self, window, message);
+    default: return WEIR_ACTOR_OK;
     }
 }
 

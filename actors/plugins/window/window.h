@@ -70,6 +70,8 @@ enum weir_actor_result group_emit(struct weir_self *self, struct window *window,
 /* Emits and forgets the windows before `closed`; *pointer is NULL afterwards when nothing is left of it. */
 enum weir_actor_result group_close(struct weir_self *self, struct window *window, struct group **pointer,
                                    uint64_t closed, uint32_t *emitted);
+/* Replies with the windows of a key that are not closed yet, up to the one that ends with its latest record's pane. */
+enum weir_actor_result group_ask(struct weir_self *self, struct window *window, const struct weir_message *message);
 
 /* saved.c */
 enum weir_actor_result window_snapshot(struct weir_self *self, void *state, struct weir_writer *out);

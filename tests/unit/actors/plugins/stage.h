@@ -29,6 +29,7 @@ struct stage {
     uint8_t *config;
     json_t *emitted; /* of {"topic","key","value","time_ms"} */
     char why[PLUGIN_TEXT_SIZE];
+    char reply[4096]; /* to the last question, as JSON; empty: there was none */
     uint64_t logged;
 };
 
@@ -41,9 +42,14 @@ static inline bool stage_take(void *context, const struct plugin_output *output)
         (void)snprintf(stage->why, sizeof stage->why, "%.*s", (int)output->text.size,
                        output->text.size > 0 ? (const char *)output->text.data : "");
     stage->logged += output->kind == OUTPUT_LOG;
-    if (output->kind != OUTPUT_EMIT)
+    if (output->kind != OUTPUT_EMIT && output->kind != OUTPUT_REPLY)
         return true;
     assert_int_equal(json_from_msgpack(output->value, 16, &text, &size), WEIR_OK);
+    if (output->kind == OUTPUT_REPLY) {
+        (void)snprintf(stage->reply, sizeof stage->reply, "%.*s", (int)size, text);
+        free(text);
+        return true;
+    }
     json_t *value = json_loadb(text, size, JSON_DECODE_ANY, NULL);
     free(text);
     json_t *record = json_pack("{s:s%,s:o,s:I}", "topic", output->topic.data, output->topic.size, "value", value,
@@ -114,6 +120,16 @@ static inline enum weir_actor_result stage_give(struct stage *stage, uint64_t ti
                                                 const char *key, const char *json)
 {
     return stage_give_kind(stage, WEIR_MESSAGE_RECORD, time_ms, topic, key, json);
+}
+
+/* Asks, and gives the reply, or why it was refused. */
+static inline const char *stage_ask(struct stage *stage, uint64_t time_ms, const char *topic, const char *json)
+{
+    stage->reply[0] = '\0';
+    enum weir_actor_result result = stage_give_kind(stage, WEIR_MESSAGE_ASK, time_ms, topic, NULL, json);
+    assert_int_not_equal(result, WEIR_ACTOR_FAILED);
+    assert_int_equal(result == WEIR_ACTOR_OK, stage->reply[0] != '\0');
+    return result == WEIR_ACTOR_OK ? stage->reply : stage->why;
 }
 
 static inline void stage_advance(struct stage *stage, uint64_t time_ms)
