@@ -4,12 +4,13 @@
  *
  * So it takes no memory, what is sent carries its own seq in rising order, and a feed that is so slow that records are
  * replaced while it walks is sent even less. Kinds in which every record counts (log, merge) can not leave any out;
- * their feeds are resynced instead.
+ * their feeds are resynced instead. What the ring no longer has comes out of the state, see recall.c.
  *
  * Where a plugin has said what the updates of a key come to (topic_fold_merged), that stands in the state, and is sent
  * in the place of the newest of them: so what is left out is in what follows it. In the topic's turns. */
+#include "actors/topic/conflate.h"
+
 #include "actors/base/clock.h"
-#include "actors/topic/state.h"
 
 bool topic_can_conflate(const struct topic *topic)
 {
@@ -22,10 +23,8 @@ bool feed_conflates(const struct topic *topic, const struct feed *feed)
     return (feed->is_conflating || feed_interval_ns(feed) > 0) && topic_can_conflate(topic);
 }
 
-/* Whether no record after this one replaces it. Of several deletions of a key that is gone each counts as the newest:
- * that is once too often, and harmless. */
-static bool record_is_newest(struct topic *topic, const struct fold_snapshot *now, const struct ring_run *record,
-                             struct fold_run *newest)
+bool record_is_newest(struct topic *topic, const struct fold_snapshot *now, const struct ring_run *record,
+                      struct fold_run *newest)
 {
     const uint8_t *data = (const uint8_t *)arena_data(topic->arena, record->pairs.block) + record->pairs.offset;
     struct view pair = view_of(data, record->pairs.size), key, value;

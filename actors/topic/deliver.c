@@ -2,7 +2,9 @@
  * its subscriber's mailbox go. Only entries and updates cost credit; the frames around them need room alone. */
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
+#include "actors/topic/conflate.h"
 #include "actors/topic/directory_state.h"
+#include "actors/topic/recall.h"
 
 /* One envelope's pairs at the most, so that a feed with much credit does not hold a whole ring in one mailbox. */
 #define RUN_SIZE_MAX ((size_t)65536)
@@ -294,7 +296,7 @@ static enum step step_caught_up(struct turn *turn, struct topic *topic, struct f
 {
     if (feed->stage.live.conflated_from)
         return step_conflated(turn, feed);
-    feed->is_conflating = false;
+    feed->is_conflating = feed->is_outrun = false;
     feed->overtakings = 0;
     return step_progress(turn, topic, feed);
 }
@@ -323,6 +325,10 @@ static enum step step_live(struct turn *turn, struct topic *topic, struct feed *
         return step_gap(turn, feed);
     if (feed_filter(feed) != NULL && ring_has(&topic->ring, &feed->cursor) && !filter_skip(topic, feed))
         return STEP_SENT;
+    if (recall_is_making(feed)) { /* without credit, too: it holds a snapshot meanwhile */
+        recall_make(topic, feed);
+        return STEP_SENT;
+    }
     if (feed->cursor.seq > topic->ring.seq_last)
         return step_caught_up(turn, topic, feed);
     if (feed->credit <= 0)
@@ -334,6 +340,8 @@ static enum step step_live(struct turn *turn, struct topic *topic, struct feed *
     if (feed_is_early(topic, feed, turn_now_ns(turn)))
         return STEP_EARLY;
     size_t size_max = (uint64_t)feed->credit < RUN_SIZE_MAX ? (size_t)feed->credit : RUN_SIZE_MAX;
+    if (!ring_has(&topic->ring, &feed->cursor))
+        return step_recall(turn, topic, feed, size_max);
     if (feed_conflates(topic, feed))
         return step_conflate(turn, topic, feed, size_max);
     return step_updates(turn, topic, feed, size_max);

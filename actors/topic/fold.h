@@ -67,6 +67,18 @@ struct fold_run {
     uint64_t seq; /* of the pair, where find gives one */
 };
 
+/* A pair by the seq of its record and the hash of its key. */
+struct fold_change {
+    uint64_t seq, hash;
+};
+
+/* Where changes are gathered, in no order. */
+struct fold_changes {
+    struct fold_change *items;
+    uint32_t count, count_max;
+    uint64_t seq_max; /* newer ones are passed over */
+};
+
 /* A page of a snapshot, while it is put together: entries in an order that stays the same while the state changes, so
  * that who reads page after page, each of a later snapshot, comes by every key that stays exactly once. {wanted} at
  * first. */
@@ -110,6 +122,16 @@ struct fold_ops {
     /* Optional: the pair of one key. WEIR_NOT_FOUND. */
     enum weir_error (*find)(struct fold *fold, const struct fold_snapshot *snapshot, struct view key,
                             struct fold_run *out);
+    /* Optional, all three or none, and with find and knows_since: the state by seq, for whom the ring has left behind.
+     * `newer` goes on through a snapshot and adds the pairs set after cursor->since. WEIR_OK: a bounded number was
+     * looked at, or there is no room for the next few; WEIR_AGAIN: that was all. */
+    enum weir_error (*newer)(struct fold *fold, const struct fold_snapshot *snapshot, struct fold_cursor *cursor,
+                             struct fold_changes *changes);
+    /* The pair of a change, as long as it is the newest of its key. WEIR_NOT_FOUND: no more. */
+    enum weir_error (*change_at)(struct fold *fold, const struct fold_change *change, struct fold_run *out);
+    /* The first record after seq that deleted a key, also one that was not there. WEIR_NOT_FOUND: there is none.
+     * Requires knows_since of that seq. */
+    enum weir_error (*deleted_after)(struct fold *fold, uint64_t seq, struct fold_run *out);
     /* Optional: goes on with a page. WEIR_AGAIN: a bounded number of entries was looked at, call again. WEIR_OK: it is
      * complete; has_more: others follow its last. WEIR_NO_MEMORY. */
     enum weir_error (*page)(struct fold *fold, const struct fold_snapshot *snapshot, struct budget *budget,

@@ -5,6 +5,7 @@
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
 #include "actors/topic/directory_state.h"
+#include "actors/topic/recall.h"
 
 static void join_end(struct topic *topic, unsigned index)
 {
@@ -15,6 +16,7 @@ static void join_end(struct topic *topic, unsigned index)
 
 void join_leave(struct topic *topic, struct feed *feed)
 {
+    recall_leave(topic, feed);
     if (feed->join < 0)
         return;
     unsigned index = (unsigned)feed->join;

@@ -1,6 +1,7 @@
 /* Kind map: state is the newest record of each key; a nil value deletes its key. Leaves with the pairs (map_leaf.h) in
  * a tree (map_tree.h). */
 #include "actors/topic/fold.h"
+#include "actors/topic/map_newer.h"
 #include "actors/topic/map_page.h"
 #include "actors/topic/map_read.h"
 #include "actors/topic/map_tree.h"
@@ -22,8 +23,11 @@ static struct leaf_place map_find_place(struct fold *fold, uint64_t hash, struct
 
 static enum weir_error map_delete(struct fold *fold, uint64_t hash, struct view key, const struct leaf_place *place)
 {
-    if (!place->is_found)
+    if (!place->is_found) {
+        /* It is the newest record of that key all the same, which who is conflated must be sent. */
+        map_deleted_add(&fold->as.map.deleted, fold->arena, fold->budget, key, fold->as.map.seq);
         return WEIR_OK;
+    }
     /* Copies keep the pairs of a leaf in order, so the place stays good. */
     struct leaf *leaf;
     enum weir_error error = map_leaf_own(fold, hash, &leaf);
@@ -136,6 +140,9 @@ const struct fold_ops fold_map = {
     .knows_since = map_knows_since,
     .read = map_read,
     .find = map_find,
+    .newer = map_newer,
+    .change_at = map_change_at,
+    .deleted_after = map_deleted_after,
     .page = map_page_read,
     .release = map_release,
     .sweep = map_sweep,

@@ -159,6 +159,11 @@ struct deleted_place map_deleted_find(const struct map_deleted *deleted, struct 
     return (struct deleted_place){low, first};
 }
 
+uint64_t map_deleted_seq(const struct map_deleted *deleted, struct arena *arena, struct deleted_place place)
+{
+    return mark_at(page_at(deleted, arena, place.page), place.index)->seq;
+}
+
 enum weir_error map_deleted_next(const struct map_deleted *deleted, struct arena *arena, struct deleted_place *place,
                                  struct deleted_place end, size_t size_max, struct slice *pairs, uint32_t *count)
 {

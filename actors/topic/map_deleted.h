@@ -31,6 +31,8 @@ void map_deleted_forget(struct map_deleted *deleted, struct arena *arena, uint64
 struct deleted_place map_deleted_end(const struct map_deleted *deleted, struct arena *arena);
 /* The place of the first one newer than since. */
 struct deleted_place map_deleted_find(const struct map_deleted *deleted, struct arena *arena, uint64_t since);
+/* Of the pair at a place, which is there. */
+uint64_t map_deleted_seq(const struct map_deleted *deleted, struct arena *arena, struct deleted_place place);
 /* The next run before `end` of at most size_max bytes but at least one pair; moves the place behind it. WEIR_AGAIN:
  * that was all; WEIR_STALE: it has been forgotten meanwhile. */
 WEIR_MUST_USE enum weir_error map_deleted_next(const struct map_deleted *deleted, struct arena *arena,

@@ -3,7 +3,8 @@
  * and a feed that the ring has outrun meanwhile is resynced, whatever its policy. In the topic's turns. */
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
-#include "actors/topic/state.h"
+#include "actors/topic/conflate.h"
+#include "actors/topic/recall.h"
 
 /* Bytes that may wait for it before its policy acts. */
 static uint64_t lag_max(const struct feed *feed)
@@ -14,8 +15,10 @@ static uint64_t lag_max(const struct feed *feed)
 bool feed_is_overtaken(const struct topic *topic, struct feed *feed)
 {
     bool was_stalled = feed->is_stalled;
-    if (!ring_has(&topic->ring, &feed->cursor) || feed->is_released)
+    if (feed->is_released)
         return true;
+    if (!ring_has(&topic->ring, &feed->cursor))
+        return !feed->is_conflating || !recall_can(topic, feed);
     if (!was_stalled || feed->policy == POLICY_BLOCK || feed_conflates(topic, feed))
         return false;
     feed->is_stalled = false;
@@ -48,6 +51,7 @@ static void feed_leave_out(struct topic *topic, struct feed *feed, struct ring_c
     feed->stage.live.gap_from = feed->stage.live.conflated_from ? feed->stage.live.conflated_from : feed->cursor.seq;
     feed->stage.live.conflated_from = 0;
     feed->has_gap = true;
+    recall_leave(topic, feed);
     feed->stage.live.gap_to = place.seq - 1;
     feed->cursor = place;
     feed->cause = CAUSE_OVERFLOW;
@@ -75,8 +79,9 @@ static void feed_conflate(struct topic *topic, struct feed *feed)
 
 void feed_overflow(struct topic *topic, struct feed *feed)
 {
-    enum overflow_policy policy = feed->is_outrun && feed->wants_snapshot ? POLICY_RESYNC : feed->policy;
-    bool can_conflate = topic_can_conflate(topic) && ring_has(&topic->ring, &feed->cursor);
+    bool is_let_off = feed->is_outrun && feed->wants_snapshot && feed->policy != POLICY_CONFLATE;
+    enum overflow_policy policy = is_let_off ? POLICY_RESYNC : feed->policy;
+    bool can_conflate = topic_can_conflate(topic) && (ring_has(&topic->ring, &feed->cursor) || recall_can(topic, feed));
     /* One that is overtaken again and again would get nothing but snapshots. */
     bool is_hopeless = policy == POLICY_RESYNC && feed->overtakings >= OVERTAKINGS_MAX;
     feed->overtakings += feed->overtakings < OVERTAKINGS_MAX;

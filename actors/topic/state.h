@@ -13,6 +13,7 @@
  *   filter.c    what feeds of a part of the topic are not, and what else only some feeds have
  *   overflow.c  what becomes of feeds that cannot keep up
  *   conflate.c  feeds that get only the newest of each key, and their pace
+ *   recall.c    the same where the ring has left them behind
  *   status.c    what others may know of it
  *
  * Everything here is the turn's alone, but for struct topic_shared. Only actors/topic includes this. */
@@ -119,6 +120,7 @@ struct feed {
         struct {
             uint64_t conflated_from;   /* updates from here to the cursor are left out, newer ones follow; 0: none */
             uint64_t gap_from, gap_to; /* updates left out that it must be told of; gap_from 0: none */
+            struct recall *recall;     /* while is_recalling */
         } live;
     } stage;
     uint64_t base_seq;        /* whose state the subscriber knows, for a delta; 0: none */
@@ -139,6 +141,7 @@ struct feed {
     bool is_resumed : 1;
     bool is_delta : 1;      /* the snapshot under way is read from base_seq on */
     bool is_conflating : 1; /* until it has caught up */
+    bool is_recalling : 1;  /* reads what the ring no longer has out of the state */
     bool is_admitted : 1;   /* its snapshot may begin */
     bool has_gap : 1;       /* updates were left out of what its subscriber knows */
     bool has_begun : 1;     /* its subscriber was sent a BEGIN */
@@ -252,6 +255,7 @@ struct topic {
 
     struct join *joins[TOPIC_SNAPSHOTS_MAX];
     uint64_t joins_made;
+    struct recall *recalls;
 
     uint64_t served_seq, served_weight; /* what idle feeds were last woken for */
     uint64_t block_seq, block_weight;   /* no record beyond either before block feeds have moved on */
@@ -419,6 +423,7 @@ void feeds_wake(struct feeds *feeds, enum feed_list list);
 /* Gives the feed a snapshot to read, as a delta where that will do. WEIR_AGAIN: the directory was asked, and tells when
  * it may begin. */
 WEIR_MUST_USE enum weir_error join_place(struct turn *turn, struct topic *topic, struct feed *feed);
+/* Gives back what it reads of the state. */
 void join_leave(struct topic *topic, struct feed *feed);
 
 /* deliver.c */
@@ -443,18 +448,6 @@ enum step step_send(struct turn *turn, const struct feed *feed, enum topic_tag t
 enum step step_send_slice(struct turn *turn, const struct feed *feed, enum topic_tag tag, struct slice slice,
                           uint32_t count, uint64_t seq);
 
-/* conflate.c */
-/* Whether newer records of this topic stand for older ones. */
-bool topic_can_conflate(const struct topic *topic);
-/* Whether this feed leaves out what was replaced. */
-bool feed_conflates(const struct topic *topic, const struct feed *feed);
-/* Sends the next run of records that no later one replaces, or says what was left out before them. */
-enum step step_conflate(struct turn *turn, struct topic *topic, struct feed *feed, size_t size_max);
-enum step step_conflated(struct turn *turn, struct feed *feed);
-/* Whether a feed must wait for its next batch, whose time is kept in pace_due_ns; else a batch is under way. */
-bool feed_is_early(struct topic *topic, struct feed *feed, uint64_t now_ns);
-/* Readies those whose time has come. Under shared->lock. */
-void feeds_pace(struct topic *topic, uint64_t now_ns);
 /* filter.c. All need a feed with a filter, unless they say otherwise; open and close do not. */
 /* What a new feed has beside the others; NULL: nothing. WEIR_NO_MEMORY. */
 WEIR_MUST_USE enum weir_error feed_extra_open(struct topic *topic, const struct topic_subscribe *subscribe,

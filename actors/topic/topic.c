@@ -4,7 +4,7 @@
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
 #include "actors/base/log.h"
-#include "actors/topic/state.h"
+#include "actors/topic/conflate.h"
 
 /* How long a deleted topic waits for subscribers to have room for the news. */
 #define CLOSE_TIMEOUT_NS (2 * NS_PER_S)

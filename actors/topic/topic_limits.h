@@ -101,6 +101,16 @@
  * it finds little in the processor's caches: it is charged a send. */
 #define CONFLATE_LOOKS_MAX 64
 #define CONFLATE_LOOKS_SEND 4
+/* What a recall holds of the changes in a map, which is gone through once for each: a part of its keys, so that a
+ * bounded number of them have all of it, however large it is; at most a quarter of a MiB, which is sorted in half a
+ * millisecond; and more than two leaves may have pairs. While it is made it takes four times as much. */
+#define RECALL_PART 16
+#define RECALL_SIZE_MIN 1024u
+#define RECALL_SIZE_MAX 16384u
+/* Pairs of a recall on their way to subscribers, copied one behind the other into blocks of this size. */
+#define RECALL_PAGE 16384u
+/* Recalls looked at for one that covers a feed's cursor. */
+#define RECALL_LOOKS_MAX 8
 /* Batches of feeds with one interval begin at so many different moments of it at the most, so that a timer wakes many;
  * and not more often than this. */
 #define PACE_GRAINS 8

@@ -51,6 +51,66 @@ static void knower_catch_up(struct rig *rig, struct knower *knower, const struct
     knower->seq = rig->ring.seq_last;
 }
 
+static int change_compare(const void *a, const void *b)
+{
+    const struct fold_change *left = a, *right = b;
+    return (left->seq > right->seq) - (left->seq < right->seq);
+}
+
+/* All changes up to now, as many at a time as there is room for. */
+static struct fold_changes changes_gather(struct rig *rig, uint64_t since, uint32_t count_max)
+{
+    struct fold_change *all = calloc(KEYS + count_max, sizeof *all);
+    struct fold_changes changes = {.items = all, .count_max = count_max, .seq_max = rig->ring.seq_last};
+    struct fold_cursor cursor = {.since = since};
+    struct fold_snapshot snapshot;
+    enum weir_error error;
+    rig->fold.ops->capture(&rig->fold, &snapshot);
+    while ((error = rig->fold.ops->newer(&rig->fold, &snapshot, &cursor, &changes)) == WEIR_OK) {
+        changes.items += changes.count;
+        changes.count = 0;
+        assert_true(changes.items <= all + KEYS);
+    }
+    assert_int_equal(error, WEIR_AGAIN);
+    rig->fold.ops->release(&rig->fold, &snapshot);
+    changes.count += (uint32_t)(changes.items - all);
+    changes.items = all;
+    qsort(all, changes.count, sizeof *all, change_compare);
+    return changes;
+}
+
+static void knower_set(struct knower *knower, struct rig *rig, const struct fold_run *run)
+{
+    const uint8_t *pair = (uint8_t *)arena_data(rig->arena, run->pairs.block) + run->pairs.offset;
+    size_t key_size = value_size_at(pair);
+    assert_int_equal(run->count, 1);
+    model_set(knower->model, key_of_pair(pair, key_size), pair, key_size, run->pairs.size);
+}
+
+/* The same by seq. */
+static void knower_follow(struct rig *rig, struct knower *knower, const struct model *model, uint32_t count_max)
+{
+    struct fold_changes changes = changes_gather(rig, knower->seq, count_max);
+    struct fold_run run;
+    for (uint32_t i = 0; i <= changes.count; i++) {
+        uint64_t seq = i < changes.count ? changes.items[i].seq : UINT64_MAX;
+        while (rig->fold.ops->deleted_after(&rig->fold, knower->seq, &run) == WEIR_OK && run.seq < seq) {
+            assert_true(run.seq > knower->seq);
+            knower_set(knower, rig, &run);
+            knower->seq = run.seq;
+        }
+        if (i == changes.count)
+            break;
+        assert_int_equal(rig->fold.ops->change_at(&rig->fold, &changes.items[i], &run), WEIR_OK);
+        assert_true(run.seq == seq && seq > knower->seq);
+        knower_set(knower, rig, &run);
+        knower->seq = seq;
+    }
+    assert_int_equal(knower->seq, rig->ring.seq_last); /* the newest record has not been replaced */
+    assert_same_text(model_text(knower->model), model_text(model));
+    free(changes.items);
+}
+
 static void what_changed_since_a_seq_is_all_that_is_read_since_it(void **state)
 {
     (void)state;
@@ -66,7 +126,10 @@ static void what_changed_since_a_seq_is_all_that_is_read_since_it(void **state)
         knower_learn(&rig, &knower, model);
         for (int step = 0; step < 8000; step++) {
             random_record(&rig, model, &random, keys);
-            if (random_next(&random) % 150 == 0)
+            uint64_t choice = random_next(&random) % 150;
+            if (choice == 1)
+                knower_follow(&rig, &knower, model, 400 + random_next(&random) % 5000);
+            if (choice == 0)
                 knower_catch_up(&rig, &knower, model, 1 + random_next(&random) % 5000);
         }
         knower_catch_up(&rig, &knower, model, 4096);

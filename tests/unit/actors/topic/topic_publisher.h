@@ -46,7 +46,8 @@ static inline struct published *publisher_record(struct publisher *publisher)
     if (history->kind == TOPIC_MAP || publisher->has_keys) {
         struct value_writer writer;
         char text[8];
-        int size = snprintf(text, sizeof text, "key%u", (unsigned)(random_next(&publisher->random) % 40));
+        unsigned keys = publisher->keys ? publisher->keys : 40;
+        int size = snprintf(text, sizeof text, "key%u", (unsigned)(random_next(&publisher->random) % keys));
         value_writer_init(&writer, key, sizeof key);
         value_write_str(&writer, view_of(text, (size_t)size));
         record->key = bytes_copy(view_of(key, writer.size));

@@ -183,6 +183,7 @@ struct publisher {
     bool has_waiting;
     uint64_t random;
     unsigned values;  /* see value_random */
+    unsigned keys;    /* so many different ones; 0: 40 */
     bool has_keys;    /* also where the topic is no map */
     bool is_in_order; /* TOPIC_IN_ORDER */
     bool is_merging;  /* TOPIC_MERGED: of each record that is no removal */
