@@ -2,16 +2,18 @@
  * is handled where it arrived, without a switch of threads. Called by threads that have a message for an actor and
  * nothing better to do, as those that wait for sockets are. What keeps an actor single-threaded is untouched: the
  * thread is the worker whose place it has, and there are never more places than workers. */
+#include "actors/base/clock.h"
 #include "actors/runtime/orders.h"
 #include "actors/runtime/park.h"
 #include "actors/runtime/state.h"
 
-/* Enough for what one message sets off (its connection, a topic, the subscribers nearby). More is a stream, and goes to
- * the worker's own thread, so that the thread that brought it can bring the next. */
-#define GUEST_TURNS_MAX 16
-/* What sets off fewer turns than this is done before a worker that sleeps would be awake: waking it costs two switches
- * of threads, on a core that the receivers of what is sent want, too. */
-#define GUEST_HELP_FROM 4
+/* Enough for what a message or a few set off (their connection, some topics, some tens of subscribers), unless that
+ * takes so long that the next message should not wait for it. What is left goes to the worker's own thread. */
+#define GUEST_TURNS_MAX 64
+#define GUEST_TIME_MAX_NS NS_PER_MS
+/* What sets off fewer turns than this is as good as done before a worker that sleeps would be awake: waking it costs
+ * two switches of threads, on a core that the receivers of what is sent want, too. */
+#define GUEST_HELP_FROM 32
 
 enum weir_error actor_control_here(struct runtime *runtime, weir_actor from, weir_actor to,
                                    const struct message *message)
@@ -25,7 +27,7 @@ enum weir_error actor_control_here(struct runtime *runtime, weir_actor from, wei
     watch_ensure(&runtime->watch);
     enum weir_error error =
         caller_post(runtime, &worker->caller, from, to, message, ENVELOPE_CONTROL, MAILBOX_CONTROL_USERS_MAX);
-    bool has_more = worker_run_some(worker, GUEST_TURNS_MAX);
+    bool has_more = worker_run_some(worker, GUEST_TURNS_MAX, GUEST_TIME_MAX_NS);
     counter_add(&worker->parks, 1); /* for the watcher: what runs next is another turn */
     worker->help_from = HELP_FROM;
     worker_enter(before);

@@ -23,6 +23,8 @@
 #define COST_MAX_NS (20 * CROSSING_NS)
 /* A turn that lasts this long leaves what waits behind it to others. */
 #define STUCK_NS (100 * NS_PER_US)
+/* Turns of a guest between two looks at how long it has been there. */
+#define GUEST_LOOK_TURNS 4
 /* Between two looks at the clock. */
 #define CLOCK_BATCH_NS (2 * NS_PER_US)
 #define CLOCK_TURNS_MAX 64
@@ -256,12 +258,16 @@ bool worker_run_one(struct worker *worker)
     return true;
 }
 
-bool worker_run_some(struct worker *worker, uint32_t turns_max)
+bool worker_run_some(struct worker *worker, uint32_t turns_max, uint64_t time_max_ns)
 {
     struct actor *actor;
-    clock_begin(worker, clock_now_ns());
-    for (uint32_t i = 0; i < turns_max && (actor = run_queue_pop(&worker->queue)) != NULL; i++)
+    uint64_t begin = clock_now_ns();
+    clock_begin(worker, begin);
+    for (uint32_t i = 0; i < turns_max && (actor = run_queue_pop(&worker->queue)) != NULL; i++) {
         worker_turn(worker, actor);
+        if (i % GUEST_LOOK_TURNS == GUEST_LOOK_TURNS - 1 && clock_now_ns() - begin > time_max_ns)
+            break;
+    }
     clock_tick(worker);
     atomic_store_explicit(&worker->running, NULL, memory_order_relaxed);
     atomic_store_explicit(&worker->clock_ns, 0, memory_order_relaxed);

@@ -80,8 +80,9 @@ void worker_init(struct worker *worker, struct runtime *runtime, unsigned index)
 void worker_fini(struct worker *worker);
 /* Thread function: runs turns until the runtime is closed. */
 void *worker_main(void *argument);
-/* Runs turns of this worker's own queue, at most so many; true when some are left. For whoever borrowed its place. */
-bool worker_run_some(struct worker *worker, uint32_t turns_max);
+/* Runs turns of this worker's own queue, at most so many, and begins none after so long; true when some are left. For
+ * whoever borrowed its place. */
+bool worker_run_some(struct worker *worker, uint32_t turns_max, uint64_t time_max_ns);
 /* Runs one turn if there is one to run here; for runtime_stop before any start. */
 bool worker_run_one(struct worker *worker);
 /* Wakes a parked worker to share this one's queue. Its own thread. */

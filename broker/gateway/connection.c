@@ -15,10 +15,10 @@ enum {
     FINISH_MS = 1000, /* to send what there is to a peer that is told the end */
     LINGER_MS = 100,  /* for the peer to read it before the socket closes over unread bytes */
     GONE_MS = 10000,  /* for topics to take what a peer sent before it left */
-    /* Received at once, up to this much is handled by the thread that brought it: a message or a few, for which a
-     * switch of threads costs more than they do. More is a stream: it goes to the worker, and the next gathers
-     * meanwhile. */
-    HERE_SIZE_MAX = 2048,
+    /* Received at once, up to this much is handled by the thread that brought it: a hundred small records at the most,
+     * which take about as long as a worker that sleeps would take to come. More is a stream: it goes to the worker, and
+     * the next gathers meanwhile. */
+    HERE_SIZE_MAX = 16 * 1024,
 };
 
 struct connection_actor {

@@ -87,6 +87,31 @@ static void a_guest_leaves_after_some_turns_and_the_worker_goes_on(void **state)
     fixture_end(&fixture);
 }
 
+/* A turn that takes longer than a guest may stay. */
+static enum weir_error go_on_slowly(struct turn *turn, struct probe *probe, struct message *message)
+{
+    uint64_t end = clock_now_ns() + 2 * NS_PER_MS;
+    while (clock_now_ns() < end)
+        continue;
+    return go_on(turn, probe, message);
+}
+
+static void a_guest_leaves_when_its_turns_take_long(void **state)
+{
+    (void)state;
+    enum { MESSAGES = 60 };
+    struct fixture fixture = fixture_with((struct runtime_config){.workers = 1, .turn_max = 1});
+    struct seen seen = {.thread = pthread_self()};
+    weir_actor actor =
+        fixture_spawn(&fixture, (struct probe){.on_message = go_on_slowly, .context = &seen, .n = {MESSAGES}},
+                      (struct actor_options){0});
+    await_parked(&fixture);
+    bring(&fixture, actor, TAG_WORK, 0);
+    await_at_least(&seen.handled, MESSAGES);
+    assert_in_range(atomic_load(&seen.here), 0, 4);
+    fixture_end(&fixture);
+}
+
 /* Arms a timer that is due before the one that the sleeping worker waits for. */
 static enum weir_error arm(struct turn *turn, struct probe *probe, struct message *message)
 {
@@ -212,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_comes_while_all_sleep_is_handled_where_it_came_with_all_that_follows),
         cmocka_unit_test(a_guest_leaves_after_some_turns_and_the_worker_goes_on),
+        cmocka_unit_test(a_guest_leaves_when_its_turns_take_long),
         cmocka_unit_test(a_timer_that_a_guest_arms_is_not_slept_through),
         cmocka_unit_test(many_guests_workers_and_timers_lose_no_message_and_share_no_actor),
         cmocka_unit_test(in_the_simulation_a_guest_only_sends),
