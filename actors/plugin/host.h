@@ -33,6 +33,15 @@ struct plugin_end {
     char text[256];        /* "killed by SIGSEGV while handling", "no end after 100 ms: killed", ... */
 };
 
+/* Where the first emission of an input may go at once, instead of waiting to be taken: worth it where it is the only
+ * thing that most inputs bring about. */
+struct plugin_shortcut {
+    bool (*take)(void *context, const struct plugin_output *output); /* false: it is to wait as others do */
+    /* Something else came of the input as well: it is not taken, and its bytes are given back, until the next call. */
+    void (*take_back)(void *context, struct plugin_output *out);
+    void *context;
+};
+
 struct plugin_host_ops {
     const char *name; /* "thread", "process" */
     uint32_t ahead;   /* inputs that may well be given before take is asked again */
@@ -45,6 +54,10 @@ struct plugin_host_ops {
     /* Hands over one input, which is copied. WEIR_FULL: not now: take what there is, and try again; else the bell rings
      * when there is room (what can never fit: WEIR_TOO_BIG). WEIR_CLOSED: it has ended, see take. */
     enum weir_error (*give)(struct plugin_host *host, const struct plugin_input *input);
+    /* As give, where that has handled the input when it returns. is_over: one emission was taken by the shortcut, that
+     * is all it brought about, and of this input there is nothing to take. NULL: it is not handled by then. */
+    enum weir_error (*call)(struct plugin_host *host, const struct plugin_input *input,
+                            const struct plugin_shortcut *shortcut, bool *is_over);
     /* After the inputs of a turn: wakes the instance, once for all of them. */
     void (*flush)(struct plugin_host *host);
     /* The next output; its views live until the first take after the end of its input was taken, or until the next

@@ -31,10 +31,13 @@ struct plugin_host {
     struct runner_bounds bounds;
     char name[64];
     uint32_t time_ms_max;
+    uint64_t looked_ns; /* at the clock, after the call before; 0: that was in another turn */
     struct log_limit slow;
     uint8_t *queue;
     size_t first, size, capacity;
     bool has_failed;
+    const struct plugin_shortcut *shortcut; /* of the call that runs; NULL: none any more */
+    bool is_short;                          /* it has taken an emission, and nothing else has come */
     struct plugin_end end;
 };
 
@@ -60,9 +63,8 @@ static void bytes_add(uint8_t **place, struct view bytes)
     *place += bytes.size;
 }
 
-static bool queue_add(void *context, const struct plugin_output *output)
+static bool queue_add(struct plugin_host *host, const struct plugin_output *output)
 {
-    struct plugin_host *host = context;
     size_t bytes = output->topic.size + output->key.size + output->value.size + output->text.size;
     size_t size = (sizeof(struct queued) + bytes + 15) & ~(size_t)15;
     size_t bound = host->bounds.emit_bytes_max + QUEUE_EXTRA;
@@ -81,6 +83,30 @@ static bool queue_add(void *context, const struct plugin_output *output)
     bytes_add(&place, output->text);
     host->size += size;
     return true;
+}
+
+/* Whatever does not take the shortcut waits in the queue, behind what had taken it. */
+static bool output_add(void *context, const struct plugin_output *output)
+{
+    struct plugin_host *host = context;
+    const struct plugin_shortcut *shortcut = host->shortcut;
+    if (shortcut == NULL)
+        return queue_add(host, output);
+    if (!host->is_short && output->kind == OUTPUT_EMIT && shortcut->take(shortcut->context, output)) {
+        host->is_short = true;
+        return true;
+    }
+    host->shortcut = NULL;
+    if (host->is_short) {
+        struct plugin_output first;
+        plugin_output_init(&first, OUTPUT_EMIT, output->number);
+        shortcut->take_back(shortcut->context, &first);
+        host->is_short = false;
+        bool is_void = output->kind == OUTPUT_DONE; /* nothing but its end is left to come, so that is a bad one */
+        if (!is_void && !queue_add(host, &first))
+            return false;
+    }
+    return queue_add(host, output);
 }
 
 static struct view bytes_found(const uint8_t **place, struct view kept)
@@ -135,7 +161,7 @@ static enum weir_error thread_start(const struct plugin_spec *spec, struct plugi
     host->slow.interval_ns = NS_PER_S;
     (void)snprintf(host->name, sizeof host->name, "%s", spec->name);
     enum weir_error error =
-        runner_open(spec->file, spec->role, &host->bounds, queue_add, host, &host->runner, why, why_size);
+        runner_open(spec->file, spec->role, &host->bounds, output_add, host, &host->runner, why, why_size);
     if (error != WEIR_OK) {
         host_free(host);
         return error;
@@ -147,9 +173,10 @@ static enum weir_error thread_start(const struct plugin_spec *spec, struct plugi
 }
 
 /* A thread cannot be ended: that it took too long can only be told. */
-static void time_check(struct plugin_host *host, uint64_t began_ns)
+static void time_check(struct plugin_host *host)
 {
-    uint64_t now_ns = clock_coarse_ns(), suppressed;
+    uint64_t now_ns = clock_coarse_ns(), began_ns = host->looked_ns, suppressed;
+    host->looked_ns = now_ns;
     if (host->time_ms_max == 0 || now_ns - began_ns <= host->time_ms_max * NS_PER_MS ||
         !log_limit_pass(&host->slow, now_ns, &suppressed))
         return;
@@ -158,7 +185,8 @@ static void time_check(struct plugin_host *host, uint64_t began_ns)
                 (unsigned long long)suppressed);
 }
 
-static enum weir_error thread_give(struct plugin_host *host, const struct plugin_input *input)
+static enum weir_error thread_call(struct plugin_host *host, const struct plugin_input *input,
+                                   const struct plugin_shortcut *shortcut, bool *is_over)
 {
     MAGIC_CHECK(host, HOST_MAGIC);
     if (host->first < host->size)
@@ -167,9 +195,16 @@ static enum weir_error thread_give(struct plugin_host *host, const struct plugin
         return WEIR_CLOSED;
     if (!queue_reserve(host, DONE_SIZE))
         return WEIR_FULL;
-    uint64_t began_ns = clock_coarse_ns();
-    enum weir_actor_result result = runner_handle(host->runner, input);
-    time_check(host, began_ns);
+    if (host->looked_ns == 0)
+        host->looked_ns = clock_coarse_ns();
+    host->shortcut = shortcut;
+    enum weir_actor_result result = runner_call(host->runner, input);
+    *is_over = host->is_short && result == WEIR_ACTOR_OK;
+    if (!*is_over)
+        runner_tell(host->runner, input, result);
+    host->shortcut = NULL;
+    host->is_short = false;
+    time_check(host);
     if (result == WEIR_ACTOR_FAILED) {
         host->has_failed = true;
         host->end = (struct plugin_end){.cause = WEIR_FAILED, .number = input->number};
@@ -178,7 +213,20 @@ static enum weir_error thread_give(struct plugin_host *host, const struct plugin
     return WEIR_OK;
 }
 
-static void thread_flush(struct plugin_host *host) { MAGIC_CHECK(host, HOST_MAGIC); }
+static enum weir_error thread_give(struct plugin_host *host, const struct plugin_input *input)
+{
+    bool is_over = false;
+    if (input->kind != INPUT_STOP)
+        return thread_call(host, input, NULL, &is_over);
+    (void)runner_handle(host->runner, input);
+    return WEIR_OK;
+}
+
+static void thread_flush(struct plugin_host *host)
+{
+    MAGIC_CHECK(host, HOST_MAGIC);
+    host->looked_ns = 0;
+}
 
 static enum weir_error thread_take(struct plugin_host *host, struct plugin_output *out, struct plugin_end *end)
 {
@@ -233,6 +281,7 @@ const struct plugin_host_ops plugin_host_thread = {
     .ahead = 1,
     .start = thread_start,
     .give = thread_give,
+    .call = thread_call,
     .flush = thread_flush,
     .take = thread_take,
     .stop = thread_stop,

@@ -51,17 +51,24 @@ static bool merged_check(const struct plugin_output *output, const struct runner
     return true;
 }
 
-static bool emit_check(const struct plugin_output *output, const struct runner_bounds *bounds, char *why,
-                       size_t why_size)
+static bool topic_check(struct view topic, char *why, size_t why_size)
 {
     const char *reason = NULL;
-    if (output->topic.data == NULL || name_check(output->topic, &reason) != WEIR_OK)
+    if (topic.data == NULL || name_check(topic, &reason) != WEIR_OK)
         return bad(why, why_size, "the topic is no name: %s", reason != NULL ? reason : "there is none");
-    if (name_is_reserved(output->topic))
+    if (name_is_reserved(topic))
         return bad(why, why_size, "topics that start with '$' are the broker's");
+    return true;
+}
+
+bool emission_check(const struct plugin_output *output, struct output_known known, const struct runner_bounds *bounds,
+                    char *why, size_t why_size)
+{
+    if (!known.topic && !topic_check(output->topic, why, why_size))
+        return false;
     if (output->has_key && (output->key.data == NULL || output->key.size > KEY_SIZE_MAX))
         return bad(why, why_size, "the key has %zu bytes, at most %d are allowed", output->key.size, KEY_SIZE_MAX);
-    if (output->has_key && !utf8_is_valid(output->key.data, output->key.size))
+    if (output->has_key && !known.key && !utf8_is_valid(output->key.data, output->key.size))
         return bad(why, why_size, "the key is not UTF-8");
     if (output->update_size > 0)
         return merged_check(output, bounds, why, why_size);
@@ -78,7 +85,7 @@ static bool text_check(struct view text, char *why, size_t why_size)
 bool output_check(const struct plugin_output *output, const struct runner_bounds *bounds, char *why, size_t why_size)
 {
     switch (output->kind) {
-    case OUTPUT_EMIT: return emit_check(output, bounds, why, why_size);
+    case OUTPUT_EMIT: return emission_check(output, (struct output_known){false, false}, bounds, why, why_size);
     case OUTPUT_SNAPSHOT:
         return value_check(output->value, bounds->snapshot_bytes_max, VALUE_DEPTH_LIMIT, why, why_size);
     case OUTPUT_REPLY: return value_check(output->value, bounds->value_bytes_max, bounds->depth_max, why, why_size);

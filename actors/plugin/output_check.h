@@ -9,4 +9,12 @@
  * text (UTF-8), times, level and result. bounds must have been filled. False: why says what is wrong. */
 bool output_check(const struct plugin_output *output, const struct runner_bounds *bounds, char *why, size_t why_size);
 
+/* What is known to be good of an emission, since it was checked before. */
+struct output_known {
+    bool topic, key;
+};
+/* The rest of it is checked. */
+bool emission_check(const struct plugin_output *output, struct output_known known, const struct runner_bounds *bounds,
+                    char *why, size_t why_size);
+
 #endif

@@ -129,6 +129,7 @@ enum weir_error plugin_failed(struct turn *turn, struct plugin *plugin, enum wei
 {
     char quoted[2 * PLUGIN_TEXT_SIZE];
     uint32_t attempts = 0;
+    runs_part(plugin); /* they may have to be handled again, one by one */
     if (plugin->inflight_count > 0) {
         input_failed(turn, plugin, cause, text);
         const struct inflight *front = &plugin->inflight[plugin->inflight_first];

@@ -5,10 +5,10 @@
 
 #include "actors/base/log.h"
 
-void answer_owe(struct plugin *plugin, struct kept *kept)
+void answer_owe(struct plugin *plugin, struct kept *kept, uint64_t position)
 {
     struct place *place = place_at(plugin, kept->place);
-    uint64_t self = plugin->kept.end; /* its position is the last */
+    uint64_t self = position + 1;
     kept->is_owed = true;
     if (place->owed_first == 0)
         place->owed_first = self;
@@ -32,6 +32,7 @@ static void tell_folded(struct turn *turn, struct plugin *plugin, const struct k
 {
     struct ack_run *run = &plugin->ack;
     uint64_t epoch = kept->ack_epoch, seq = kept->ack_seq;
+    uint32_t count = kept->state == KEPT_RUN ? kept->as.run.count : 1;
     if (kept->level != ACK_FOLDED)
         return;
     if (seq == 0) { /* it changed nothing: the topic is where it was */
@@ -41,11 +42,11 @@ static void tell_folded(struct turn *turn, struct plugin *plugin, const struct k
     bool is_next = run->count > 0 && actor_is_same(run->to, kept->publisher) && run->epoch == epoch &&
                    kept->number == run->number + run->count && seq == run->seq + run->count;
     if (is_next) {
-        run->count++;
+        run->count += count;
         return;
     }
     ack_flush(turn, plugin);
-    *run = (struct ack_run){.to = kept->publisher, .count = 1, .number = kept->number, .epoch = epoch, .seq = seq};
+    *run = (struct ack_run){.to = kept->publisher, .count = count, .number = kept->number, .epoch = epoch, .seq = seq};
 }
 
 static void tell_refused(struct turn *turn, struct plugin *plugin, struct kept *kept)
@@ -166,6 +167,7 @@ void kept_refuse(struct turn *turn, struct plugin *plugin, struct kept *kept, en
 
 void answers_end(struct turn *turn, struct plugin *plugin)
 {
+    runs_part(plugin);
     for (uint64_t position = plugin->kept.first; position < plugin->kept.end; position++) {
         struct kept *kept = kept_at(plugin, position);
         bool is_open = kept->state == KEPT_WAITING || kept->pending > 0;

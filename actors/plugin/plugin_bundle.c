@@ -80,7 +80,8 @@ enum weir_error bundle_add(struct plugin *plugin, struct bundle *bundle, const s
                                                             .value_size = update_size,
                                                             .step = (uint32_t)value.size - update_size};
     bundle->has_merged = bundle->has_merged || item->update_size > 0;
-    memcpy(data, head, head_size);
+    for (size_t i = 0; i < head_size; i++)
+        data[i] = head[i];
     if (key.size > 0)
         memcpy(data + head_size, key.data, key.size);
     memcpy(data + key_size, value.data, value.size);

@@ -220,6 +220,12 @@ bool emit_clear(struct turn *turn, struct plugin *plugin, struct kept *kept)
 
 /* -------------------------------------------------------------------------------------- acknowledgements */
 
+static void sent_advance(struct plugin *plugin)
+{
+    while (plugin->sent_first < plugin->sent_next && plugin->sent[plugin->sent_first & (PLUGIN_SENT_MAX - 1)].is_over)
+        plugin->sent_first++;
+}
+
 /* One emission is folded, or will never be. */
 static void sent_over(struct turn *turn, struct plugin *plugin, uint64_t number, enum weir_error error, uint64_t epoch,
                       uint64_t seq)
@@ -229,6 +235,8 @@ static void sent_over(struct turn *turn, struct plugin *plugin, uint64_t number,
     struct sent *sent = &plugin->sent[number & (PLUGIN_SENT_MAX - 1)];
     if (sent->is_over)
         return;
+    if (kept_at(plugin, sent->position)->state == KEPT_RUN)
+        run_part(plugin, sent->position);
     sent->is_over = true;
     struct kept *kept = kept_at(plugin, sent->position);
     struct place *place = place_at(plugin, sent->place);
@@ -245,8 +253,7 @@ static void sent_over(struct turn *turn, struct plugin *plugin, uint64_t number,
      * it, which is none of those that are answered in their turn. */
     if (sent->place != kept->place || kept->kind != WEIR_MESSAGE_RECORD)
         place_answer(turn, plugin, sent->place);
-    while (plugin->sent_first < plugin->sent_next && plugin->sent[plugin->sent_first & (PLUGIN_SENT_MAX - 1)].is_over)
-        plugin->sent_first++;
+    sent_advance(plugin);
 }
 
 void outbox_give_up(struct turn *turn, struct plugin *plugin)
@@ -264,8 +271,12 @@ void emit_on_ack(struct turn *turn, struct plugin *plugin, const struct message 
         outgoing_on_ack(turn, plugin, message);
         return;
     }
-    for (uint32_t i = 0; i < message->detail; i++)
-        sent_over(turn, plugin, message->word[0] + i, error, message->word[1], message->word[2] + i);
+    for (uint32_t i = 0, together = 0; i<message->detail; i += together> 0 ? together : 1) {
+        together = run_ack(turn, plugin, message->word[0] + i, message);
+        if (together == 0)
+            sent_over(turn, plugin, message->word[0] + i, error, message->word[1], message->word[2] + i);
+    }
+    sent_advance(plugin);
     kept_release(plugin);
 }
 

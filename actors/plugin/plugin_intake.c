@@ -40,9 +40,7 @@ enum weir_error pending_push(struct plugin *plugin, struct message *message)
     return WEIR_OK;
 }
 
-static struct message *pending_front(struct plugin *plugin) { return &plugin->pending[plugin->pending_first]; }
-
-static void pending_pop(struct plugin *plugin)
+void pending_pop(struct plugin *plugin)
 {
     struct message *message = pending_front(plugin);
     for (int hold = 0; hold < MESSAGE_HOLDS; hold++)
@@ -82,12 +80,33 @@ static bool kept_has_room(struct plugin *plugin, size_t size)
     return count < ring->capacity || kept_grow(plugin) == WEIR_OK;
 }
 
+uint32_t kept_room(struct plugin *plugin, uint32_t wanted)
+{
+    const struct kept_ring *ring = &plugin->kept;
+    uint64_t count = ring->end - ring->first;
+    if (count >= PLUGIN_KEPT_MAX || (ring->bytes >= PLUGIN_KEPT_BYTES_MAX && count > 0))
+        return 0;
+    if (wanted > PLUGIN_KEPT_MAX - count)
+        wanted = (uint32_t)(PLUGIN_KEPT_MAX - count);
+    while (ring->capacity - count < wanted && kept_grow(plugin) == WEIR_OK)
+        ;
+    return ring->capacity - count < wanted ? (uint32_t)(ring->capacity - count) : wanted;
+}
+
 /* Gives up a page that is not filled any more if no item lies in it: the neighbour of those that did is `beside`, NULL:
  * there is none. */
 static void page_release(struct plugin *plugin, weir_msg page, const struct kept *beside)
 {
-    if (beside == NULL || beside->page.bits != page.bits)
+    if (beside == NULL || beside->state == KEPT_RUN || beside->page.bits != page.bits)
         arena_drop(plugin->arena, page);
+}
+
+void kept_page_end(struct plugin *plugin)
+{
+    struct kept_ring *ring = &plugin->kept;
+    page_release(plugin, ring->page, ring->first < ring->end ? kept_at(plugin, ring->end - 1) : NULL);
+    ring->page = WEIR_MSG_NONE;
+    ring->page_used = ring->page_size = 0;
 }
 
 /* Room for so many bytes in the page being filled, or a new one. NULL: no memory. */
@@ -119,13 +138,6 @@ static void page_restart(struct plugin *plugin)
     arena_drop(plugin->arena, ring->page);
     ring->page = WEIR_MSG_NONE;
     ring->page_size = 0;
-}
-
-/* A key's text behind its head, which is in the shortest form. */
-static struct view key_text(struct view encoded)
-{
-    size_t head = encoded.size == 0 ? 0 : encoded.size < 1 + 32 ? 1 : encoded.size < 2 + 256 ? 2 : 3;
-    return view_of(encoded.data + head, encoded.size - head);
 }
 
 /* The next item of the ring, with the bytes copied; NULL: no room now. */
@@ -195,6 +207,13 @@ void kept_release(struct plugin *plugin)
         weir_msg page = kept->page;
         ring->bytes -= kept->key_size + kept->value_size;
         place_drop(plugin, kept->place);
+        if (kept->state == KEPT_RUN) {
+            ring->first += kept->as.run.count;
+            plugin->run_count--;
+            arena_drop(plugin->arena, page);
+            arena_drop(plugin->arena, kept->why);
+            continue;
+        }
         ring->first++;
         if (page.bits != ring->page.bits)
             page_release(plugin, page, ring->first < ring->end ? kept_at(plugin, ring->first) : NULL);
@@ -234,7 +253,7 @@ static bool intake_forwarded(struct plugin *plugin, struct message *message)
         kept->number = number;
         kept->level = (uint8_t)level;
         if (!actor_is_none(kept->publisher))
-            answer_owe(plugin, kept);
+            answer_owe(plugin, kept, plugin->kept.end - 1);
         count--;
         if (slices != NULL)
             message->word[0]++;
@@ -334,7 +353,7 @@ void plugin_intake(struct turn *turn, struct plugin *plugin)
 {
     plugin_timers_take(turn, plugin);
     while (plugin->pending_count > 0) {
-        if (!intake_message(turn, plugin, pending_front(plugin)))
+        if (straight_takes(plugin, pending_front(plugin)) || !intake_message(turn, plugin, pending_front(plugin)))
             break;
         pending_pop(plugin);
     }

@@ -374,7 +374,9 @@ enum weir_error pump(struct turn *turn, struct plugin *plugin)
             return error;
         if (plugin->phase == PHASE_RESTORING && plugin->inflight_count == 0)
             replay_begin(turn, plugin);
-        error = plugin->is_stalled ? WEIR_AGAIN : inputs_give(turn, plugin, &inputs);
+        error = straight_handle(turn, plugin, &inputs);
+        if (error)
+            error = plugin->is_stalled ? WEIR_AGAIN : inputs_give(turn, plugin, &inputs);
         if (error == WEIR_FAILED)
             return error;
         if (error)

@@ -69,6 +69,7 @@ static uint64_t first_waiting(struct plugin *plugin)
 
 void replay_state_lost(struct turn *turn, struct plugin *plugin)
 {
+    runs_part(plugin);
     uint64_t waiting = first_waiting(plugin);
     arena_drop(plugin->arena, plugin->snapshot);
     plugin->snapshot = WEIR_MSG_NONE;

@@ -4,6 +4,8 @@
  *   plugin_places.c  topics by name, by mark and by feed
  *   plugin_intake.c  what comes, one by one, into the ring of inputs that are kept
  *   plugin_follow.c  a processor's subscriptions
+ *   plugin_straight.c  inputs called straight out of the batch they came in
+ *   plugin_runs.c    ... and kept as one
  *   plugin_pump.c    inputs to the host, outputs from it
  *   plugin_brought.c what the input in hand brought about so far
  *   plugin_emit.c    what a handled input brought about, out to topics, and their acknowledgements
@@ -31,6 +33,7 @@
 #include "actors/base/assert.h"
 #include "actors/base/log.h"
 #include "actors/plugin/plugin.h"
+#include "actors/plugin/plugin_kept.h"
 #include "actors/plugin/plugin_outgoing.h"
 
 #define PLUGIN_MAGIC UINT32_C(0x706c7567)
@@ -75,64 +78,6 @@ struct places {
     uint32_t used, capacity; /* buckets: as many as the capacity */
     uint32_t free_first;     /* chained by name_next */
     uint32_t count, own_count;
-};
-
-enum kept_state {
-    KEPT_WAITING, /* to be handled */
-    KEPT_DONE,
-    KEPT_REFUSED,
-    KEPT_DEAD, /* it failed for good */
-};
-
-/* An input: what it says, who waits for its outcome, how far it is. */
-struct kept {
-    weir_msg page;
-    const uint8_t *data; /* in it: the key's text, then the value */
-    uint32_t value_size;
-    uint32_t place;     /* PLACE_NONE: of no topic */
-    uint32_t pending;   /* emissions not acknowledged */
-    uint32_t credit;    /* bytes to give back to the feed */
-    uint32_t owed_step; /* to the next one of its place that is to be answered; 0: it is the last */
-    uint16_t key_size;
-    uint8_t kind, state, level; /* enum weir_message_kind, kept_state, ack_level */
-    uint8_t attempts;           /* that failed, until it was handled */
-    uint8_t replays;            /* that failed, since it was last handled again */
-    bool has_key, is_replayed;
-    bool is_cleared; /* a reset of a fold's topic: that was told to clear */
-    bool is_owed;    /* an answer, in its turn */
-    uint8_t error;   /* enum weir_error: what its publisher is told; of an emission that its topic refused, too */
-    uint64_t epoch, seq, time_ms;
-    union {
-        uint64_t timer;       /* its id */
-        uint64_t deadline_ns; /* of a request: until when it is waited for */
-    } as;
-    weir_actor publisher;        /* or who asks */
-    uint64_t number;             /* the publisher's; of a followed topic: the feed's */
-    uint64_t ack_epoch, ack_seq; /* of its last emission; 0: none was folded */
-    uint64_t sent_before;        /* to its place, when it was handled: sent_last */
-    weir_msg why;                /* with error: a sentence; of a request: the reply */
-};
-_Static_assert(sizeof(struct kept) == 128, "two cache lines; each record on its way has one");
-
-static inline struct view kept_key(const struct kept *kept) { return view_of(kept->data, kept->key_size); }
-static inline struct view kept_value(const struct kept *kept)
-{
-    return view_of(kept->data + kept->key_size, kept->value_size);
-}
-
-/* Positions rise for ever; an item is at its position modulo the capacity. Pages are filled in turn, so that the items
- * in one are neighbours: a page has one reference, as long as it is the one being filled or an item lies in it. */
-struct kept_ring {
-    struct kept *items;
-    weir_msg block;
-    uint32_t capacity;
-    uint64_t first, next, end; /* oldest; next to give; behind the newest */
-    uint64_t cover;            /* the snapshot has all before this */
-    uint64_t base;             /* without a snapshot: state is what all from here on brought about */
-    size_t bytes;
-    weir_msg page; /* being filled */
-    uint8_t *page_data;
-    size_t page_used, page_size;
 };
 
 /* An input that the host has and has not ended. */
@@ -227,11 +172,12 @@ struct plugin {
     struct message *pending; /* a ring of messages that wait for room in kept */
     weir_msg pending_block;
     uint32_t pending_capacity, pending_first, pending_count;
-    size_t pending_at; /* bytes of the first one's run that were taken */
+    size_t pending_at; /* of the first one: bytes of its run that were taken; a batch: see plugin_straight.c */
     uint64_t taken;    /* data messages so far */
 
     struct places places;
     struct kept_ring kept;
+    uint32_t run_count; /* of them, see plugin_runs.c */
     struct inflight *inflight;
     weir_msg inflight_block;
     uint32_t inflight_first, inflight_count;
@@ -350,7 +296,10 @@ static inline struct kept *kept_at(struct plugin *plugin, uint64_t position)
 }
 /* Takes a data message over: its references are the plugin's from here on. WEIR_NO_MEMORY: they are not. */
 WEIR_MUST_USE enum weir_error pending_push(struct plugin *plugin, struct message *message);
-/* Moves as much as there is room for from pending to kept. */
+static inline struct message *pending_front(struct plugin *plugin) { return &plugin->pending[plugin->pending_first]; }
+/* All of it is taken. */
+void pending_pop(struct plugin *plugin);
+/* Moves as much as there is room for from pending to kept, unless it is to be handled straight. */
 void plugin_intake(struct turn *turn, struct plugin *plugin);
 /* An input of its own making. False: no room now. */
 bool kept_add_timer(struct plugin *plugin, uint64_t id);
@@ -432,7 +381,7 @@ static inline bool sent_is_over(const struct plugin *plugin, uint64_t number)
 
 /* plugin_answer.c */
 /* A record that was just taken in has a publisher who is to be told what becomes of it. */
-void answer_owe(struct plugin *plugin, struct kept *kept);
+void answer_owe(struct plugin *plugin, struct kept *kept, uint64_t position);
 /* Something that an answer may have waited for has come to pass: of an input, or of its topic. */
 void kept_answer(struct turn *turn, struct plugin *plugin, struct kept *kept);
 void place_answer(struct turn *turn, struct plugin *plugin, uint32_t index);

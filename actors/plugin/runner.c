@@ -88,6 +88,7 @@ static void call_begin(struct runner *runner, enum runner_phase phase, uint64_t 
 {
     runner->phase = phase;
     runner->number = number;
+    runner->message = NULL;
     runner->emits = 0;
     runner->emit_bytes = 0;
     runner->is_asked = false;
@@ -177,6 +178,7 @@ static enum weir_actor_result input_dispatch(struct runner *runner, const struct
             runner_fail_text(runner, "the plugin answers no requests");
             return WEIR_ACTOR_REFUSED;
         }
+        runner->message = &input->message;
         return plugin->handle(&runner->self, runner->state, &input->message);
     case INPUT_SNAPSHOT:
         if (plugin->snapshot != NULL)
@@ -204,7 +206,7 @@ static void instance_stop(struct runner *runner)
     runner->phase = PHASE_NONE;
 }
 
-enum weir_actor_result runner_handle(struct runner *runner, const struct plugin_input *input)
+enum weir_actor_result runner_call(struct runner *runner, const struct plugin_input *input)
 {
     static const enum runner_phase phases[] = {
         [INPUT_MESSAGE] = PHASE_MESSAGE,
@@ -212,13 +214,13 @@ enum weir_actor_result runner_handle(struct runner *runner, const struct plugin_
         [INPUT_RESTORE] = PHASE_RESTORE,
     };
     MAGIC_CHECK(runner, RUNNER_MAGIC);
-    if (input->kind == INPUT_STOP) {
-        instance_stop(runner);
-        return WEIR_ACTOR_OK;
-    }
-    REQUIRE(runner->is_started && !runner->has_failed);
+    REQUIRE(runner->is_started && !runner->has_failed && input->kind != INPUT_STOP);
     call_begin(runner, phases[input->kind], input->number);
-    enum weir_actor_result result = call_end(runner, input_dispatch(runner, input));
+    return call_end(runner, input_dispatch(runner, input));
+}
+
+void runner_tell(struct runner *runner, const struct plugin_input *input, enum weir_actor_result result)
+{
     struct plugin_output done;
     plugin_output_init(&done, OUTPUT_DONE, input->number);
     done.result = result;
@@ -226,6 +228,17 @@ enum weir_actor_result runner_handle(struct runner *runner, const struct plugin_
         done.text = view_text(runner->text);
     bool is_taken = runner->sink(runner->context, &done);
     REQUIRE(is_taken);
+}
+
+enum weir_actor_result runner_handle(struct runner *runner, const struct plugin_input *input)
+{
+    MAGIC_CHECK(runner, RUNNER_MAGIC);
+    if (input->kind == INPUT_STOP) {
+        instance_stop(runner);
+        return WEIR_ACTOR_OK;
+    }
+    enum weir_actor_result result = runner_call(runner, input);
+    runner_tell(runner, input, result);
     return result;
 }
 
@@ -268,6 +281,19 @@ static bool emit_count(struct runner *runner, uint64_t bytes)
     return true;
 }
 
+static bool is_same_place(struct view view, struct weir_bytes bytes)
+{
+    return bytes.data != NULL && view.data == bytes.data && view.size == bytes.size;
+}
+
+/* The message's own topic and key were checked before it was handed over, and nobody may write to them. */
+static struct output_known known_of(const struct runner *runner, const struct plugin_output *output)
+{
+    const struct weir_message *message = runner->message;
+    return (struct output_known){.topic = is_same_place(output->topic, message->topic),
+                                 .key = output->has_key && is_same_place(output->key, message->key)};
+}
+
 /* value: of update_size bytes and what is behind, or whole; see plugin_output. */
 static enum weir_actor_result emit(struct runner *runner, struct weir_bytes topic, struct weir_bytes key,
                                    struct view value, uint32_t update_size)
@@ -284,7 +310,7 @@ static enum weir_actor_result emit(struct runner *runner, struct weir_bytes topi
         runner_fail_text(runner, "weir_emit in %s: only handle may emit", runner_phase_name(runner->phase));
         return WEIR_ACTOR_FAILED;
     }
-    if (!output_check(&output, &runner->bounds, runner->text, sizeof runner->text))
+    if (!emission_check(&output, known_of(runner, &output), &runner->bounds, runner->text, sizeof runner->text))
         return WEIR_ACTOR_FAILED;
     if (!emit_count(runner, output.topic.size + output.key.size + output.value.size))
         return WEIR_ACTOR_FAILED;

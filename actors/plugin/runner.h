@@ -101,6 +101,10 @@ WEIR_MUST_USE enum weir_error runner_start(struct runner *runner, struct view co
 /* Handles one input; everything it brings about has gone to the sink when this returns. Returns its result. After
  * WEIR_ACTOR_FAILED the instance must be closed: nobody can tell what state its plugin is in. */
 enum weir_actor_result runner_handle(struct runner *runner, const struct plugin_input *input);
+/* The same in two steps, of an input that is answered: what the first returned the second tells the sink, for whom that
+ * may be one too many. */
+enum weir_actor_result runner_call(struct runner *runner, const struct plugin_input *input);
+void runner_tell(struct runner *runner, const struct plugin_input *input, enum weir_actor_result result);
 const struct weir_actor_plugin *runner_plugin(const struct runner *runner);
 /* Calls stop, unless init never succeeded (a call that failed has left the state as it was), and closes the shared
  * object. */

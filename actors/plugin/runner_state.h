@@ -33,6 +33,7 @@ struct runner {
     /* Of the call that runs. */
     enum runner_phase phase;
     uint64_t number;
+    const struct weir_message *message; /* that is handled; NULL: none */
     uint32_t emits;
     uint64_t emit_bytes;
     bool is_asked;   /* a reply may be given, and was not */

@@ -6,6 +6,7 @@
  *   q to s   emits nothing
  *   t        is refused
  *   u        sets timer 1, to fire after 10 ms, and emits nothing
+ *   v        fails
  *   y        emits two records to its topic
  *
  * A request does what its letter says, too, and replies with the count; w not at all, x twice.
@@ -43,6 +44,7 @@ struct fake_options {
     bool is_processor;     /* see follow_scene.h: emits to t/0 where a fold does to the record's topic */
     bool is_refilling;     /* told to forget a topic, it emits a record to it */
     bool is_slow_to_start; /* the test says when it is there: fake_start */
+    bool is_called;        /* handles at once what it is called with, as the thread host does */
     uint64_t emit_bytes_per_s;
     enum weir_error give_error; /* WEIR_CLOSED: it has ended */
     enum plugin_input_kind give_error_of;
@@ -165,17 +167,15 @@ static inline void fake_host_stop(struct plugin_host **pointer)
     *pointer = NULL;
 }
 
-static const struct plugin_host_ops fake_host_ops = {
-    .name = "fake",
-    .ahead = 64,
-    .start = fake_host_start,
-    .give = fake_host_give,
-    .flush = fake_host_flush,
-    .take = fake_host_take,
-    .stop = fake_host_stop,
-};
-
 /* ------------------------------------------------------------------------------------- what it does */
+
+/* It has ended, behind what it has put. */
+static inline void fake_end(struct plugin_host *host, const char *text)
+{
+    host->has_ended = true;
+    host->end.cause = WEIR_FAILED;
+    (void)snprintf(host->end.text, sizeof host->end.text, "%s", text);
+}
 
 static inline struct plugin_output *fake_put_count(struct plugin_host *host, enum plugin_output_kind kind,
                                                    const struct fake_input *input)
@@ -204,6 +204,11 @@ static inline void fake_message(struct plugin_host *host, const struct fake_inpu
 {
     if (input->key == 't') {
         fake_done(host, input->number, WEIR_ACTOR_REFUSED, "it does not like t");
+        return;
+    }
+    if (input->key == 'v') {
+        fake_done(host, input->number, WEIR_ACTOR_FAILED, "it fails of v");
+        fake_end(host, "its call failed");
         return;
     }
     host->counts.of[(unsigned char)input->key]++;
@@ -243,12 +248,52 @@ static inline void fake_handle(struct plugin_host *host)
     fake_done(host, input->number, WEIR_ACTOR_OK, "");
 }
 
-/* It has ended, behind what it has put. */
-static inline void fake_end(struct plugin_host *host, const char *text)
+static inline enum weir_error fake_host_call(struct plugin_host *host, const struct plugin_input *input,
+                                             const struct plugin_shortcut *shortcut, bool *is_over)
 {
-    host->has_ended = true;
-    host->end.cause = WEIR_FAILED;
-    (void)snprintf(host->end.text, sizeof host->end.text, "%s", text);
+    size_t first = host->put;
+    enum weir_error error = fake_host_give(host, input);
+    *is_over = false;
+    if (error)
+        return error;
+    assert_int_equal(host->taken, first);
+    fake_handle(host);
+    const struct plugin_output *emission = &host->outputs[first % FAKE_OUTPUTS_MAX];
+    const struct plugin_output *last = &host->outputs[(host->put - 1) % FAKE_OUTPUTS_MAX];
+    if (emission->kind != OUTPUT_EMIT || !shortcut->take(shortcut->context, emission))
+        return WEIR_OK;
+    *is_over = host->put - first == 2 && last->result == WEIR_ACTOR_OK;
+    if (*is_over) {
+        host->taken = host->put;
+        return WEIR_OK;
+    }
+    struct plugin_output back;
+    plugin_output_init(&back, OUTPUT_EMIT, input->number);
+    shortcut->take_back(shortcut->context, &back);
+    assert_true(view_is_same(back.key, emission->key) && view_is_same(back.value, emission->value));
+    assert_true(view_is_same(back.topic, emission->topic) && back.has_key);
+    return WEIR_OK;
 }
+
+static const struct plugin_host_ops fake_host_ops = {
+    .name = "fake",
+    .ahead = 64,
+    .start = fake_host_start,
+    .give = fake_host_give,
+    .flush = fake_host_flush,
+    .take = fake_host_take,
+    .stop = fake_host_stop,
+};
+
+static const struct plugin_host_ops fake_called_ops = {
+    .name = "fake",
+    .ahead = 1,
+    .start = fake_host_start,
+    .give = fake_host_give,
+    .call = fake_host_call,
+    .flush = fake_host_flush,
+    .take = fake_host_take,
+    .stop = fake_host_stop,
+};
 
 #endif

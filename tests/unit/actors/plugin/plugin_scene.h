@@ -409,7 +409,7 @@ static inline void scene_plugin_open(struct scene *scene, weir_actor directory)
         (void)snprintf(config.patterns[config.pattern_count++], sizeof config.patterns[0], "in");
         (void)snprintf(config.emit[config.emit_count++], sizeof config.emit[0], "t/+");
     }
-    config.host = &fake_host_ops;
+    config.host = fakes.options.is_called ? &fake_called_ops : &fake_host_ops;
     config.intensity = 1000;
     config.emit_bytes_per_s = fakes.options.emit_bytes_per_s;
     (void)snprintf(config.name, sizeof config.name, "fake");
