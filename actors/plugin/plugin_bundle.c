@@ -32,25 +32,32 @@ static enum weir_error block_grow(struct plugin *plugin, weir_msg *block, size_t
     return WEIR_OK;
 }
 
+/* Room for one slice more. */
+static enum weir_error slices_reserve(struct plugin *plugin, struct bundle *bundle)
+{
+    if (bundle->count < bundle->slice_capacity)
+        return WEIR_OK;
+    uint32_t capacity = bundle->slice_capacity ? 2 * bundle->slice_capacity : BUNDLE_SLICES_FIRST;
+    enum weir_error error = block_grow(plugin, &bundle->slice_block, bundle->count * sizeof *bundle->slices,
+                                       capacity * sizeof *bundle->slices);
+    if (error)
+        return error;
+    bundle->slices = arena_data(plugin->arena, bundle->slice_block);
+    bundle->slice_capacity = capacity;
+    return WEIR_OK;
+}
+
 /* Room for one record more, of so many bytes. The first block is as large as the last message was. */
 static enum weir_error bundle_reserve(struct plugin *plugin, struct bundle *bundle, size_t more)
 {
     size_t wanted = bundle->size + more, size = bundle->capacity ? 2 * bundle->capacity : bundle->wanted;
-    if (bundle->count == bundle->slice_capacity) {
-        uint32_t capacity = bundle->slice_capacity ? 2 * bundle->slice_capacity : BUNDLE_SLICES_FIRST;
-        enum weir_error error = block_grow(plugin, &bundle->slice_block, bundle->count * sizeof *bundle->slices,
-                                           capacity * sizeof *bundle->slices);
-        if (error)
-            return error;
-        bundle->slices = arena_data(plugin->arena, bundle->slice_block);
-        bundle->slice_capacity = capacity;
-    }
-    if (wanted <= bundle->capacity)
-        return WEIR_OK;
+    enum weir_error error = slices_reserve(plugin, bundle);
+    if (error || wanted <= bundle->capacity)
+        return error;
     size = size > PLUGIN_GATHER_BYTES ? PLUGIN_GATHER_BYTES : size;
     size = size > wanted ? size : wanted;
     size = size > BUNDLE_FIRST ? size : BUNDLE_FIRST;
-    enum weir_error error = block_grow(plugin, &bundle->block, bundle->size, size);
+    error = block_grow(plugin, &bundle->block, bundle->size, size);
     if (error)
         return error;
     bundle->data = arena_data(plugin->arena, bundle->block);
@@ -61,7 +68,35 @@ static enum weir_error bundle_reserve(struct plugin *plugin, struct bundle *bund
 bool bundle_has_room(const struct bundle *bundle, const struct brought_item *item)
 {
     size_t size = item->key.size + item->value.size + KEY_HEAD_MAX;
-    return bundle->count == 0 || (bundle->count < TOPIC_BATCH_MAX && bundle->size + size <= PLUGIN_GATHER_BYTES);
+    return bundle->count == 0 ||
+           (msg_is_none(bundle->lent) && bundle->count < TOPIC_BATCH_MAX && bundle->size + size <= PLUGIN_GATHER_BYTES);
+}
+
+bool bundle_lend(struct plugin *plugin, struct bundle *bundle, weir_msg block, const struct record_slice *slice)
+{
+    bool is_first = bundle->count == 0;
+    if (!is_first && (bundle->lent.bits != block.bits || bundle->count == TOPIC_BATCH_MAX))
+        return false;
+    if (slices_reserve(plugin, bundle) != WEIR_OK || (is_first && arena_hold(plugin->arena, block) != WEIR_OK))
+        return false;
+    bundle->lent = block;
+    bundle->slices[bundle->count] = *slice;
+    bundle->slices[bundle->count++].step = 0;
+    bundle->size += slice->key_size + slice->value_size;
+    return true;
+}
+
+struct record_slice bundle_take_back(struct plugin *plugin, struct bundle *bundle, const uint8_t **data)
+{
+    struct record_slice slice = bundle->slices[--bundle->count];
+    bundle->size -= slice.key_size + slice.value_size + slice.step;
+    *data = msg_is_none(bundle->lent) ? bundle->data : arena_data(plugin->arena, bundle->lent);
+    if (bundle->count == 0) { /* whoever lent it has a reference, too */
+        arena_drop(plugin->arena, bundle->lent);
+        bundle->lent = WEIR_MSG_NONE;
+        bundle->has_merged = false;
+    }
+    return slice;
 }
 
 enum weir_error bundle_add(struct plugin *plugin, struct bundle *bundle, const struct brought_item *item)
@@ -92,9 +127,9 @@ enum weir_error bundle_add(struct plugin *plugin, struct bundle *bundle, const s
 /* The block that was gathered in goes as it is, unless most of it is empty. */
 static enum weir_error bundle_block(struct plugin *plugin, const struct bundle *bundle, weir_msg *out)
 {
-    *out = bundle->block;
-    if (bundle->capacity <= 2 * bundle->size + 4 * BUNDLE_FIRST)
-        return arena_hold(plugin->arena, bundle->block);
+    *out = msg_is_none(bundle->lent) ? bundle->block : bundle->lent;
+    if (!msg_is_none(bundle->lent) || bundle->capacity <= 2 * bundle->size + 4 * BUNDLE_FIRST)
+        return arena_hold(plugin->arena, *out);
     enum weir_error error = arena_alloc(plugin->arena, bundle->size, plugin->budget, out);
     if (!error)
         memcpy(arena_data(plugin->arena, *out), bundle->data, bundle->size);
@@ -133,7 +168,10 @@ void bundle_forget(struct plugin *plugin, struct bundle *bundle)
         bundle->block = WEIR_MSG_NONE;
         bundle->capacity = 0;
     }
-    bundle->wanted = bundle->size;
+    if (msg_is_none(bundle->lent))
+        bundle->wanted = bundle->size;
+    arena_drop(plugin->arena, bundle->lent);
+    bundle->lent = WEIR_MSG_NONE;
     bundle->count = 0;
     bundle->size = 0;
     bundle->has_merged = false;
@@ -141,6 +179,7 @@ void bundle_forget(struct plugin *plugin, struct bundle *bundle)
 
 void bundle_fini(struct plugin *plugin, struct bundle *bundle)
 {
+    arena_drop(plugin->arena, bundle->lent);
     arena_drop(plugin->arena, bundle->block);
     arena_drop(plugin->arena, bundle->slice_block);
     *bundle = (struct bundle){.count = 0};

@@ -9,8 +9,9 @@ struct brought_item;
 struct place;
 struct plugin;
 
-/* Records for one topic, gathered in the block that is sent. */
+/* Records for one topic, gathered in the block that is sent; or those of one block that is there already. */
 struct bundle {
+    weir_msg lent; /* all of them lie there; none: in `block` */
     weir_msg block, slice_block;
     uint8_t *data;
     size_t size, capacity;
@@ -44,6 +45,10 @@ struct outgoing {
 /* plugin_bundle.c */
 bool bundle_has_room(const struct bundle *bundle, const struct brought_item *item);
 WEIR_MUST_USE enum weir_error bundle_add(struct plugin *plugin, struct bundle *bundle, const struct brought_item *item);
+/* Adds a record that lies in a block of somebody else's, as the others do. False: they do not, or there is no room. */
+bool bundle_lend(struct plugin *plugin, struct bundle *bundle, weir_msg block, const struct record_slice *slice);
+/* Takes the last record back: its bytes stay where they are until the next one is added. */
+struct record_slice bundle_take_back(struct plugin *plugin, struct bundle *bundle, const uint8_t **data);
 /* Fills hold, detail and the first words with references of the message's own. WEIR_NO_MEMORY: there are none. */
 WEIR_MUST_USE enum weir_error bundle_message(struct plugin *plugin, const struct bundle *bundle,
                                              struct message *message);

@@ -12,38 +12,53 @@
 /* What `pending_at` says of a batch. */
 enum { BATCH_NEW, BATCH_READY, BATCH_UNFIT };
 
-/* Where the one emission of the record in hand goes. */
+/* The record in hand, and where its one emission goes. */
 struct straight {
     struct plugin *plugin;
     struct view topic;
-    uint32_t place;
+    weir_msg block; /* the batch's */
+    const struct record_slice *slice;
+    struct view key, value; /* in it */
 };
+
+static bool is_there(struct view view, struct view place) { return view.data == place.data && view.size == place.size; }
+
+/* A record that is emitted as it is lies in a block already. */
+static bool emission_is_record(const struct straight *straight, const struct plugin_output *output)
+{
+    bool is_key = output->has_key ? straight->slice->key_size > 0 && is_there(output->key, straight->key)
+                                  : straight->slice->key_size == 0;
+    return is_key && output->update_size == 0 && is_there(output->value, straight->value);
+}
 
 static bool emission_take(void *context, const struct plugin_output *output)
 {
     const struct straight *straight = context;
     struct plugin *plugin = straight->plugin;
     struct bundle *bundle = &plugin->outbox->bundle;
+    if (!is_there(output->topic, straight->topic) && !view_is_same(output->topic, straight->topic))
+        return false;
+    if (emission_is_record(straight, output) && bundle_lend(plugin, bundle, straight->block, straight->slice))
+        return true;
     struct brought_item item;
     item.key = output->key;
     item.value = output->value;
+    item.update_size = output->update_size;
     item.has_key = output->has_key;
-    bool is_own = output->topic.data == straight->topic.data && output->topic.size == straight->topic.size;
-    return (is_own || view_is_same(output->topic, straight->topic)) && bundle_has_room(bundle, &item) &&
-           bundle_add(plugin, bundle, &item) == WEIR_OK;
+    return bundle_has_room(bundle, &item) && bundle_add(plugin, bundle, &item) == WEIR_OK;
 }
 
 static void emission_take_back(void *context, struct plugin_output *out)
 {
     const struct straight *straight = context;
-    struct bundle *bundle = &straight->plugin->outbox->bundle;
-    const struct record_slice *slice = &bundle->slices[--bundle->count];
-    bundle->size = slice->key_offset;
+    const uint8_t *data;
+    struct record_slice slice = bundle_take_back(straight->plugin, &straight->plugin->outbox->bundle, &data);
     out->topic = straight->topic;
-    out->has_key = slice->key_size > 0;
+    out->has_key = slice.key_size > 0;
     if (out->has_key)
-        out->key = key_text(view_of(bundle->data + slice->key_offset, slice->key_size));
-    out->value = view_of(bundle->data + slice->value_offset, slice->value_size);
+        out->key = key_text(view_of(data + slice.key_offset, slice.key_size));
+    out->value = view_of(data + slice.value_offset, slice.value_size + slice.step);
+    out->update_size = slice.step > 0 ? slice.value_size : 0;
 }
 
 /* ------------------------------------------------------------------------------------------------ batches */
@@ -141,12 +156,20 @@ bool straight_takes(struct plugin *plugin, const struct message *batch)
 
 /* ------------------------------------------------------------------------------------------------ records */
 
-/* As many as there is room for: kept, and emitted without an acknowledgement. 0: not now. */
-static uint32_t room_find(struct turn *turn, struct plugin *plugin, uint32_t place, uint32_t wanted)
+/* Whether its records may join those that are gathered: of one block that is lent, or copied. */
+static bool is_addable(const struct plugin *plugin, const struct message *batch)
 {
+    const struct bundle *bundle = &plugin->outbox->bundle;
+    return msg_is_none(bundle->lent) || bundle->lent.bits == batch->hold[0].bits;
+}
+
+/* As many as there is room for: kept, and emitted without an acknowledgement. 0: not now. */
+static uint32_t room_find(struct turn *turn, struct plugin *plugin, const struct message *batch, uint32_t wanted)
+{
+    uint32_t place = TOPIC_MARK_OF(batch->detail);
     const struct outbox *outbox = plugin->outbox;
     uint64_t unanswered = plugin->sent_next - plugin->sent_first;
-    bool is_other = outbox->bundle.count > 0 && outbox->place != place;
+    bool is_other = outbox->bundle.count > 0 && (outbox->place != place || !is_addable(plugin, batch));
     if ((is_other || unanswered == PLUGIN_SENT_MAX) && !outbox_flush(turn, plugin))
         return 0;
     if (unanswered == PLUGIN_SENT_MAX) {
@@ -178,20 +201,21 @@ static uint32_t records_handle(struct plugin *plugin, const struct message *batc
     uint32_t place = TOPIC_MARK_OF(batch->detail), done = 0;
     const struct record_slice *slices = batch_slices(plugin, batch);
     const uint8_t *data = arena_data(plugin->arena, batch->hold[0]);
-    struct straight straight = {plugin, place_name(plugin, place), place};
+    struct straight straight = {.plugin = plugin, .topic = place_name(plugin, place), .block = batch->hold[0]};
     const struct plugin_shortcut shortcut = {emission_take, emission_take_back, &straight};
     struct plugin_input input = input_begin(plugin, place);
     while (done < count) {
-        const struct record_slice *slice = &slices[done];
-        struct view key = key_text(view_of(data + slice->key_offset, slice->key_size));
-        size_t size = key.size + slice->value_size;
+        const struct record_slice *slice = straight.slice = &slices[done];
+        straight.key = key_text(view_of(data + slice->key_offset, slice->key_size));
+        straight.value = view_of(data + slice->value_offset, slice->value_size);
+        size_t size = straight.key.size + slice->value_size;
         bool is_next =
             done == 0 || (record_step(slice) == 1 && plugin->kept.bytes + *bytes + size <= PLUGIN_KEPT_BYTES_MAX);
         if (!is_next)
             break;
         input.number = plugin->host_number + 1;
-        input.message.key = weir_bytes_of(slice->key_size > 0 ? key.data : NULL, key.size);
-        input.message.value = weir_bytes_of(data + slice->value_offset, slice->value_size);
+        input.message.key = weir_bytes_of(slice->key_size > 0 ? straight.key.data : NULL, straight.key.size);
+        input.message.value = weir_bytes_of(straight.value.data, straight.value.size);
         *error = plugin->ops->call(plugin->host, &input, &shortcut, is_over);
         if (*error)
             break;
@@ -214,7 +238,7 @@ enum weir_error straight_handle(struct turn *turn, struct plugin *plugin, uint32
     if (plugin->pending_at == BATCH_UNFIT)
         return WEIR_AGAIN;
     uint32_t count = TOPIC_MARKED_COUNT(batch->detail);
-    uint32_t room = room_find(turn, plugin, TOPIC_MARK_OF(batch->detail), count < *budget ? count : *budget);
+    uint32_t room = room_find(turn, plugin, batch, count < *budget ? count : *budget);
     if (room == 0)
         return WEIR_AGAIN;
     enum weir_error error = WEIR_OK;

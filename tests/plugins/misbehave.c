@@ -148,6 +148,11 @@ static enum weir_actor_result do_verb(struct weir_self *self, struct state *stat
         weir_fail(self, "this one I do not like");
         return WEIR_ACTOR_REFUSED;
     }
+    if (is_text(verb, "emit-and-refuse")) {
+        weir_fail(self, "after all I do not like it");
+        return weir_emit(self, message->topic, message->key, message->value) == WEIR_ACTOR_OK ? WEIR_ACTOR_REFUSED
+                                                                                              : WEIR_ACTOR_FAILED;
+    }
     if (is_text(verb, "fail")) {
         weir_fail(self, "told to fail");
         return WEIR_ACTOR_FAILED;

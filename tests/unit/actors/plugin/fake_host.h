@@ -8,6 +8,7 @@
  *   u        sets timer 1, to fire after 10 ms, and emits nothing
  *   v        fails
  *   y        emits two records to its topic
+ *   z        emits the record as it is, which has a value of nils
  *
  * A request does what its letter says, too, and replies with the count; w not at all, x twice.
  * A timer that fires counts as '!'. The state is the counts; a snapshot of it is those bytes. */
@@ -55,6 +56,7 @@ struct plugin_host {
     struct fake_options *options;
     struct plugin_bell bell;
     struct fake_input inputs[FAKE_INPUTS_MAX];
+    const struct weir_message *called; /* with that, now */
     size_t given, handled;
     struct plugin_output outputs[FAKE_OUTPUTS_MAX];
     uint8_t keys[FAKE_OUTPUTS_MAX], values[FAKE_OUTPUTS_MAX][8];
@@ -200,6 +202,19 @@ static inline void fake_emit(struct plugin_host *host, const struct fake_input *
     output->key = view_of(&host->keys[at], 1);
 }
 
+static inline void fake_emit_record(struct plugin_host *host, const struct fake_input *input)
+{
+    fake_emit(host, input, input->topic);
+    size_t at = (host->put - 1) % FAKE_OUTPUTS_MAX;
+    struct plugin_output *output = &host->outputs[at];
+    memset(host->values[at], 0xc0, 3);
+    if (host->called != NULL) {
+        output->topic = view_of(host->called->topic.data, host->called->topic.size);
+        output->key = view_of(host->called->key.data, host->called->key.size);
+        output->value = view_of(host->called->value.data, host->called->value.size);
+    }
+}
+
 static inline void fake_message(struct plugin_host *host, const struct fake_input *input)
 {
     if (input->key == 't') {
@@ -220,6 +235,8 @@ static inline void fake_message(struct plugin_host *host, const struct fake_inpu
         fake_emit(host, input, fakes.other_topic);
     for (int i = 0; i < 2 && input->key == 'y'; i++)
         fake_emit(host, input, topic);
+    if (input->key == 'z')
+        fake_emit_record(host, input);
     if (input->key == 'u') {
         struct plugin_output *timer = fake_put(host, OUTPUT_TIMER, input->number);
         timer->timer = 1;
@@ -257,7 +274,9 @@ static inline enum weir_error fake_host_call(struct plugin_host *host, const str
     if (error)
         return error;
     assert_int_equal(host->taken, first);
+    host->called = &input->message;
     fake_handle(host);
+    host->called = NULL;
     const struct plugin_output *emission = &host->outputs[first % FAKE_OUTPUTS_MAX];
     const struct plugin_output *last = &host->outputs[(host->put - 1) % FAKE_OUTPUTS_MAX];
     if (emission->kind != OUTPUT_EMIT || !shortcut->take(shortcut->context, emission))
