@@ -99,8 +99,11 @@ static bool render_run(struct connection *connection, struct gather *gather, str
     counter_add(&connection->counters.records_out, count);
     counter_add(&connection->counters.messages_out, 1);
     struct followed *followed = follows_find(&session->follows, item->detail);
+    const struct subscription *subscription = subscription_find(session, followed->owner);
+    ENSURE(subscription != NULL); /* its feeds are forgotten with it */
+    size_t window = follow_window(connection->config->outbox_bytes, session->follows.count);
     followed_rendered(connection, followed, size + run.value.size,
-                      follow_window(connection->config->outbox_bytes, session->follows.count));
+                      window < subscription->window_max ? window : subscription->window_max);
     *done = count == run.count;
     if (!*done) {
         item->word[0] = TOPIC_WORD(run.pairs.offset + size, run.pairs.size - size);

@@ -20,6 +20,9 @@
 #define SESSION_FRAME_MAX 1024
 /* A new feed of a pattern may be one of thousands. */
 #define SESSION_PATTERN_CREDIT (16 * 1024)
+/* What a topic hands ahead of a client is no more than it may leave waiting, but not less than this: a topic's turn for
+ * each few records would cost more than they do. */
+#define SESSION_WINDOW_MIN 4096
 /* Silence is borne for so many heartbeats. */
 #define SESSION_HEARTBEATS 3
 
@@ -35,6 +38,7 @@ enum subscription_state { SUBSCRIPTION_FREE, SUBSCRIPTION_ASKED, SUBSCRIPTION_ST
 struct subscription {
     uint32_t sub;              /* the client's number */
     uint32_t credit;           /* that each of its feeds has at first */
+    uint32_t window_max;       /* of each of its feeds; its outbox, about */
     uint32_t feed, feed_count; /* the last of its feeds to begin, and how many there are */
     uint32_t next;             /* in its bucket, or among the free places */
     uint16_t generation;

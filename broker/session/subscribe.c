@@ -73,6 +73,13 @@ static enum weir_error subscribe_check(struct connection *connection, const stru
 /* Longer than seven weeks is as good as for ever. */
 static uint32_t milliseconds_of(uint64_t given) { return given < UINT32_MAX ? (uint32_t)given : UINT32_MAX; }
 
+static uint32_t window_max_of(uint64_t outbox)
+{
+    if (outbox == 0 || outbox > UINT32_MAX)
+        return UINT32_MAX;
+    return outbox < SESSION_WINDOW_MIN ? SESSION_WINDOW_MIN : (uint32_t)outbox;
+}
+
 static enum weir_error subscribe_order(struct connection *connection, const struct frame *frame,
                                        const struct subscription *subscription)
 {
@@ -130,7 +137,8 @@ enum weir_error session_subscribe(struct connection *connection, const struct fr
         follow_window(connection->config->outbox_bytes, session->follows.count + session->subscriptions.count);
     if (pattern_has_wildcard(frame->as.subscribe.pattern) && window > SESSION_PATTERN_CREDIT)
         window = SESSION_PATTERN_CREDIT;
-    subscription->credit = (uint32_t)window;
+    subscription->window_max = window_max_of(frame->as.subscribe.outbox);
+    subscription->credit = window < subscription->window_max ? (uint32_t)window : subscription->window_max;
     if (subscribe_order(connection, frame, subscription) != WEIR_OK) {
         subscription_free(connection, subscription);
         return session_refuse(connection, REFUSAL_MEMORY, WEIR_NO_MEMORY, weir_error_text(WEIR_NO_MEMORY));

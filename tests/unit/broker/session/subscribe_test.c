@@ -236,6 +236,35 @@ static void disconnect_ends_the_whole_subscription_of_one_that_does_not_read(voi
     world_stop(&world);
 }
 
+static void a_small_outbox_overflows_after_little(void **state)
+{
+    (void)state;
+    struct world world;
+    world_start(&world, &session_ops, NULL);
+    struct client stalled, publisher;
+    client_open(&stalled, &world, 0);
+    client_open(&publisher, &world, 0);
+    struct frame frame = {.op = FRAME_SUBSCRIBE,
+                          .as.subscribe = {.sub = 1, .outbox = 8192, .snapshot = true, .updates = true}};
+    frame.as.subscribe.pattern = view_text("map/a");
+    client_publish(&publisher, "map/a", 1, ACK_FOLDED, 1);
+    (void)client_expect(&publisher, FRAME_ACK);
+    client_send(&stalled, &frame);
+    client_expect_begun(&stalled);
+    client_send(&stalled, &(struct frame){.op = FRAME_CREDIT, .as.credit.total = 1000});
+    (void)client_expect(&stalled, FRAME_END);
+    for (uint64_t number = 2; number < 4000; number += 100) { /* some 30,000 bytes */
+        client_publish(&publisher, "map/a", number, ACK_FOLDED, 100);
+        (void)client_expect(&publisher, FRAME_ACK);
+    }
+    client_send(&stalled, &(struct frame){.op = FRAME_CREDIT, .as.credit.total = 1 << 20});
+    (void)client_expect(&stalled, FRAME_BEGIN);
+    assert_true(stalled.data_bytes < 12288);
+    client_close(&stalled);
+    client_close(&publisher);
+    world_stop(&world);
+}
+
 static void cursors_resume_without_gap(void **state)
 {
     (void)state;
@@ -387,6 +416,7 @@ int main(void)
         cmocka_unit_test(a_client_without_credit_gets_everything_but_data),
         cmocka_unit_test(large_state_reaches_a_small_window_whole),
         cmocka_unit_test(a_stalled_follower_stalls_nobody),
+        cmocka_unit_test(a_small_outbox_overflows_after_little),
         cmocka_unit_test(disconnect_ends_the_whole_subscription_of_one_that_does_not_read),
         cmocka_unit_test(cursors_resume_without_gap),
         cmocka_unit_test(the_same_number_may_be_subscribed_again_at_once),
