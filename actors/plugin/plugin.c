@@ -226,6 +226,10 @@ static void on_timer(struct turn *turn, struct plugin *plugin, uint64_t word)
         turn_exit(turn, WEIR_OK);
         return;
     }
+    if (word == PLUGIN_TIMER_RELOAD) {
+        reload_on_timer(turn, plugin);
+        return;
+    }
     if (word != PLUGIN_TIMER_RETRY) {
         plugin_timers_fired(turn, plugin, word);
         return;
@@ -417,7 +421,7 @@ static enum weir_error on_start(struct turn *turn, void *state, const void *args
     memcpy(&instance, args, sizeof instance);
     *plugin = (struct plugin){.magic = PLUGIN_MAGIC, .instance = instance, .arena = turn_arena(turn)};
     plugin->sent_first = plugin->sent_next = 1;
-    plugin->forbidden.interval_ns = plugin->held.interval_ns = NS_PER_S;
+    plugin->forbidden.interval_ns = plugin->held.interval_ns = plugin->no_topic.interval_ns = NS_PER_S;
     for (size_t i = 0; i < OUTGOING_LISTS; i++)
         plugin->outgoing_first[i] = PLACE_NONE;
     plugin->config = calloc(1, sizeof *plugin->config);

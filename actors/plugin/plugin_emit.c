@@ -24,12 +24,14 @@ void emit_on_topic(struct turn *turn, struct plugin *plugin, const struct messag
     struct place *place = place_at(plugin, index);
     enum weir_error error = (enum weir_error)message->word[2];
     struct view name = place_name(plugin, index);
+    uint64_t suppressed = 0;
     place->is_asked = false;
     place->topic = error ? WEIR_ACTOR_NONE : (weir_actor){message->word[1]};
     place->is_gone = error && error != WEIR_BUSY;
-    if (place->is_gone)
-        log_warning("plugin.no_topic", "plugin=%s topic=%.*s cause=%s", plugin->config->name, (int)name.size,
-                    (const char *)name.data, weir_error_code(error));
+    /* As many names as what publishers write may make. */
+    if (place->is_gone && log_limit_pass(&plugin->no_topic, turn_now_ns(turn), &suppressed))
+        log_warning("plugin.no_topic", "plugin=%s topic=%.*s cause=%s suppressed=%llu", plugin->config->name,
+                    (int)name.size, (const char *)name.data, weir_error_code(error), (unsigned long long)suppressed);
     plugin->is_stalled = false;
     outgoing_on_topic(turn, plugin, index, error);
     place_drop(plugin, index);

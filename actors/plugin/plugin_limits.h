@@ -67,9 +67,12 @@
 /* Those that a topic had no memory for come again after PLUGIN_RETRY_NS, twice as long each time, up to this. */
 #define PLUGIN_OUTGOING_BACKOFF_MAX_NS (UINT64_C(500) * 1000 * 1000)
 /* How long one that is unloaded waits for topics to decide what it emitted: a topic that is merely busy needs far less.
- * Its supervisor waits somewhat longer, and a broker that is shut down for several of them. */
+ * Its supervisor waits somewhat longer, and a broker that is shut down has all of them end at once. */
 #define PLUGIN_ENDING_MS 1000
 #define PLUGIN_SHUTDOWN_MS 2000
+/* How long a reload waits for the running instance to end what it has, which topics without room or memory may hold up
+ * for any time: less than whoever ordered it waits for an answer. */
+#define PLUGIN_RELOAD_MS 2500
 /* Topics that a plugin knows: its own, those it follows and those it emits to. */
 #define PLUGIN_PLACES_MAX (1u << 20)
 #define PLUGIN_TIMERS_MAX 1024u

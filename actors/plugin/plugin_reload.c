@@ -3,6 +3,7 @@
  * leaves the old one as it was. In the plugin's turns. */
 #include "actors/plugin/plugin_state.h"
 
+#include "actors/base/clock.h"
 #include "actors/base/log.h"
 
 #include <stdio.h>
@@ -192,6 +193,23 @@ static void step_starting(struct turn *turn, struct plugin *plugin)
     }
     memcpy(plugin->next_text, why, sizeof why);
     plugin->reload = RELOAD_DRAINING;
+    weir_timer timer;
+    plugin->reload_due_ns = turn_now_ns(turn) + PLUGIN_RELOAD_MS * NS_PER_MS;
+    if (plugin->inflight_count > 0 && timer_start(turn_runtime(turn), turn_self(turn), PLUGIN_RELOAD_MS * NS_PER_MS, 0,
+                                                  PLUGIN_TIMER_RELOAD, &timer) != WEIR_OK)
+        reload_abort(turn, plugin, WEIR_NO_MEMORY, "no memory to wait for the running instance");
+}
+
+/* One of an earlier reload may come amid a later one. */
+void reload_on_timer(struct turn *turn, struct plugin *plugin)
+{
+    if (plugin->reload != RELOAD_DRAINING || turn_now_ns(turn) < plugin->reload_due_ns)
+        return;
+    reload_abort(
+        turn, plugin, WEIR_BUSY,
+        plugin->brought.is_committing
+            ? "topics that it emits to take no more at present (weir admin why TOPIC says why): try again later"
+            : "the running instance does not end what it has: try again later");
 }
 
 static enum weir_error step_draining(struct turn *turn, struct plugin *plugin)

@@ -23,16 +23,14 @@
  * the block that goes to its topic. It stays kept until a snapshot covers it, everything it emitted is acknowledged and
  * its publisher is answered.
  *
- * Everything here is the turn's alone, but for struct plugin_instance. Only actors/plugin includes this. */
+ * Everything here is the turn's alone. Only actors/plugin includes this. */
 #ifndef ACTORS_PLUGIN_PLUGIN_STATE_H
 #define ACTORS_PLUGIN_PLUGIN_STATE_H
-
-#include <pthread.h>
-#include <stdatomic.h>
 
 #include "actors/base/assert.h"
 #include "actors/base/log.h"
 #include "actors/plugin/plugin.h"
+#include "actors/plugin/plugin_instance.h"
 #include "actors/plugin/plugin_kept.h"
 #include "actors/plugin/plugin_outgoing.h"
 
@@ -48,6 +46,7 @@ enum plugin_internal_tag {
 #define PLUGIN_TIMER_RETRY UINT64_MAX
 #define PLUGIN_TIMER_OUTGOING (UINT64_MAX - 1)
 #define PLUGIN_TIMER_ENDING (UINT64_MAX - 2)
+#define PLUGIN_TIMER_RELOAD (UINT64_MAX - 3)
 
 /* A topic: of a fold's own, followed, or emitted to. */
 struct place {
@@ -198,7 +197,7 @@ struct plugin {
     size_t outgoing_bytes;
     uint64_t outgoing_backoff_ns;
     bool has_outgoing_timer;
-    struct log_limit forbidden, held;
+    struct log_limit forbidden, held, no_topic;
 
     weir_msg snapshot, snapshot_new;
     size_t snapshot_size, snapshot_new_size;
@@ -217,36 +216,13 @@ struct plugin {
     bool next_has_snapshot;
     char next_text[PLUGIN_TEXT_SIZE];
     weir_actor reload_from;
-    uint64_t reload_word;
+    uint64_t reload_word, reload_due_ns; /* due: it is given up unless the old one has ended what it has */
 
     weir_actor unload_from; /* is to be told of the end; none: nobody */
     uint64_t unload_word;
     uint64_t given_up; /* records emitted that were not decided at the end */
 
     uint64_t handled, emitted, refused, dead, restarts;
-};
-
-/* Shared with the table. */
-struct plugin_instance {
-    struct plugins *plugins;
-    struct runtime *runtime;
-    weir_actor directory;
-    struct budget *budget;
-    /* The bell: whom it wakes, written by the actor's start and end; whether it was rung since the actor last looked,
-     * set by the host's threads and cleared by the actor before it looks. Both sequentially consistent: who sets
-     * is_rung after an output is there either finds it cleared, and wakes the actor, or the actor has yet to look. */
-    _Atomic uint64_t bell_actor;
-    _Atomic bool is_rung;
-    pthread_mutex_t lock;
-    struct plugin_config config; /* of now; under the lock */
-    weir_actor actor;            /* under the lock; none: it does not run */
-    pthread_cond_t begun;        /* has_begun is true now; of the monotonic clock */
-    bool has_begun;        /* under the lock: its actor was started and others find it, or that failed; for good */
-    weir_actor supervisor; /* under the table's lock, as the next one; none: it was not loaded */
-    weir_actor unloaded;   /* the supervisor that was told to stop last: its name is free when it has ended */
-    struct plugin_status status; /* written by the actor, under the lock */
-    struct plugin_instance *next;
-    bool is_defined;
 };
 
 extern const struct behaviour plugin_behaviour;
@@ -433,6 +409,8 @@ void reload_order(struct turn *turn, struct plugin *plugin, const struct message
 /* One step, if one can be made. An error: the instance has failed. */
 WEIR_MUST_USE enum weir_error reload_step(struct turn *turn, struct plugin *plugin);
 void reload_abort(struct turn *turn, struct plugin *plugin, enum weir_error error, const char *why);
+/* The old one may have had its time. */
+void reload_on_timer(struct turn *turn, struct plugin *plugin);
 /* Whether inputs must not be given now. */
 static inline bool reload_holds(const struct plugin *plugin) { return plugin->reload >= RELOAD_DRAINING; }
 

@@ -26,7 +26,7 @@ struct topic_shared {
     uint32_t depth_max, restarts;
     uint64_t refused, dead, resyncs, duplicates;
     weir_actor blocked_by;
-    uint64_t blocked_since_ns;
+    uint64_t blocked_since_ns, short_since_ns;
     uint32_t blocked_feed;
     uint32_t stashed; /* batches held back */
     /* kind, name_size, name and arena never change and are read without the lock: so none of them is a bit-field, which

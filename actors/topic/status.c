@@ -51,6 +51,7 @@ static void rare_publish(struct turn *turn, struct topic *topic)
     shared->blocked_feed = blocked == FEED_NONE ? 0 : topic->feeds.table[blocked].feed;
     shared->blocked_by = blocked == FEED_NONE ? WEIR_ACTOR_NONE : topic->feeds.table[blocked].subscriber;
     shared->blocked_since_ns = topic->blocked_since_ns;
+    shared->short_since_ns = topic->forward != NULL && topic->stash.count > 0 ? topic->forward->short_since_ns : 0;
 }
 
 void topic_shared_publish(struct turn *turn, struct topic *topic)
@@ -93,7 +94,8 @@ void topic_shared_status(struct runtime *runtime, struct topic_shared *shared, s
                                  .last_cause = shared->last_cause,
                                  .blocked_feed = shared->blocked_feed,
                                  .blocked_by = shared->blocked_by,
-                                 .blocked_since_ns = shared->blocked_since_ns};
+                                 .blocked_since_ns = shared->blocked_since_ns,
+                                 .short_since_ns = shared->short_since_ns};
     if (shared->feeds != NULL)
         out->subscribers = shared->feeds->count;
     out->depth = shared->stashed;

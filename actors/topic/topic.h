@@ -295,6 +295,7 @@ struct topic_status {
     uint32_t blocked_feed; /* a subscriber with policy block whose cursor the ring may not pass; 0: none */
     weir_actor blocked_by;
     uint64_t blocked_since_ns;
+    uint64_t short_since_ns; /* no memory for what its plugin emitted; 0: there is */
 };
 
 struct feed_status {

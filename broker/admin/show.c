@@ -367,6 +367,11 @@ enum weir_error show_why(struct admin_context *context, struct view args, struct
         answer_uint(answer, "restarts", t->restarts);
     } else if (t->blocked_feed != 0) {
         why_blocked(context, &search, answer);
+    } else if (t->short_since_ns != 0) {
+        answer_text(answer, "held_back_by", "no memory for what its plugin emitted, which waits for it");
+        answer_uint(answer, "since_ms", (clock_now_ns() - t->short_since_ns) / NS_PER_MS);
+        answer_text(answer, "advice",
+                    "what is cleared or deleted of topics makes room; so does a higher state_bytes_max");
     } else if (t->depth >= t->depth_max) {
         answer_text(answer, "held_back_by", "a full mailbox: records come faster than it folds them");
     } else {

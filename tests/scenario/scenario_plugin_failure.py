@@ -102,3 +102,30 @@ def collect(session, first, count):
         elif frame[0] == Op.REFUSED:
             outcomes.update({frame[1] + i: frame for i in range(frame[2])})
     return [outcomes[first + i] for i in range(count)]
+
+
+def test_plugins_that_wait_for_their_topics_share_the_time_of_a_shutdown():
+    """More of them than the broker waits seconds for; each has records left that it may emit a byte a second."""
+    names = [f"bad{i}" for i in range(8)]
+    config = configured(*(definition(name, "misbehave", emit_bytes_per_s=1) for name in names),
+                        rules=[(f"{name}/#", f"plugin:{name}") for name in names])
+    with Broker(config="shutdown_ms: 0\n" + config) as broker, broker.session() as session:
+        for name in names:
+            session.publish(f"{name}/x", ("m", ["emit-many", 100]))
+        for name in names:
+            wait_until(lambda: plugin_row(broker, name)["emitted"] >= 1, what=f"the first record of {name}")
+        lines = broker.output.lines
+        broker.stop()
+        assert not [line for line in lines if "shutdown.tree" in line], "ended in time"
+        assert sum("plugin.emissions_lost" in line for line in lines) == len(names), broker.tail()
+
+
+def test_topics_that_cannot_be_are_not_logged_one_by_one():
+    config = configured(definition("bad", "misbehave", "processor", patterns=["in"], emit=["out/#"]),
+                        rules=[("in", "log")]) + "  max: 4\n"
+    with Broker(config=config) as broker, broker.session() as session:
+        publish_acked(session, "in", *(["emit", f"out/{number}", "k", number] for number in range(200)), "the end")
+        wait_until(lambda: plugin_row(broker, "bad")["handled"] >= 201, what="the last record")
+        wait_until(lambda: plugin_row(broker, "bad")["refused"] >= 190, what="the refusals")
+        told = sum("plugin.no_topic" in line for line in broker.output.lines)
+        assert 0 < told < 100, told

@@ -152,6 +152,41 @@ static void without_a_snapshot_a_reload_loses_state_and_tells(void **state)
     scene_close(scene);
 }
 
+/* What it emits is let out a byte a second. */
+static void a_reload_does_not_wait_for_ever_for_what_is_stalled(void **state)
+{
+    struct scene *scene = scene_open_with((struct fake_options){.emit_bytes_per_s = 1});
+    struct message order = {.tag = PLUGIN_RELOAD, .word = {1}};
+    (void)state;
+    scene_publish(scene, 0, "y");
+    scene_handle(scene, 1);
+    assert_journal(scene->topics[0].journal, " y1");
+    uint64_t begun_ns = runtime_now_ns(scene->runtime);
+    assert_int_equal(actor_control(scene->runtime, scene->publisher, scene->plugin, &order), WEIR_OK);
+    scene_settle(scene);
+    while (scene->answers[0] == '\0') {
+        assert_true(runtime_advance(scene->runtime));
+        scene_settle(scene);
+    }
+    assert_journal(scene->answers, " reloaded:busy");
+    assert_true(runtime_now_ns(scene->runtime) - begun_ns <= PLUGIN_RELOAD_MS * NS_PER_MS);
+    assert_non_null(fakes.hosts[0]);
+    assert_null(fakes.hosts[1]);
+    /* It goes on as it was, and is reloaded when it is no longer stalled; the timer of before is nothing to that. */
+    while (scene->answers[0] == '\0') {
+        assert_true(runtime_advance(scene->runtime));
+        scene_settle(scene);
+    }
+    assert_journal(scene->topics[0].journal, " y1");
+    assert_journal(scene->answers, " 1@2");
+    assert_int_equal(actor_control(scene->runtime, scene->publisher, scene->plugin, &order), WEIR_OK);
+    scene_settle(scene);
+    step(scene, fakes.hosts[0], INPUT_SNAPSHOT);
+    step(scene, fakes.hosts[2], INPUT_RESTORE);
+    assert_journal(scene->answers, " reloaded:ok");
+    scene_close(scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +195,7 @@ int main(void)
         cmocka_unit_test(a_new_one_that_ends_leaves_the_old_one_running),
         cmocka_unit_test(an_old_one_that_ends_gives_the_reload_up_and_comes_back),
         cmocka_unit_test(a_reload_during_a_replay_starts_anew),
+        cmocka_unit_test(a_reload_does_not_wait_for_ever_for_what_is_stalled),
         cmocka_unit_test(without_a_snapshot_a_reload_loses_state_and_tells),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

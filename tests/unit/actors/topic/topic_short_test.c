@@ -82,9 +82,12 @@ static void emissions_wait_for_memory_in_their_order(void **state)
 {
     (void)state;
     short_open();
+    assert_int_equal(scene_status(&scene, "p/q").short_since_ns, 0);
     emit_until_short();
     assert_int_equal(scene_status(&scene, "p/q").refused, 0);
     assert_true(answered_count() < plugin.history->count);
+    uint64_t since_ns = scene_status(&scene, "p/q").short_since_ns;
+    assert_true(since_ns > 0 && since_ns <= runtime_now_ns(scene.world.runtime));
     assert_true(runtime_advance(scene.world.runtime)); /* it tries again, in vain */
     world_settle(&scene.world);
     assert_true(answered_count() < plugin.history->count);
@@ -98,6 +101,7 @@ static void emissions_wait_for_memory_in_their_order(void **state)
         assert_int_equal(plugin.history->records[i].seq, i + 1);
     }
     assert_int_equal(scene_status(&scene, "p/q").refused, 0);
+    assert_int_equal(scene_status(&scene, "p/q").short_since_ns, 0);
     assert_int_equal(scene_status(&scene, "p/q").seq, plugin.history->count);
     scene_close(&scene);
 }
