@@ -129,6 +129,7 @@ enum weir_error plugin_failed(struct turn *turn, struct plugin *plugin, enum wei
 {
     char quoted[2 * PLUGIN_TEXT_SIZE];
     uint32_t attempts = 0;
+    uint64_t suppressed = 0;
     runs_part(plugin); /* they may have to be handled again, one by one */
     if (plugin->inflight_count > 0) {
         input_failed(turn, plugin, cause, text);
@@ -138,8 +139,11 @@ enum weir_error plugin_failed(struct turn *turn, struct plugin *plugin, enum wei
             attempts = kept->is_replayed ? kept->replays : kept->attempts;
         }
     }
-    log_error("plugin.failed", "plugin=%s host=%s cause=%s attempt=%u text=%s", plugin->config->name, plugin->ops->name,
-              weir_error_code(cause), attempts, log_quote(quoted, sizeof quoted, text, strlen(text)));
+    /* What cannot even start says the same each time, fifty times before it is given up. */
+    if (plugin->phase != PHASE_STARTING || log_limit_pass(&plugin->no_start, turn_now_ns(turn), &suppressed))
+        log_error("plugin.failed", "plugin=%s host=%s cause=%s attempt=%u text=%s suppressed=%llu",
+                  plugin->config->name, plugin->ops->name, weir_error_code(cause), attempts,
+                  log_quote(quoted, sizeof quoted, text, strlen(text)), (unsigned long long)suppressed);
     reload_abort(turn, plugin, WEIR_FAILED, text);
     plugin->ops->stop(&plugin->host);
     inflight_clear(plugin);
@@ -422,6 +426,7 @@ static enum weir_error on_start(struct turn *turn, void *state, const void *args
     *plugin = (struct plugin){.magic = PLUGIN_MAGIC, .instance = instance, .arena = turn_arena(turn)};
     plugin->sent_first = plugin->sent_next = 1;
     plugin->forbidden.interval_ns = plugin->held.interval_ns = plugin->no_topic.interval_ns = NS_PER_S;
+    plugin->no_start.interval_ns = NS_PER_S;
     for (size_t i = 0; i < OUTGOING_LISTS; i++)
         plugin->outgoing_first[i] = PLACE_NONE;
     plugin->config = calloc(1, sizeof *plugin->config);

@@ -197,7 +197,7 @@ struct plugin {
     size_t outgoing_bytes;
     uint64_t outgoing_backoff_ns;
     bool has_outgoing_timer;
-    struct log_limit forbidden, held, no_topic;
+    struct log_limit forbidden, held, no_topic, no_start;
 
     weir_msg snapshot, snapshot_new;
     size_t snapshot_size, snapshot_new_size;

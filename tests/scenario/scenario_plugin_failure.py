@@ -129,3 +129,12 @@ def test_topics_that_cannot_be_are_not_logged_one_by_one():
         wait_until(lambda: plugin_row(broker, "bad")["refused"] >= 190, what="the refusals")
         told = sum("plugin.no_topic" in line for line in broker.output.lines)
         assert 0 < told < 100, told
+
+
+def test_a_plugin_that_cannot_start_is_not_logged_each_time():
+    config = configured(definition("bad", "refused_no_export", intensity=200, period_ms=60000))
+    with Broker(config=config) as broker:
+        broker.output.wait("give-up.*plugin bad")
+        assert plugin_row(broker, "bad")["restarts"] >= 100, plugin_row(broker, "bad")
+        told = [line for line in broker.output.lines if "event=plugin.failed" in line]
+        assert 0 < len(told) < 100 and "exports no weir_actor_plugin" in told[0], told
