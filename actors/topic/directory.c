@@ -236,24 +236,34 @@ static uint32_t *buckets_create(size_t wanted, uint32_t *count_out)
     return buckets;
 }
 
+static enum weir_error directory_pools_init(struct directory *directory, const struct directory_config *config)
+{
+    struct arena *arena = directory->arena;
+    struct budget *budget = directory->feeds_budget;
+    enum weir_error error =
+        index_pool_init(&directory->subs, arena, budget, sizeof(struct sub), config->subscriptions_max);
+    if (!error)
+        error = index_pool_init(&directory->links, arena, budget, sizeof(struct feed_link), config->feeds_max);
+    if (!error)
+        error = index_pool_init(&directory->waits, arena, budget, sizeof(struct feed_wait), config->feeds_max);
+    return error;
+}
+
 static enum weir_error tables_create(struct directory *directory, const struct directory_config *config)
 {
-    size_t chunks = (config->feeds_max + LINK_CHUNK - 1) / LINK_CHUNK;
     directory->name_buckets = buckets_create(config->topics_max, &directory->bucket_count);
     directory->actor_buckets = buckets_create(config->topics_max, &directory->bucket_count);
     directory->subscriber_buckets = buckets_create(config->subscriptions_max, &directory->subscriber_bucket_count);
     directory->number_buckets = calloc(directory->subscriber_bucket_count, sizeof *directory->number_buckets);
-    directory->link_chunks = calloc(chunks ? chunks : 1, sizeof *directory->link_chunks);
-    directory->link_chunk_max = (uint32_t)chunks;
     directory->heads = calloc(config->topics_max ? config->topics_max : 1, sizeof *directory->heads);
     if (!directory->heads || !directory->name_buckets || !directory->actor_buckets || !directory->subscriber_buckets ||
-        !directory->number_buckets || !directory->link_chunks)
+        !directory->number_buckets)
         return WEIR_NO_MEMORY;
     enum weir_error error = patterns_create(&directory->patterns);
     if (!error)
         error = index_table_init(&directory->topics, config->topics_max);
     if (!error)
-        error = index_table_init(&directory->subs, config->subscriptions_max);
+        error = directory_pools_init(directory, config);
     if (!error)
         error = index_table_init(&directory->subscribers, config->subscriptions_max);
     return error;
@@ -303,7 +313,7 @@ enum weir_error directory_create(struct runtime *runtime, weir_actor supervisor,
                                     .admit_last = INDEX_NONE,
                                     .await_first = INDEX_NONE,
                                     .await_last = INDEX_NONE,
-                                    .link_free = INDEX_NONE,
+                                    .subscriptions_max = config->subscriptions_max,
                                     .feeds_max = config->feeds_max,
                                     .state_bytes_max = config->state_bytes_max,
                                     .merged_bytes_max = config->merged_bytes_max,
@@ -349,8 +359,8 @@ void directory_destroy(struct directory **pointer)
         if (directory_topic_at(directory, i) != NULL)
             directory_topic_free(directory, i);
     }
-    for (uint32_t i = 0; i < directory->subs.used; i++) {
-        if (directory_sub_at(directory, i) == NULL)
+    for (uint32_t i = 0; i < index_pool_count(&directory->subs); i++) {
+        if (!directory_sub_at(directory, i)->is_used)
             continue;
         directory_sub_at(directory, i)->links = INDEX_NONE;
         directory_sub_at(directory, i)->subscriber = INDEX_NONE;
@@ -361,10 +371,10 @@ void directory_destroy(struct directory **pointer)
         if (subscriber != NULL)
             arena_drop(directory->arena, subscriber->block);
     }
-    for (uint32_t i = 0; i < directory->link_chunk_count; i++)
-        arena_drop(directory->arena, directory->link_chunks[i]);
+    index_pool_fini(&directory->subs);
+    index_pool_fini(&directory->links);
+    index_pool_fini(&directory->waits);
     index_table_fini(&directory->topics);
-    index_table_fini(&directory->subs);
     index_table_fini(&directory->subscribers);
     patterns_destroy(&directory->patterns);
     free(directory->heads);
@@ -372,7 +382,6 @@ void directory_destroy(struct directory **pointer)
     free(directory->actor_buckets);
     free(directory->subscriber_buckets);
     free(directory->number_buckets);
-    free(directory->link_chunks);
     free(directory->rules);
     budget_destroy(&directory->state_budget);
     budget_destroy(&directory->feeds_budget);

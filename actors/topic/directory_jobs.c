@@ -36,14 +36,13 @@ bool directory_await_patron(struct turn *turn, struct directory *directory, uint
 {
     static const char prefix[] = "$sys/";
     struct sub *sub = directory_sub_at(directory, sub_index);
-    struct message message = {.tag = DIRECTORY_WANTED, .hold = {sub->request}};
-    if (actor_is_none(directory->patron) ||
-        !view_begins_with(view_of(sub->pattern, sub->pattern_size), view_text(prefix)))
+    struct message message = {.tag = DIRECTORY_WANTED, .hold = {sub_details(directory, sub)->request}};
+    if (actor_is_none(directory->patron) || !view_begins_with(sub_pattern(directory, sub), view_text(prefix)))
         return false;
-    if (arena_hold(directory->arena, sub->request))
+    if (arena_hold(directory->arena, message.hold[0]))
         return false;
     if (turn_control(turn, directory->patron, &message)) {
-        arena_drop(directory->arena, sub->request);
+        arena_drop(directory->arena, message.hold[0]);
         return false;
     }
     sub->job = JOB_AWAIT;
@@ -78,17 +77,17 @@ void directory_jobs_continue(struct turn *turn, struct directory *directory)
 }
 
 /* The next topic that the pattern matches; a pattern without wildcards looks it up. */
-static uint32_t visit_next(const struct directory *directory, struct sub *sub, uint32_t *steps_left)
+static uint32_t visit_next(const struct directory *directory, struct sub_details *details, uint32_t *steps_left)
 {
-    struct view pattern = view_of(sub->pattern, sub->pattern_size);
+    struct view pattern = view_of(details->pattern, details->pattern_size);
     if (!pattern_has_wildcard(pattern)) {
-        uint32_t index = sub->visited ? INDEX_NONE : directory_topic_find(directory, pattern);
-        sub->visited = INDEX_NONE;
+        uint32_t index = details->visited ? INDEX_NONE : directory_topic_find(directory, pattern);
+        details->visited = INDEX_NONE;
         return index;
     }
     struct name_head head = name_head_of(directory, pattern);
-    while (*steps_left > 0 && sub->visited < directory->topics.used) {
-        uint32_t index = sub->visited++;
+    while (*steps_left > 0 && details->visited < directory->topics.used) {
+        uint32_t index = details->visited++;
         if (!name_head_may_match(head, directory->heads[index])) {
             *steps_left -= index % HEADS_A_STEP == 0;
             continue;
@@ -105,18 +104,18 @@ static uint32_t visit_next(const struct directory *directory, struct sub *sub, u
 static bool job_visit(struct turn *turn, struct directory *directory, uint32_t sub_index, uint32_t *steps_left,
                       enum weir_error *error)
 {
-    struct sub *sub = directory_sub_at(directory, sub_index);
+    struct sub_details *details = sub_details(directory, directory_sub_at(directory, sub_index));
     for (;;) {
-        uint32_t before = sub->visited;
-        uint32_t index = visit_next(directory, sub, steps_left);
+        uint32_t before = details->visited;
+        uint32_t index = visit_next(directory, details, steps_left);
         if (index == INDEX_NONE)
-            return sub->visited >= directory->topics.used;
+            return details->visited >= directory->topics.used;
         *error = directory_link(turn, directory, sub_index, index);
         if (*error == WEIR_STALE)
             *error = WEIR_OK; /* it has just ended */
         if (*error == WEIR_BUSY) {
             *error = WEIR_OK;
-            sub->visited = before;
+            details->visited = before;
             *steps_left = 0; /* the topic has 64,000 orders to get through first */
             return false;
         }
@@ -137,12 +136,8 @@ static void visit_finish(struct turn *turn, struct directory *directory, uint32_
         sub->told = WEIR_ACTOR_NONE;
         return;
     }
-    /* Key and cursors were for the topics of now. */
-    arena_drop(directory->arena, sub->request);
-    arena_drop(directory->arena, sub->cursor_index);
-    sub->request = sub->cursor_index = WEIR_MSG_NONE;
-    sub->cursor_index_count = 0;
-    directory_subscribed(turn, directory, subscriber, sub->sub, sub->link_made, WEIR_OK);
+    directory_subscribed(turn, directory, subscriber, sub->sub, sub_details(directory, sub)->link_made, WEIR_OK);
+    sub_details_shrink(directory, sub);
     if (!sub->updates && sub->links == INDEX_NONE)
         directory_sub_free(directory, sub_index);
 }

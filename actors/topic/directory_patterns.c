@@ -126,9 +126,10 @@ struct name_head name_head_of(const struct directory *directory, struct view nam
 /* Where the list begins that a subscription is in. */
 static uint32_t *sub_list(const struct directory *directory, const struct sub *sub)
 {
-    if (sub->pattern_node != NULL)
-        return &sub->pattern_node->subs;
-    uint32_t hash = directory_hash(directory, view_of(sub->pattern, sub->pattern_size));
+    const struct sub_details *details = sub_details(directory, sub);
+    if (details != NULL && details->pattern_node != NULL)
+        return &details->pattern_node->subs;
+    uint32_t hash = directory_hash(directory, sub_pattern(directory, sub));
     return &directory->patterns->whole[hash & (PATTERN_BUCKETS - 1)];
 }
 
@@ -151,9 +152,9 @@ static enum weir_error pattern_node_ensure(struct directory *directory, struct v
 enum weir_error patterns_add(struct directory *directory, uint32_t sub_index)
 {
     struct sub *sub = directory_sub_at(directory, sub_index);
-    struct view pattern = view_of(sub->pattern, sub->pattern_size);
+    struct view pattern = sub_pattern(directory, sub);
     if (pattern_has_wildcard(pattern)) {
-        enum weir_error error = pattern_node_ensure(directory, pattern, &sub->pattern_node);
+        enum weir_error error = pattern_node_ensure(directory, pattern, &sub_details(directory, sub)->pattern_node);
         if (error)
             return error;
     }
@@ -179,9 +180,11 @@ void patterns_remove(struct directory *directory, uint32_t sub_index)
     if (sub->pattern_next != INDEX_NONE)
         directory_sub_at(directory, sub->pattern_next)->pattern_prev = sub->pattern_prev;
     sub->is_listed = false;
-    if (sub->pattern_node != NULL)
-        node_shed(directory, sub->pattern_node);
-    sub->pattern_node = NULL;
+    struct sub_details *details = sub_details(directory, sub);
+    if (details == NULL || details->pattern_node == NULL)
+        return;
+    node_shed(directory, details->pattern_node);
+    details->pattern_node = NULL;
 }
 
 /* A subscription that is visiting topics comes by itself to those it has not looked at yet. */
@@ -189,7 +192,7 @@ static void sub_attach(struct turn *turn, struct directory *directory, uint32_t 
 {
     const struct sub *sub = directory_sub_at(directory, sub_index);
     bool is_visiting = sub->job == JOB_VISIT || sub->job == JOB_AWAIT;
-    bool is_yet_to_come = is_visiting && sub->visited <= topic_index;
+    bool is_yet_to_come = is_visiting && sub_details(directory, sub)->visited <= topic_index;
     if (!sub->updates || sub->job == JOB_UNDO || is_yet_to_come)
         return;
     enum weir_error error = directory_link(turn, directory, sub_index, topic_index);
@@ -211,7 +214,7 @@ static void whole_attach(struct turn *turn, struct directory *directory, struct 
     uint32_t index = directory->patterns->whole[directory_hash(directory, name) & (PATTERN_BUCKETS - 1)];
     for (; index != INDEX_NONE; index = directory_sub_at(directory, index)->pattern_next) {
         const struct sub *sub = directory_sub_at(directory, index);
-        if (view_is_same(view_of(sub->pattern, sub->pattern_size), name))
+        if (view_is_same(sub_pattern(directory, sub), name))
             sub_attach(turn, directory, index, topic_index);
     }
 }

@@ -3,6 +3,8 @@
  *   directory.c         made and unmade; its messages
  *   directory_topics.c  topics by name and by actor, their creation by rule
  *   directory_subs.c    subscribers, their subscriptions and feeds
+ *   directory_details.c what of a subscription few need
+ *   directory_pool.c    where subscriptions and feeds are
  *   directory_patterns.c  subscriptions by pattern, for topics that appear
  *   directory_admission.c  snapshots admitted, subscribers in turn
  *   directory_jobs.c    work over many topics, a bounded step at a time
@@ -18,6 +20,7 @@
 #include <stdatomic.h>
 
 #include "actors/topic/directory.h"
+#include "actors/topic/directory_pool.h"
 #include "actors/topic/state.h"
 
 #define DIRECTORY_MAGIC UINT32_C(0x64697265)
@@ -42,39 +45,59 @@ struct topic_entry {
     uint32_t links;                 /* first feed of the topic */
 };
 
-/* A feed: one topic under one subscription. */
+/* A feed: one topic under one subscription. In a pool. */
 struct feed_link {
     uint32_t feed; /* 0: free */
     uint32_t topic, sub;
     uint32_t topic_next, topic_prev, sub_next, sub_prev;
-    uint32_t wait_kib;                         /* of the snapshot it waits for; 0: it does not wait */
-    uint32_t wait_owner, wait_next, wait_prev; /* the subscriber in whose queue it is */
+    uint32_t wait; /* struct feed_wait, while it waits for its snapshot's admission; INDEX_NONE: it does not */
+};
+
+/* In a pool. */
+struct feed_wait {
+    uint32_t kib;               /* of the snapshot it waits for, not 0 */
+    uint32_t owner, next, prev; /* the subscriber in whose queue it is, and its neighbours: links */
 };
 
 /* JOB_AWAIT: not a job yet; it becomes one when the patron has brought its topics up to date. */
 enum sub_job { JOB_NONE, JOB_VISIT, JOB_UNDO, JOB_AWAIT };
 
-/* A subscription, in an arena block of its own, the pattern behind it. */
+/* A subscription, in a pool. There may be hundreds of thousands, nearly all of them to one topic by its name: what that
+ * does not need is in a block of details. */
 struct sub {
-    weir_msg block;
-    weir_msg request;      /* struct directory_subscribe while topics are visited: key and cursors are in it */
-    weir_msg cursor_index; /* offsets of the request's cursors, by the hash of their topics */
-    uint32_t cursor_index_count;
-    uint32_t subscriber, next, prev; /* the subscriber's subscriptions */
-    uint32_t sub, number_next;       /* the subscriber's number for it; in its bucket */
-    uint32_t links, link_count;      /* its feeds */
-    uint32_t link_made;              /* feeds made while topics were visited */
-    uint32_t visited;                /* topics below this index have been looked at */
-    uint32_t job_next;
+    bool is_used : 1;
+    bool snapshot : 1, updates : 1;
+    bool is_listed : 1; /* under its pattern */
+    bool is_plain : 1;  /* `text` is a struct topic_shared, and the subscription wants nothing beyond its default */
     enum sub_job job : 8;
     enum weir_error end_error : 8; /* for DIRECTORY_UNSUBSCRIBED */
     enum overflow_policy policy : 8;
-    bool snapshot : 1, updates : 1;
-    bool is_listed : 1;                /* under its pattern */
-    weir_actor told;                   /* who is told of its end */
-    struct pattern_node *pattern_node; /* of a pattern with wildcards */
+    uint32_t subscriber; /* INDEX_NONE: it is over */
+    weir_msg text;       /* what the pattern is in: of its topic, which it holds, or struct sub_details */
+    union {
+        struct {
+            uint32_t next, prev; /* the subscriber's subscriptions */
+        };
+        weir_actor told; /* over: who is told of its end */
+    };
+    uint32_t sub;         /* the subscriber's number for it */
+    uint32_t number_next; /* in its bucket */
+    uint32_t links;       /* its feeds */
+    uint32_t job_next;
     uint32_t pattern_next, pattern_prev;
-    uint32_t credit, interval_ms, block_ms;
+    uint32_t credit;
+};
+
+/* In an arena block: what a subscription needs while its topics are visited, and then if it has wildcards or options.
+ */
+struct sub_details {
+    weir_msg request;      /* struct directory_subscribe while topics are visited: key and cursors are in it */
+    weir_msg cursor_index; /* offsets of the request's cursors, by the hash of their topics */
+    uint32_t cursor_index_count;
+    uint32_t link_made; /* feeds made while topics were visited */
+    uint32_t visited;   /* topics below this index have been looked at */
+    uint32_t interval_ms, block_ms;
+    struct pattern_node *pattern_node; /* of a pattern with wildcards */
     size_t outbox_max;
     struct topic_part part;
     uint16_t pattern_size;
@@ -104,8 +127,6 @@ struct index_table {
     uint32_t capacity, used, free_count; /* used: indexes ever handed out */
 };
 
-#define LINK_CHUNK 1024u
-
 struct directory {
     uint32_t magic;
     struct runtime *runtime;
@@ -128,17 +149,16 @@ struct directory {
     /* Written in the turns, read by status: counters, relaxed. */
     _Atomic size_t sub_count, link_count;
 
-    size_t retain_count_max_dead, feeds_max, state_bytes_max;
+    size_t retain_count_max_dead, subscriptions_max, feeds_max, state_bytes_max;
     size_t merged_bytes_max;
     uint32_t block_max_ms;
-    struct index_table subs, subscribers;
+    struct index_pool subs, links, waits;
+    struct index_table subscribers;
     uint32_t *subscriber_buckets;
     uint32_t subscriber_bucket_count;
     uint32_t *number_buckets; /* 1 + index of the first of the subscriptions whose subscriber and number hash there, so
                                  that pages of an empty table are never touched; as many as of subscribers */
     struct patterns *patterns;
-    weir_msg *link_chunks;
-    uint32_t link_chunk_count, link_chunk_max, link_free;
     uint32_t feed_last;
     uint64_t epoch_last;
     uint32_t trim_next; /* the next topic whose ring is looked at; INDEX_NONE: memory is not short */
@@ -189,6 +209,16 @@ void directory_unsubscribe(struct turn *turn, struct directory *directory, const
 /* Forgets the subscriptions of an actor; is_gone: it has ended. */
 void directory_close(struct turn *turn, struct directory *directory, weir_actor actor, bool is_gone);
 struct sub *directory_sub_at(const struct directory *directory, uint32_t index);
+/* Valid as long as the subscription is what it is. */
+struct view sub_pattern(const struct directory *directory, const struct sub *sub);
+/* NULL: it is plain. */
+struct sub_details *sub_details(const struct directory *directory, const struct sub *sub);
+/* Of a new one. WEIR_NO_MEMORY. */
+WEIR_MUST_USE enum weir_error sub_details_create(const struct directory *directory,
+                                                 const struct directory_subscribe *request, weir_msg *out);
+void sub_details_free(struct directory *directory, struct sub *sub);
+/* Its topics have been visited: gives back what was needed for that, or all of its details. */
+void sub_details_shrink(struct directory *directory, struct sub *sub);
 weir_actor directory_subscriber(const struct directory *directory, const struct sub *sub);
 struct feed_link *directory_link_at(const struct directory *directory, uint32_t index);
 /* Makes a feed of a subscription at a topic. WEIR_FULL: feeds_max; WEIR_BUSY: the topic has no room for orders now. */

@@ -5,7 +5,10 @@
 #include "actors/topic/directory_state.h"
 #include "clients/wire/name.h"
 
-struct sub *directory_sub_at(const struct directory *directory, uint32_t index) { return directory->subs.items[index]; }
+struct sub *directory_sub_at(const struct directory *directory, uint32_t index)
+{
+    return index_pool_at(&directory->subs, index);
+}
 
 static struct subscriber *subscriber_at(const struct directory *directory, uint32_t index)
 {
@@ -19,8 +22,7 @@ weir_actor directory_subscriber(const struct directory *directory, const struct 
 
 struct feed_link *directory_link_at(const struct directory *directory, uint32_t index)
 {
-    struct feed_link *chunk = arena_data(directory->arena, directory->link_chunks[index / LINK_CHUNK]);
-    return &chunk[index % LINK_CHUNK];
+    return index_pool_at(&directory->links, index);
 }
 
 static uint32_t *subscriber_bucket(const struct directory *directory, weir_actor actor)
@@ -77,38 +79,17 @@ static void subscriber_free(struct directory *directory, uint32_t index)
     arena_drop(directory->arena, subscriber->block);
 }
 
-static enum weir_error link_chunk_add(struct directory *directory)
-{
-    if (directory->link_chunk_count == directory->link_chunk_max)
-        return WEIR_FULL;
-    weir_msg block;
-    enum weir_error error =
-        arena_alloc(directory->arena, LINK_CHUNK * sizeof(struct feed_link), directory->feeds_budget, &block);
-    if (error)
-        return error;
-    uint32_t first = directory->link_chunk_count * LINK_CHUNK;
-    directory->link_chunks[directory->link_chunk_count++] = block;
-    for (uint32_t i = LINK_CHUNK; i-- > 0;) {
-        *directory_link_at(directory, first + i) = (struct feed_link){.sub_next = directory->link_free};
-        directory->link_free = first + i;
-    }
-    return WEIR_OK;
-}
-
 static enum weir_error link_add(struct directory *directory, uint32_t sub_index, uint32_t topic_index, uint32_t *out)
 {
     if (directory->link_count >= directory->feeds_max)
         return WEIR_FULL;
-    if (directory->link_free == INDEX_NONE) {
-        enum weir_error error = link_chunk_add(directory);
-        if (error)
-            return error;
-    }
-    uint32_t index = directory->link_free;
+    uint32_t index;
+    enum weir_error error = index_pool_take(&directory->links, &index);
+    if (error)
+        return error;
     struct feed_link *link = directory_link_at(directory, index);
     struct sub *sub = directory_sub_at(directory, sub_index);
     struct topic_entry *entry = directory_topic_at(directory, topic_index);
-    directory->link_free = link->sub_next;
     if (++directory->feed_last == 0)
         directory->feed_last = 1;
     *link = (struct feed_link){.feed = directory->feed_last,
@@ -117,13 +98,13 @@ static enum weir_error link_add(struct directory *directory, uint32_t sub_index,
                                .topic_next = entry->links,
                                .topic_prev = INDEX_NONE,
                                .sub_next = sub->links,
-                               .sub_prev = INDEX_NONE};
+                               .sub_prev = INDEX_NONE,
+                               .wait = INDEX_NONE};
     if (entry->links != INDEX_NONE)
         directory_link_at(directory, entry->links)->topic_prev = index;
     if (sub->links != INDEX_NONE)
         directory_link_at(directory, sub->links)->sub_prev = index;
     entry->links = sub->links = index;
-    sub->link_count++;
     directory->link_count++;
     *out = index;
     return WEIR_OK;
@@ -148,10 +129,8 @@ void directory_unlink(struct directory *directory, uint32_t index)
         directory_link_at(directory, link->sub_prev)->sub_next = link->sub_next;
     if (link->sub_next != INDEX_NONE)
         directory_link_at(directory, link->sub_next)->sub_prev = link->sub_prev;
-    sub->link_count--;
     directory->link_count--;
-    *link = (struct feed_link){.sub_next = directory->link_free};
-    directory->link_free = index;
+    index_pool_give(&directory->links, index);
 }
 
 void directory_link_over(struct directory *directory, uint32_t link_index)
@@ -168,7 +147,8 @@ void directory_link_over(struct directory *directory, uint32_t link_index)
 static enum weir_error subscribe_block(const struct directory *directory, const struct sub *sub, struct view topic,
                                        uint32_t link_index, weir_msg *out)
 {
-    uint32_t keys_size = topic_part_size(&sub->part);
+    const struct sub_details *details = sub_details(directory, sub);
+    uint32_t keys_size = details != NULL ? topic_part_size(&details->part) : 0;
     enum weir_error error =
         arena_alloc(directory->arena, sizeof(struct topic_subscribe) + keys_size, directory->feeds_budget, out);
     if (error)
@@ -181,12 +161,14 @@ static enum weir_error subscribe_block(const struct directory *directory, const 
                                       .policy = sub->policy,
                                       .snapshot = sub->snapshot,
                                       .updates = sub->updates,
-                                      .credit = sub->credit,
-                                      .outbox_max = sub->outbox_max,
-                                      .interval_ms = sub->interval_ms,
-                                      .block_ms = sub->block_ms,
-                                      .part = sub->part};
-    memcpy(order->keys, sub->pattern + sub->pattern_size, keys_size);
+                                      .credit = sub->credit};
+    if (details == NULL)
+        return WEIR_OK;
+    order->outbox_max = details->outbox_max;
+    order->interval_ms = details->interval_ms;
+    order->block_ms = details->block_ms;
+    order->part = details->part;
+    memcpy(order->keys, details->pattern + details->pattern_size, keys_size);
     struct cursor cursor;
     if (sub_cursor_find(directory, sub, topic, &cursor) == WEIR_OK) {
         order->has_cursor = true;
@@ -198,7 +180,7 @@ static enum weir_error subscribe_block(const struct directory *directory, const 
 
 enum weir_error directory_link(struct turn *turn, struct directory *directory, uint32_t sub_index, uint32_t topic_index)
 {
-    struct sub *sub = directory_sub_at(directory, sub_index);
+    const struct sub *sub = directory_sub_at(directory, sub_index);
     const struct topic_entry *entry = directory_topic_at(directory, topic_index);
     struct message message = {.tag = TOPIC_SUBSCRIBE};
     uint32_t index;
@@ -212,7 +194,9 @@ enum weir_error directory_link(struct turn *turn, struct directory *directory, u
             arena_drop(directory->arena, message.hold[0]);
     }
     if (!error) {
-        sub->link_made++;
+        struct sub_details *details = sub_details(directory, sub);
+        if (details != NULL)
+            details->link_made++;
         return WEIR_OK;
     }
     directory_unlink(directory, index);
@@ -222,7 +206,7 @@ enum weir_error directory_link(struct turn *turn, struct directory *directory, u
 uint32_t directory_link_find(const struct directory *directory, const struct message *message)
 {
     uint64_t index = message->word[0];
-    if (index >= (uint64_t)directory->link_chunk_count * LINK_CHUNK)
+    if (index >= index_pool_count(&directory->links))
         return INDEX_NONE;
     uint32_t feed = directory_link_at(directory, (uint32_t)index)->feed;
     return feed != 0 && feed == message->detail ? (uint32_t)index : INDEX_NONE;
@@ -286,50 +270,44 @@ void directory_sub_free(struct directory *directory, uint32_t index)
     INVARIANT(sub->links == INDEX_NONE);
     sub_unlist(directory, index);
     patterns_remove(directory, index);
-    index_table_remove(&directory->subs, index);
     directory->sub_count--;
-    arena_drop(directory->arena, sub->request);
-    arena_drop(directory->arena, sub->cursor_index);
-    arena_drop(directory->arena, sub->block);
+    sub_details_free(directory, sub);
+    index_pool_give(&directory->subs, index);
 }
 
 void directory_sub_end(struct turn *turn, struct directory *directory, uint32_t index, enum weir_error error)
 {
     struct sub *sub = directory_sub_at(directory, index);
+    weir_actor told = directory_subscriber(directory, sub);
     sub->end_error = error;
-    sub->told = directory_subscriber(directory, sub);
     sub_unlist(directory, index);
+    sub->told = told;
     directory_job_add(turn, directory, index, JOB_UNDO);
-}
-
-/* The shorter of two bounds, of which 0 is none. */
-static uint32_t block_ms_allowed(const struct directory *directory, uint32_t wanted_ms)
-{
-    uint32_t max_ms = directory->block_max_ms;
-    return wanted_ms == 0 || (max_ms != 0 && max_ms < wanted_ms) ? max_ms : wanted_ms;
 }
 
 static enum weir_error sub_add(struct directory *directory, weir_actor actor, const struct directory_subscribe *request,
                                uint32_t *index_out)
 {
-    uint32_t subscriber;
+    uint32_t subscriber, index;
     enum weir_error error = subscriber_ensure(directory, actor, &subscriber);
+    if (!error && directory->sub_count >= directory->subscriptions_max)
+        error = WEIR_FULL;
+    if (!error)
+        error = index_pool_take(&directory->subs, &index);
     if (error)
         return error;
-    weir_msg block;
-    size_t bytes_size = request->pattern_size + topic_part_size(&request->part);
-    error = arena_alloc(directory->arena, sizeof(struct sub) + bytes_size, directory->feeds_budget, &block);
-    if (error)
+    weir_msg text;
+    error = sub_details_create(directory, request, &text);
+    struct sub *sub = directory_sub_at(directory, index);
+    sub->is_used = true;
+    if (error) {
+        index_pool_give(&directory->subs, index);
         return error;
-    struct sub *sub = arena_data(directory->arena, block);
-    uint32_t index = index_table_add(&directory->subs, sub);
-    if (index == INDEX_NONE) {
-        arena_drop(directory->arena, block);
-        return WEIR_FULL;
     }
     struct subscriber *owner = subscriber_at(directory, subscriber);
     uint32_t *bucket = number_bucket(directory, subscriber, request->sub);
-    *sub = (struct sub){.block = block,
+    *sub = (struct sub){.is_used = true,
+                        .text = text,
                         .subscriber = subscriber,
                         .next = owner->subs,
                         .prev = INDEX_NONE,
@@ -340,13 +318,7 @@ static enum weir_error sub_add(struct directory *directory, weir_actor actor, co
                         .snapshot = request->snapshot,
                         .updates = request->updates,
                         .policy = request->policy,
-                        .credit = request->credit,
-                        .outbox_max = request->outbox_max,
-                        .interval_ms = request->interval_ms,
-                        .block_ms = block_ms_allowed(directory, request->block_ms),
-                        .part = request->part,
-                        .pattern_size = (uint16_t)request->pattern_size};
-    memcpy(sub->pattern, request->bytes, bytes_size);
+                        .credit = request->credit};
     *bucket = index + 1;
     if (owner->subs != INDEX_NONE)
         directory_sub_at(directory, owner->subs)->prev = index;
@@ -381,7 +353,7 @@ static enum weir_error request_check(const struct directory *directory, const st
 /* A pattern without wildcards makes its topic, if it is to be followed. One that may not be made now is waited for. */
 static enum weir_error sub_ensure_topic(struct turn *turn, struct directory *directory, const struct sub *sub)
 {
-    struct view name = view_of(sub->pattern, sub->pattern_size);
+    struct view name = sub_pattern(directory, sub);
     uint32_t topic;
     if (!sub->updates || pattern_has_wildcard(name) || name_is_reserved(name) ||
         directory_topic_find(directory, name) != INDEX_NONE)
@@ -403,7 +375,7 @@ void directory_subscribe(struct turn *turn, struct directory *directory, struct 
         return;
     }
     struct sub *sub = directory_sub_at(directory, index);
-    sub->request = message_take(message, 0);
+    sub_details(directory, sub)->request = message_take(message, 0);
     error = patterns_add(directory, index);
     if (!error)
         error = sub_cursors_index(directory, sub);
