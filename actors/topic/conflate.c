@@ -109,16 +109,16 @@ static void feed_walk(struct topic *topic, struct feed *feed, size_t size_max, u
             break;
         bool is_newest = ahead == AHEAD_NONE;
         if (is_newest && topic->has_merged && newest.count > 0) {
-            if (feed->stage.live.conflated_from == 0 && walk->run.count == 0 &&
+            if (feed->stage->as.live.conflated_from == 0 && walk->run.count == 0 &&
                 run_merged(topic, &record, &newest, walk))
                 walk->at = next;
             break;
         }
-        if (is_newest ? feed->stage.live.conflated_from != 0 || !run_extend(&walk->run, &record, size_max)
+        if (is_newest ? feed->stage->as.live.conflated_from != 0 || !run_extend(&walk->run, &record, size_max)
                       : walk->run.count > 0)
             break;
-        if (!is_newest && feed->stage.live.conflated_from == 0)
-            feed->stage.live.conflated_from = walk->at.seq;
+        if (!is_newest && feed->stage->as.live.conflated_from == 0)
+            feed->stage->as.live.conflated_from = walk->at.seq;
         walk->at = next;
     }
     topic->fold.ops->release(&topic->fold, &now);
@@ -128,6 +128,8 @@ enum step step_conflate(struct turn *turn, struct topic *topic, struct feed *fee
 {
     uint64_t to = feed_interval_ns(feed) ? feed->extra->batch_to : topic->ring.seq_last;
     struct walk walk = {.at = feed->cursor};
+    if (!feed_stage_ensure(topic, feed))
+        return STEP_SENT;
     feed_walk(topic, feed, size_max, to, &walk);
     topic->looks += walk.looks * CONFLATE_LOOKS_SEND;
     if (walk.is_short)
@@ -135,7 +137,7 @@ enum step step_conflate(struct turn *turn, struct topic *topic, struct feed *fee
     if (walk.run.count > 0) {
         enum step step = step_send_slice(turn, feed, TOPIC_UPDATES, walk.run.pairs, walk.run.count, walk.run.seq);
         if (step == STEP_SENT) {
-            feed->credit -= walk.run.pairs.size;
+            feed->credit -= (int32_t)walk.run.pairs.size;
             feed->cursor = walk.at;
             filter_told(feed);
         }
@@ -143,7 +145,7 @@ enum step step_conflate(struct turn *turn, struct topic *topic, struct feed *fee
         return step;
     }
     feed->cursor = walk.at;
-    if (feed->stage.live.conflated_from == 0 || walk.looks >= CONFLATE_LOOKS_MAX)
+    if (feed->stage->as.live.conflated_from == 0 || walk.looks >= CONFLATE_LOOKS_MAX)
         return STEP_SENT; /* perhaps there is more to leave out: told in one */
     return step_conflated(turn, feed);
 }
@@ -152,10 +154,10 @@ enum step step_conflated(struct turn *turn, struct feed *feed)
 {
     enum topic_cause cause = feed_interval_ns(feed) ? CAUSE_INTERVAL : CAUSE_OVERFLOW;
     enum step step =
-        step_send(turn, feed, TOPIC_CONFLATED, feed->stage.live.conflated_from, feed->cursor.seq - 1, cause);
+        step_send(turn, feed, TOPIC_CONFLATED, feed->stage->as.live.conflated_from, feed->cursor.seq - 1, cause);
     if (step != STEP_SENT)
         return step;
-    feed->stage.live.conflated_from = 0;
+    feed->stage->as.live.conflated_from = 0;
     filter_told(feed);
     return step;
 }

@@ -54,19 +54,22 @@ static void feed_note_base(struct feed *feed, enum topic_cause cause)
 {
     bool is_whole = feed->phase == FEED_LIVE || feed->phase == FEED_BEGIN || feed->is_delta;
     if (cause != CAUSE_OVERFLOW || feed->has_gap || !is_whole)
-        feed->base_seq = 0;
+        feed->stage->base_seq = 0;
     else if (feed->phase == FEED_LIVE)
-        feed->base_seq = (feed->stage.live.conflated_from ? feed->stage.live.conflated_from : feed->cursor.seq) - 1;
+        feed->stage->base_seq = (feed_conflated_from(feed) ? feed_conflated_from(feed) : feed->cursor.seq) - 1;
 }
 
 void feed_restart(struct topic *topic, uint32_t slot, enum topic_cause cause)
 {
     struct feed *feed = &topic->feeds.table[slot];
     join_leave(topic, feed);
-    feed_note_base(feed, cause);
-    feed->phase = FEED_BEGIN;
+    bool has_stage = feed_stage_ensure(topic, feed);
+    if (has_stage) {
+        feed_note_base(feed, cause);
+        feed->phase = FEED_BEGIN;
+    }
     feed->cause = cause;
-    if (!feed->has_cursor)
+    if (has_stage && !feed->has_cursor)
         feed_stage_clear(feed);
     feed->is_resumed = false;
     feed->is_released = feed->is_outrun = feed->is_conflating = false;
@@ -95,7 +98,8 @@ void feeds_notify(struct topic *topic, bool is_stale)
 static enum weir_error feed_place(struct turn *turn, struct topic *topic, struct feed *feed)
 {
     bool has_cursor = feed->has_cursor;
-    uint64_t epoch = has_cursor ? feed->stage.asked.epoch : 0, seq = has_cursor ? feed->stage.asked.seq : 0;
+    struct feed_stage *stage = feed->stage;
+    uint64_t epoch = has_cursor ? stage->as.asked.epoch : 0, seq = has_cursor ? stage->as.asked.seq : 0;
     if (has_cursor)
         feed_stage_clear(feed);
     feed->has_cursor = feed->is_resumed = feed->is_delta = false;
@@ -103,24 +107,24 @@ static enum weir_error feed_place(struct turn *turn, struct topic *topic, struct
         feed->cause = CAUSE_EPOCH; /* of another history, or ahead of this one: not of this one */
     } else if (has_cursor && ring_find(&topic->ring, seq + 1, &feed->cursor) == WEIR_OK) {
         feed->is_resumed = true;
-        feed->end_seq = seq;
+        stage->end_seq = seq;
         return WEIR_OK;
     } else if (has_cursor) {
         feed->cause = CAUSE_TRIMMED;
         /* With policy drop there may be holes before the cursor. */
-        feed->base_seq = feed->policy == POLICY_DROP ? 0 : seq;
+        stage->base_seq = feed->policy == POLICY_DROP ? 0 : seq;
     }
     if (feed->wants_snapshot)
         return join_place(turn, topic, feed);
     feed->cursor = ring_end(&topic->ring);
-    feed->end_seq = topic->ring.seq_last;
+    stage->end_seq = topic->ring.seq_last;
     /* It goes on where it stood, with what is gone told as a gap: all that is by now, if there was no room for BEGIN.
      */
     if (has_cursor && feed->cause == CAUSE_TRIMMED)
-        feed->stage.live.gap_from = seq + 1;
-    if (feed->stage.live.gap_from != 0) {
-        feed->end_seq = feed->stage.live.gap_from - 1;
-        feed->stage.live.gap_to = topic->ring.seq_last;
+        stage->as.live.gap_from = seq + 1;
+    if (stage->as.live.gap_from != 0) {
+        stage->end_seq = stage->as.live.gap_from - 1;
+        stage->as.live.gap_to = topic->ring.seq_last;
     }
     return WEIR_OK;
 }
@@ -141,7 +145,7 @@ static enum weir_error begin_block(struct topic *topic, const struct feed *feed,
                                   .cause = feed->is_resumed ? CAUSE_NONE : feed->cause,
                                   .topic = self,
                                   .epoch = topic->epoch,
-                                  .seq = feed->end_seq,
+                                  .seq = feed->stage->end_seq,
                                   .name_size = shared->name_size};
     if (feed->join >= 0) {
         begin->state_bytes = topic->joins[feed->join]->snapshot.bytes;
@@ -187,7 +191,7 @@ static enum weir_error entries_next(struct topic *topic, struct feed *feed, stru
     size_t size_max = (uint64_t)feed->credit < RUN_SIZE_MAX ? (size_t)feed->credit : RUN_SIZE_MAX;
     if (feed_filter(feed) != NULL)
         return filter_entries(topic, feed, size_max, out);
-    return topic->fold.ops->read(&topic->fold, &join->snapshot, &feed->stage.entries, size_max, out);
+    return topic->fold.ops->read(&topic->fold, &join->snapshot, &feed->stage->as.entries, size_max, out);
 }
 
 static bool is_page(const struct feed *feed)
@@ -220,12 +224,12 @@ static enum step step_entries(struct turn *turn, struct topic *topic, struct fee
 {
     if (feed->credit <= 0)
         return STEP_NO_CREDIT;
-    struct fold_cursor before = feed->stage.entries;
+    struct fold_cursor before = feed->stage->as.entries;
     struct fold_run run;
     enum weir_error error = entries_next(topic, feed, &run);
     if (error == WEIR_STALE) { /* what was deleted since is forgotten by now: all of it, then */
         feed_restart(topic, (uint32_t)(feed - topic->feeds.table), feed->cause);
-        feed->base_seq = 0;
+        feed->stage->base_seq = 0;
         return STEP_SENT;
     }
     if (error) {
@@ -237,10 +241,10 @@ static enum step step_entries(struct turn *turn, struct topic *topic, struct fee
         return STEP_SENT; /* the fold looked far and found nothing yet: others first, when the sends are used up */
     enum step step = step_send_slice(turn, feed, TOPIC_ENTRIES, run.pairs, run.count, 0);
     if (step == STEP_SENT) {
-        feed->credit -= run.pairs.size;
+        feed->credit -= (int32_t)run.pairs.size;
         topic->pages_sent++;
     } else {
-        feed->stage.entries = before;
+        feed->stage->as.entries = before;
     }
     return step;
 }
@@ -249,11 +253,11 @@ static enum step step_end(struct turn *turn, struct topic *topic, struct feed *f
 {
     bool has_more = feed_filter(feed) != NULL && feed->extra->filter->page.has_more;
     uint64_t flags = (feed->is_delta ? END_IS_DELTA : 0) | (has_more ? END_HAS_MORE : 0);
-    enum step step = step_send(turn, feed, TOPIC_END, topic->epoch, feed->end_seq, flags);
+    enum step step = step_send(turn, feed, TOPIC_END, topic->epoch, feed->stage->end_seq, flags);
     if (step != STEP_SENT)
         return step;
     if (feed_filter(feed) != NULL) {
-        feed->extra->filter->told_seq = feed->end_seq;
+        feed->extra->filter->told_seq = feed->stage->end_seq;
         feed->extra->filter->ahead = (struct ring_cursor){.seq = 0}; /* of another epoch, perhaps */
     }
     feed->phase = FEED_LIVE;
@@ -262,15 +266,16 @@ static enum step step_end(struct turn *turn, struct topic *topic, struct feed *f
     if (!feed->wants_updates)
         feed_end_with(topic, feed, WEIR_OK);
     else if (!feed->is_outrun)
-        feed->lag_allowed = ring_lag(&topic->ring, &feed->cursor);
+        feed->stage->lag_allowed = ring_lag(&topic->ring, &feed->cursor);
     return step;
 }
 
 static enum step step_gap(struct turn *turn, struct feed *feed)
 {
-    enum step step = step_send(turn, feed, TOPIC_GAP, feed->stage.live.gap_from, feed->stage.live.gap_to, feed->cause);
+    struct feed_stage *stage = feed->stage;
+    enum step step = step_send(turn, feed, TOPIC_GAP, stage->as.live.gap_from, stage->as.live.gap_to, feed->cause);
     if (step == STEP_SENT)
-        feed->stage.live.gap_from = 0;
+        stage->as.live.gap_from = 0;
     return step;
 }
 
@@ -294,7 +299,7 @@ static enum step step_progress(struct turn *turn, struct topic *topic, struct fe
 
 static enum step step_caught_up(struct turn *turn, struct topic *topic, struct feed *feed)
 {
-    if (feed->stage.live.conflated_from)
+    if (feed_conflated_from(feed))
         return step_conflated(turn, feed);
     feed->is_conflating = feed->is_outrun = false;
     feed->overtakings = 0;
@@ -314,14 +319,14 @@ static enum step step_updates(struct turn *turn, struct topic *topic, struct fee
         feed->cursor = before;
         return step;
     }
-    feed->credit -= run.pairs.size;
+    feed->credit -= (int32_t)run.pairs.size;
     filter_told(feed);
     return step;
 }
 
 static enum step step_live(struct turn *turn, struct topic *topic, struct feed *feed)
 {
-    if (feed->stage.live.gap_from)
+    if (feed_gap_from(feed))
         return step_gap(turn, feed);
     if (feed_filter(feed) != NULL && ring_has(&topic->ring, &feed->cursor) && !filter_skip(topic, feed))
         return STEP_SENT;
@@ -393,8 +398,8 @@ static void feed_settle_lag(struct topic *topic, struct feed *feed)
         return;
     uint64_t lag = ring_lag(&topic->ring, &feed->cursor);
     feed->weight = topic->ring.weight - lag;
-    if (lag < feed->lag_allowed)
-        feed->lag_allowed = lag <= feed_outbox_max(feed) ? 0 : lag;
+    if (lag < feed_lag_allowed(feed))
+        feed->stage->lag_allowed = lag <= feed_outbox_max(feed) ? 0 : lag;
 }
 
 void feed_tell_ended(struct turn *turn, const struct topic *topic, const struct feed *feed, enum weir_error error)
@@ -425,6 +430,8 @@ static void feed_serve(struct turn *turn, struct topic *topic, uint32_t slot, ui
         [STEP_SENT] = LIST_READY,     [STEP_CAUGHT_UP] = LIST_IDLE, [STEP_NO_CREDIT] = LIST_WAITING,
         [STEP_NO_ROOM] = LIST_PARKED, [STEP_EARLY] = LIST_PACED,    [STEP_ASKED] = LIST_ASKING};
     feed_settle_lag(topic, feed);
+    if (step == STEP_CAUGHT_UP && feed_lag_allowed(feed) == 0)
+        feed_stage_close(topic, feed);
     feed->is_stalled = step == STEP_NO_CREDIT || step == STEP_NO_ROOM;
     feeds_list(&topic->feeds, slot, lists[step]);
 }
@@ -463,6 +470,10 @@ enum weir_error feed_open(struct turn *turn, struct topic *topic, const struct t
         error = feed_extra_open(topic, subscribe, &extra);
     if (!error)
         error = feeds_add(topic, subscribe->feed, &slot);
+    if (!error && !feed_stage_ensure(topic, &topic->feeds.table[slot])) {
+        feeds_remove(topic, slot);
+        error = WEIR_NO_MEMORY;
+    }
     if (error) {
         if (extra != NULL)
             arena_drop(topic->arena, extra->block);
@@ -482,10 +493,10 @@ enum weir_error feed_open(struct turn *turn, struct topic *topic, const struct t
     feed->wants_updates = subscribe->updates;
     feed->has_cursor = subscribe->has_cursor;
     if (subscribe->has_cursor) {
-        feed->stage.asked.epoch = subscribe->epoch;
-        feed->stage.asked.seq = subscribe->seq;
+        feed->stage->as.asked.epoch = subscribe->epoch;
+        feed->stage->as.asked.seq = subscribe->seq;
     }
-    feed->credit = subscribe->credit;
+    feed->credit = subscribe->credit < FEED_CREDIT_MAX ? (int32_t)subscribe->credit : FEED_CREDIT_MAX;
     feed->extra = extra;
     if (feed->policy == POLICY_BLOCK || feed->policy == POLICY_DISCONNECT)
         feeds_watch_add(&topic->feeds, slot);

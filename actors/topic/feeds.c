@@ -86,6 +86,28 @@ uint32_t feeds_find(const struct feeds *feeds, uint32_t number)
     return slot;
 }
 
+bool feed_stage_ensure(struct topic *topic, struct feed *feed)
+{
+    weir_msg block;
+    if (feed->stage != NULL)
+        return true;
+    if (arena_alloc(topic->arena, sizeof(struct feed_stage), topic->feeds_budget, &block)) {
+        feed_end_with(topic, feed, WEIR_BUSY);
+        return false;
+    }
+    feed->stage = arena_data(topic->arena, block);
+    *feed->stage = (struct feed_stage){.block = block};
+    return true;
+}
+
+void feed_stage_close(struct topic *topic, struct feed *feed)
+{
+    if (feed->stage == NULL)
+        return;
+    arena_drop(topic->arena, feed->stage->block);
+    feed->stage = NULL;
+}
+
 static void feeds_unlist(struct feeds *feeds, uint32_t slot)
 {
     struct feed *feed = &feeds->table[slot];
@@ -154,6 +176,7 @@ void feeds_remove(struct topic *topic, uint32_t slot)
     join_leave(topic, feed);
     feeds_unlist(feeds, slot);
     feeds_watch_end(feeds, slot);
+    feed_stage_close(topic, feed);
     feed_extra_close(topic, feed);
     uint32_t *link = feeds_bucket(feeds, feed->feed);
     while (*link != slot)

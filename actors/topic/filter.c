@@ -71,10 +71,10 @@ static enum weir_error entries_scan(struct topic *topic, struct feed *feed, size
     const struct fold_snapshot *snapshot = &topic->joins[feed->join]->snapshot;
     *out = (struct fold_run){.count = 0};
     for (int step = 0; step < FILTER_LOOKS_MAX; step++) {
-        struct fold_cursor before = feed->stage.entries;
+        struct fold_cursor before = feed->stage->as.entries;
         struct fold_run run;
         topic->looks++;
-        enum weir_error error = topic->fold.ops->read(&topic->fold, snapshot, &feed->stage.entries, 0, &run);
+        enum weir_error error = topic->fold.ops->read(&topic->fold, snapshot, &feed->stage->as.entries, 0, &run);
         if (error)
             return out->count > 0 && error == WEIR_AGAIN ? WEIR_OK : error;
         const uint8_t *pair = run.count == 0 ? NULL : (uint8_t *)arena_data(topic->arena, run.pairs.block);
@@ -87,7 +87,7 @@ static enum weir_error entries_scan(struct topic *topic, struct feed *feed, size
                        run.pairs.offset == out->pairs.offset + out->pairs.size &&
                        out->pairs.size + run.pairs.size <= size_max;
         if (out->count > 0 && !is_next) {
-            feed->stage.entries = before;
+            feed->stage->as.entries = before;
             return WEIR_OK;
         }
         if (out->count++ == 0)
@@ -101,10 +101,10 @@ static enum weir_error entries_scan(struct topic *topic, struct feed *feed, size
 enum weir_error filter_entries(struct topic *topic, struct feed *feed, size_t size_max, struct fold_run *out)
 {
     const struct feed_filter *filter = feed_filter(feed);
-    bool can_find = filter->part.match == KEY_IS && topic->fold.ops->find != NULL && feed->stage.entries.since == 0;
+    bool can_find = filter->part.match == KEY_IS && topic->fold.ops->find != NULL && feed->stage->as.entries.since == 0;
     if (!can_find)
         return entries_scan(topic, feed, size_max, out);
-    if (feed->stage.entries.done++ > 0)
+    if (feed->stage->as.entries.done++ > 0)
         return WEIR_AGAIN;
     return topic->fold.ops->find(&topic->fold, &topic->joins[feed->join]->snapshot, filter_key(filter), out);
 }

@@ -40,7 +40,7 @@ static int join_newest(const struct topic *topic, const struct feed *feed)
     int best = -1;
     for (int i = 0; i < TOPIC_SNAPSHOTS_MAX; i++) {
         const struct join *join = topic->joins[i];
-        if (join == NULL || join->epoch != topic->epoch || join->seq < feed->base_seq ||
+        if (join == NULL || join->epoch != topic->epoch || join->seq < feed->stage->base_seq ||
             !join_can_be_followed(topic, join))
             continue;
         if (best < 0 || join->number > topic->joins[best]->number)
@@ -104,9 +104,9 @@ static enum weir_error join_take(struct topic *topic, struct feed *feed)
     }
     feed->join = (int8_t)index;
     topic->joins[index]->refs++;
-    feed->stage.entries = (struct fold_cursor){.done = 0};
+    feed->stage->as.entries = (struct fold_cursor){.done = 0};
     feed->cursor = topic->joins[index]->cursor;
-    feed->end_seq = topic->joins[index]->seq;
+    feed->stage->end_seq = topic->joins[index]->seq;
     return WEIR_OK;
 }
 
@@ -114,8 +114,8 @@ static enum weir_error join_take(struct topic *topic, struct feed *feed)
 static uint64_t snapshot_size(const struct topic *topic, const struct feed *feed)
 {
     uint64_t bytes = topic->fold.bytes, entries = topic->fold.entries;
-    uint64_t changed = topic->ring.seq_last - feed->base_seq;
-    bool is_small = feed->base_seq > 0 && topic->fold.ops->knows_since != NULL && changed < entries;
+    uint64_t changed = topic->ring.seq_last - feed->stage->base_seq;
+    bool is_small = feed->stage->base_seq > 0 && topic->fold.ops->knows_since != NULL && changed < entries;
     return is_small ? bytes / entries * changed : bytes;
 }
 
@@ -147,10 +147,11 @@ enum weir_error join_place(struct turn *turn, struct topic *topic, struct feed *
     if (error)
         return error;
     feed->is_admitted = false;
-    feed->is_delta = feed->base_seq > 0 && feed->end_seq >= feed->base_seq && fold->ops->knows_since != NULL &&
-                     fold->ops->knows_since(fold, feed->base_seq);
+    struct feed_stage *stage = feed->stage;
+    feed->is_delta = stage->base_seq > 0 && stage->end_seq >= stage->base_seq && fold->ops->knows_since != NULL &&
+                     fold->ops->knows_since(fold, stage->base_seq);
     if (feed->is_delta)
-        feed->stage.entries.since = feed->base_seq;
+        stage->as.entries.since = stage->base_seq;
     else
         feed->has_gap = false;
     return WEIR_OK;

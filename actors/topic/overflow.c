@@ -9,7 +9,7 @@
 /* Bytes that may wait for it before its policy acts. */
 static uint64_t lag_max(const struct feed *feed)
 {
-    return feed->lag_allowed > feed_outbox_max(feed) ? feed->lag_allowed : feed_outbox_max(feed);
+    return feed_lag_allowed(feed) > feed_outbox_max(feed) ? feed_lag_allowed(feed) : feed_outbox_max(feed);
 }
 
 bool feed_is_overtaken(const struct topic *topic, struct feed *feed)
@@ -48,11 +48,14 @@ static struct ring_cursor drop_place(const struct topic *topic, const struct fee
 
 static void feed_leave_out(struct topic *topic, struct feed *feed, struct ring_cursor place)
 {
-    feed->stage.live.gap_from = feed->stage.live.conflated_from ? feed->stage.live.conflated_from : feed->cursor.seq;
-    feed->stage.live.conflated_from = 0;
+    if (!feed_stage_ensure(topic, feed))
+        return;
+    struct feed_stage *stage = feed->stage;
+    stage->as.live.gap_from = stage->as.live.conflated_from ? stage->as.live.conflated_from : feed->cursor.seq;
+    stage->as.live.conflated_from = 0;
     feed->has_gap = true;
     recall_leave(topic, feed);
-    feed->stage.live.gap_to = place.seq - 1;
+    stage->as.live.gap_to = place.seq - 1;
     feed->cursor = place;
     feed->cause = CAUSE_OVERFLOW;
     feed->is_released = false;

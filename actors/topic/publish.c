@@ -147,8 +147,9 @@ static void feed_allowance(const struct topic *topic, const struct feed *feed, u
 {
     uint64_t half = topic->ring.bytes_max / 2;
     uint64_t allowed = feed_outbox_max(feed) < half ? feed_outbox_max(feed) : half;
-    if (feed->lag_allowed > allowed)
-        allowed = feed->lag_allowed < half ? feed->lag_allowed : half;
+    uint64_t let_off = feed_lag_allowed(feed);
+    if (let_off > allowed)
+        allowed = let_off < half ? let_off : half;
     *seq = feed->cursor.seq + topic->ring.count_max - 1;
     *weight = topic->ring.weight - ring_lag(&topic->ring, &feed->cursor) + allowed;
 }

@@ -127,7 +127,7 @@ static void recall_finish(struct topic *topic, struct recall *recall)
 
 void recall_make(struct topic *topic, struct feed *feed)
 {
-    struct recall *recall = feed->stage.live.recall;
+    struct recall *recall = feed->stage->as.live.recall;
     topic->looks += MAP_PAGE_LOOKS;
     if (topic->fold.ops->newer(&topic->fold, &recall->snapshot, &recall->cursor, &recall->changes) == WEIR_AGAIN)
         recall_finish(topic, recall);
@@ -135,7 +135,7 @@ void recall_make(struct topic *topic, struct feed *feed)
         recall_cut(recall, recall->changes.count_max / 2);
 }
 
-bool recall_is_making(const struct feed *feed) { return feed->is_recalling && !feed->stage.live.recall->is_made; }
+bool recall_is_making(const struct feed *feed) { return feed->is_recalling && !feed->stage->as.live.recall->is_made; }
 
 /* ----------------------------------------------------------------------------------------- who reads it */
 
@@ -155,7 +155,7 @@ static bool recall_enter(struct topic *topic, struct feed *feed)
     if (recall == NULL)
         return false;
     recall->refs++;
-    feed->stage.live.recall = recall;
+    feed->stage->as.live.recall = recall;
     feed->is_recalling = true;
     return true;
 }
@@ -164,9 +164,9 @@ void recall_leave(struct topic *topic, struct feed *feed)
 {
     if (!feed->is_recalling)
         return;
-    struct recall *recall = feed->stage.live.recall;
+    struct recall *recall = feed->stage->as.live.recall;
     feed->is_recalling = false;
-    feed->stage.live.recall = NULL;
+    feed->stage->as.live.recall = NULL;
     if (--recall->refs > 0)
         return;
     struct recall **link = &topic->recalls;
@@ -184,7 +184,7 @@ void recall_leave(struct topic *topic, struct feed *feed)
 static void recall_settle(struct topic *topic, struct feed *feed)
 {
     bool is_retained = ring_find(&topic->ring, feed->cursor.seq, &feed->cursor) == WEIR_OK;
-    if (feed->is_recalling && (is_retained || !recall_covers(feed->stage.live.recall, feed->cursor.seq)))
+    if (feed->is_recalling && (is_retained || !recall_covers(feed->stage->as.live.recall, feed->cursor.seq)))
         recall_leave(topic, feed);
 }
 
@@ -194,8 +194,8 @@ static void feed_pass(struct feed *feed, uint64_t seq)
     INVARIANT(seq >= feed->cursor.seq);
     if (seq == feed->cursor.seq)
         return;
-    if (feed->stage.live.conflated_from == 0)
-        feed->stage.live.conflated_from = feed->cursor.seq;
+    if (feed->stage->as.live.conflated_from == 0)
+        feed->stage->as.live.conflated_from = feed->cursor.seq;
     feed->cursor = (struct ring_cursor){.seq = seq};
 }
 
@@ -236,7 +236,7 @@ static void place_deleted(struct topic *topic, struct recall_place *place, uint6
 static bool place_next(struct topic *topic, const struct feed *feed, const struct fold_snapshot *now,
                        struct recall_place *place, struct ring_run *out)
 {
-    const struct fold_changes *changes = &feed->stage.live.recall->changes;
+    const struct fold_changes *changes = &feed->stage->as.live.recall->changes;
     struct fold_run pair = place->deleted, newest;
     bool is_set = place->index < changes->count && changes->items[place->index].seq < pair.seq;
     bool is_newest = true;
@@ -293,7 +293,7 @@ static bool run_append(struct topic *topic, struct recall *recall, const struct 
  * is still to be told. */
 static void recall_walk(struct topic *topic, struct feed *feed, struct recall_walk *walk)
 {
-    struct recall *recall = feed->stage.live.recall;
+    struct recall *recall = feed->stage->as.live.recall;
     struct recall_place place = {.index = change_find(&recall->changes, feed->cursor.seq)};
     struct fold_snapshot now;
     uint32_t looks = 0;
@@ -315,7 +315,7 @@ static void recall_walk(struct topic *topic, struct feed *feed, struct recall_wa
             continue;
         }
         walk->is_found = true;
-        if (!is_wanted || feed->stage.live.conflated_from != 0 || !run_append(topic, recall, &record, walk))
+        if (!is_wanted || feed->stage->as.live.conflated_from != 0 || !run_append(topic, recall, &record, walk))
             break;
     }
     topic->fold.ops->release(&topic->fold, &now);
@@ -332,9 +332,11 @@ static enum step step_recall_last(struct topic *topic, struct feed *feed)
 
 enum step step_recall(struct turn *turn, struct topic *topic, struct feed *feed, size_t size_max)
 {
+    if (!feed_stage_ensure(topic, feed))
+        return STEP_SENT;
     if (topic->fold.rule.kind == TOPIC_LAST)
         return step_recall_last(topic, feed);
-    if (feed->is_recalling && !recall_covers(feed->stage.live.recall, feed->cursor.seq))
+    if (feed->is_recalling && !recall_covers(feed->stage->as.live.recall, feed->cursor.seq))
         recall_leave(topic, feed); /* it was cut when it was made */
     if (!feed->is_recalling && !recall_enter(topic, feed)) {
         feed_restart(topic, (uint32_t)(feed - topic->feeds.table), CAUSE_OVERFLOW);
@@ -342,7 +344,7 @@ enum step step_recall(struct turn *turn, struct topic *topic, struct feed *feed,
     }
     if (recall_is_making(feed))
         return STEP_SENT; /* what it is made by comes first in a step */
-    struct recall_walk walk = {.to = feed->stage.live.recall->to, .size_max = size_max};
+    struct recall_walk walk = {.to = feed->stage->as.live.recall->to, .size_max = size_max};
     if (feed_interval_ns(feed) && feed->extra->batch_to < walk.to)
         walk.to = feed->extra->batch_to;
     recall_walk(topic, feed, &walk);
@@ -350,10 +352,10 @@ enum step step_recall(struct turn *turn, struct topic *topic, struct feed *feed,
         enum step step = step_send_slice(turn, feed, TOPIC_UPDATES, walk.run.pairs, walk.run.count, walk.run.seq);
         if (step != STEP_SENT)
             return step;
-        feed->credit -= walk.run.pairs.size;
+        feed->credit -= (int32_t)walk.run.pairs.size;
         feed->cursor.seq += walk.run.count;
         filter_told(feed);
     }
     recall_settle(topic, feed);
-    return feed->stage.live.conflated_from && walk.is_found ? step_conflated(turn, feed) : STEP_SENT;
+    return feed->stage->as.live.conflated_from && walk.is_found ? step_conflated(turn, feed) : STEP_SENT;
 }

@@ -252,7 +252,7 @@ struct ring_cursor ring_end(const struct ring *ring)
     const struct ring_page *page = ring_tail(ring);
     if (page == NULL)
         return (struct ring_cursor){.seq = ring->seq_last + 1, .page = ring->tail};
-    return (struct ring_cursor){.seq = ring->seq_last + 1, .page = ring->tail - 1, .index = page->count};
+    return (struct ring_cursor){.seq = ring->seq_last + 1, .page = ring->tail - 1};
 }
 
 enum weir_error ring_find(const struct ring *ring, uint64_t seq, struct ring_cursor *out)
@@ -270,21 +270,22 @@ enum weir_error ring_find(const struct ring *ring, uint64_t seq, struct ring_cur
         else
             high = middle - 1;
     }
-    *out = (struct ring_cursor){.seq = seq, .page = low, .index = (uint32_t)(seq - ring_page(ring, low)->first_seq)};
+    *out = (struct ring_cursor){.seq = seq, .page = low};
     return WEIR_OK;
 }
 
-/* The cursor's page and index may be of a page that went meanwhile, or at a page's end with another one behind it. */
+/* Of which pair of the page a cursor is. */
+static uint32_t pair_index(const struct ring_page *page, uint64_t seq) { return (uint32_t)(seq - page->first_seq); }
+
+/* The cursor's page may have gone meanwhile, or end before it with another one behind. */
 static struct ring_cursor ring_cursor_mend(const struct ring *ring, struct ring_cursor cursor)
 {
     if (cursor.page < ring->head) {
         enum weir_error error = ring_find(ring, cursor.seq, &cursor);
         INVARIANT(error == WEIR_OK);
     }
-    while (cursor.page + 1 < ring->tail && cursor.index >= ring_page(ring, cursor.page)->count) {
+    while (cursor.page + 1 < ring->tail && cursor.seq >= ring_page(ring, cursor.page + 1)->first_seq)
         cursor.page++;
-        cursor.index = 0;
-    }
     return cursor;
 }
 
@@ -295,14 +296,14 @@ bool ring_next(const struct ring *ring, struct ring_cursor *cursor, size_t size_
         return false;
     struct ring_cursor at = ring_cursor_mend(ring, *cursor);
     const struct ring_page *page = ring_page(ring, at.page);
-    INVARIANT(at.index < page->count && page->first_seq + at.index == at.seq);
+    INVARIANT(at.seq >= page->first_seq && at.seq - page->first_seq < page->count);
     uint8_t *data = ring_page_data(ring, at.page);
-    uint32_t start = page_mark_at(data, page->capacity, at.index)->offset;
-    uint32_t count = page_pairs_within(data, page->capacity, at.index, page->count, page->used, size_max);
+    uint32_t index = pair_index(page, at.seq), start = page_mark_at(data, page->capacity, index)->offset;
+    uint32_t count = page_pairs_within(data, page->capacity, index, page->count, page->used, size_max);
     uint32_t end =
-        at.index + count == page->count ? page->used : page_mark_at(data, page->capacity, at.index + count)->offset;
+        index + count == page->count ? page->used : page_mark_at(data, page->capacity, index + count)->offset;
     *out = (struct ring_run){.pairs = {page->block, start, end - start}, .seq = at.seq, .count = count};
-    *cursor = (struct ring_cursor){.seq = at.seq + count, .page = at.page, .index = at.index + count};
+    *cursor = (struct ring_cursor){.seq = at.seq + count, .page = at.page};
     return true;
 }
 
@@ -313,6 +314,7 @@ uint64_t ring_lag(const struct ring *ring, const struct ring_cursor *cursor)
     struct ring_cursor at = ring_cursor_mend(ring, *cursor);
     const struct ring_page *page = ring_page(ring, at.page);
     uint8_t *data = ring_page_data(ring, at.page);
-    uint32_t start = at.index < page->count ? page_mark_at(data, page->capacity, at.index)->offset : page->used;
-    return ring->weight - page->weight - start - (uint64_t)at.index * sizeof(struct page_mark);
+    uint32_t index = pair_index(page, at.seq);
+    uint32_t start = index < page->count ? page_mark_at(data, page->capacity, index)->offset : page->used;
+    return ring->weight - page->weight - start - (uint64_t)index * sizeof(struct page_mark);
 }

@@ -37,7 +37,6 @@ struct ring {
 /* Where a reader stands: the next record it has not had. */
 struct ring_cursor {
     uint64_t seq, page;
-    uint32_t index;
 };
 
 struct ring_run {

@@ -70,9 +70,8 @@ static void topic_credit(struct topic *topic, const struct message *message)
     struct feed *feed = &topic->feeds.table[slot];
     if (feed->phase == FEED_FREE)
         return;
-    feed->credit += (int64_t)(more < UINT32_MAX ? more : UINT32_MAX);
-    if (feed->credit > INT64_MAX / 2)
-        feed->credit = INT64_MAX / 2;
+    int64_t credit = feed->credit + (int64_t)(more < FEED_CREDIT_MAX ? more : FEED_CREDIT_MAX);
+    feed->credit = credit < FEED_CREDIT_MAX ? (int32_t)credit : FEED_CREDIT_MAX;
     if (feed->list == LIST_WAITING && feed->credit > 0)
         feeds_list(&topic->feeds, (uint32_t)slot, LIST_READY);
 }

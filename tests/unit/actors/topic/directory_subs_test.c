@@ -56,7 +56,7 @@ static void a_subscription_by_name_outlives_its_topic(void **state)
 static void a_subscription_by_name_takes_little(void **state)
 {
     (void)state;
-    enum { FIRST = 100, LAST = 900, BYTES_MAX = 400 };
+    enum { FIRST = 100, LAST = 900, BYTES_MAX = 290 };
     static struct world world;
     static struct crowd crowd;
     struct directory_config config = world_config(NULL, 0, 1);
