@@ -243,6 +243,9 @@ static enum weir_error directory_pools_init(struct directory *directory, const s
     enum weir_error error =
         index_pool_init(&directory->subs, arena, budget, sizeof(struct sub), config->subscriptions_max);
     if (!error)
+        error = index_pool_init(&directory->subscribers, arena, budget, sizeof(struct subscriber),
+                                config->subscriptions_max);
+    if (!error)
         error = index_pool_init(&directory->links, arena, budget, sizeof(struct feed_link), config->feeds_max);
     if (!error)
         error = index_pool_init(&directory->waits, arena, budget, sizeof(struct feed_wait), config->feeds_max);
@@ -264,8 +267,6 @@ static enum weir_error tables_create(struct directory *directory, const struct d
         error = index_table_init(&directory->topics, config->topics_max);
     if (!error)
         error = directory_pools_init(directory, config);
-    if (!error)
-        error = index_table_init(&directory->subscribers, config->subscriptions_max);
     return error;
 }
 
@@ -366,16 +367,11 @@ void directory_destroy(struct directory **pointer)
         directory_sub_at(directory, i)->subscriber = INDEX_NONE;
         directory_sub_free(directory, i);
     }
-    for (uint32_t i = 0; i < directory->subscribers.used; i++) {
-        const struct subscriber *subscriber = directory->subscribers.items[i];
-        if (subscriber != NULL)
-            arena_drop(directory->arena, subscriber->block);
-    }
     index_pool_fini(&directory->subs);
     index_pool_fini(&directory->links);
     index_pool_fini(&directory->waits);
     index_table_fini(&directory->topics);
-    index_table_fini(&directory->subscribers);
+    index_pool_fini(&directory->subscribers);
     patterns_destroy(&directory->patterns);
     free(directory->heads);
     free(directory->name_buckets);

@@ -6,7 +6,7 @@
 
 static struct subscriber *owner_at(const struct directory *directory, uint32_t index)
 {
-    return directory->subscribers.items[index];
+    return index_pool_at(&directory->subscribers, index);
 }
 
 static struct feed_wait *wait_at(const struct directory *directory, uint32_t link_index)

@@ -104,11 +104,11 @@ struct sub_details {
     uint8_t pattern[]; /* and the part's keys */
 };
 
-/* Who has subscribed, until that actor ends. In an arena block of its own. */
+/* Who has subscribed, until that actor ends. In a pool. */
 struct subscriber {
-    weir_msg block;
+    uint32_t is_used;
+    uint32_t subs; /* first subscription */
     weir_actor actor;
-    uint32_t subs;                  /* first subscription */
     uint32_t next;                  /* in its bucket, or free */
     uint32_t wait_first, wait_last; /* feeds that wait for admission */
     uint32_t turn_next, turn_prev;  /* among subscribers with such */
@@ -152,8 +152,7 @@ struct directory {
     size_t retain_count_max_dead, subscriptions_max, feeds_max, state_bytes_max;
     size_t merged_bytes_max;
     uint32_t block_max_ms;
-    struct index_pool subs, links, waits;
-    struct index_table subscribers;
+    struct index_pool subs, subscribers, links, waits;
     uint32_t *subscriber_buckets;
     uint32_t subscriber_bucket_count;
     uint32_t *number_buckets; /* 1 + index of the first of the subscriptions whose subscriber and number hash there, so

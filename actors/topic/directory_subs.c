@@ -12,7 +12,7 @@ struct sub *directory_sub_at(const struct directory *directory, uint32_t index)
 
 static struct subscriber *subscriber_at(const struct directory *directory, uint32_t index)
 {
-    return directory->subscribers.items[index];
+    return index_pool_at(&directory->subscribers, index);
 }
 
 weir_actor directory_subscriber(const struct directory *directory, const struct sub *sub)
@@ -45,18 +45,13 @@ static enum weir_error subscriber_ensure(struct directory *directory, weir_actor
     *index_out = subscriber_find(directory, actor);
     if (*index_out != INDEX_NONE)
         return WEIR_OK;
-    weir_msg block;
-    enum weir_error error = arena_alloc(directory->arena, sizeof(struct subscriber), directory->feeds_budget, &block);
+    uint32_t index;
+    enum weir_error error = index_pool_take(&directory->subscribers, &index);
     if (error)
         return error;
-    struct subscriber *subscriber = arena_data(directory->arena, block);
-    uint32_t index = index_table_add(&directory->subscribers, subscriber);
-    if (index == INDEX_NONE) {
-        arena_drop(directory->arena, block);
-        return WEIR_FULL;
-    }
+    struct subscriber *subscriber = subscriber_at(directory, index);
     uint32_t *bucket = subscriber_bucket(directory, actor);
-    *subscriber = (struct subscriber){.block = block,
+    *subscriber = (struct subscriber){.is_used = true,
                                       .actor = actor,
                                       .subs = INDEX_NONE,
                                       .next = *bucket,
@@ -75,8 +70,7 @@ static void subscriber_free(struct directory *directory, uint32_t index)
         bucket = &subscriber_at(directory, *bucket)->next;
     *bucket = subscriber->next;
     directory_waits_end(directory, subscriber);
-    index_table_remove(&directory->subscribers, index);
-    arena_drop(directory->arena, subscriber->block);
+    index_pool_give(&directory->subscribers, index);
 }
 
 static enum weir_error link_add(struct directory *directory, uint32_t sub_index, uint32_t topic_index, uint32_t *out)

@@ -57,10 +57,8 @@ static void feed_begin(struct connection *connection, struct message *message)
         return;
     }
     feed->slot = begin->slot;
-    feed->topic = message->from;
     feed->granted = FEED_CREDIT;
-    arena_drop(connection->arena, feed->begin);
-    feed->begin = message_take(message, 0);
+    followed_begin_set(connection, feed, message_take(message, 0));
     atomic_store_explicit(&connection->counters.feeds, state->follows.count, memory_order_relaxed);
 }
 

@@ -102,9 +102,25 @@ static void places_close(struct follows *follows, uint32_t at)
     follows->places[hole] = (struct followed){.id = 0};
 }
 
+void followed_begin_set(struct connection *connection, struct followed *followed, weir_msg begin)
+{
+    if (followed->has_begin)
+        arena_drop(connection->arena, followed->begin);
+    followed->has_begin = !msg_is_none(begin);
+    followed->begin = begin;
+}
+
+static weir_actor followed_topic(const struct connection *connection, const struct followed *followed)
+{
+    if (!followed->has_begin)
+        return followed->topic;
+    const struct topic_begin *begin = arena_data(connection->arena, followed->begin);
+    return begin->topic;
+}
+
 static void followed_drop(struct connection *connection, struct follows *follows, struct followed *followed)
 {
-    arena_drop(connection->arena, followed->begin);
+    followed_begin_set(connection, followed, WEIR_MSG_NONE);
     follows->count--;
     places_close(follows, (uint32_t)(followed - follows->places));
 }
@@ -141,7 +157,7 @@ void follows_remove_owner(struct connection *connection, struct follows *follows
 void follows_fini(struct connection *connection, struct follows *follows)
 {
     for (uint32_t i = 0; i < follows->capacity; i++)
-        arena_drop(connection->arena, follows->places[i].begin);
+        followed_begin_set(connection, &follows->places[i], WEIR_MSG_NONE);
     arena_drop(connection->arena, follows->block);
     *follows = (struct follows){.count = 0};
 }
@@ -167,7 +183,7 @@ void followed_rendered(struct connection *connection, struct followed *followed,
     if (missing < (int64_t)window / 2)
         return;
     struct message message = {.tag = TOPIC_CREDIT, .detail = followed->id, .word = {followed->slot, (uint64_t)missing}};
-    enum weir_error error = turn_control(connection->turn, followed->topic, &message);
+    enum weir_error error = turn_control(connection->turn, followed_topic(connection, followed), &message);
     if (error == WEIR_OK)
         followed->granted += (int32_t)missing;
     else if (error != WEIR_STALE) /* a feed without credit would stand still for good: better none than that */
