@@ -14,8 +14,8 @@
 
 bool topic_can_conflate(const struct topic *topic)
 {
-    return topic->fold.rule.kind == TOPIC_LAST ||
-           (topic_kind_of_state(topic->fold.rule.kind) == TOPIC_MAP && topic->fold.ops->find != NULL);
+    return topic->fold.rule->kind == TOPIC_LAST ||
+           (topic_kind_of_state(topic->fold.rule->kind) == TOPIC_MAP && topic->fold.ops->find != NULL);
 }
 
 bool feed_conflates(const struct topic *topic, const struct feed *feed)
@@ -102,7 +102,7 @@ static void feed_walk(struct topic *topic, struct feed *feed, size_t size_max, u
             walk->at = next;
             continue;
         }
-        enum filter_ahead ahead = topic->fold.rule.kind == TOPIC_LAST ? last_ahead(topic, feed, &next, walk)
+        enum filter_ahead ahead = topic->fold.rule->kind == TOPIC_LAST ? last_ahead(topic, feed, &next, walk)
                                   : record_is_newest(topic, &now, &record, &newest) ? AHEAD_NONE
                                                                                     : AHEAD_WANTED;
         if (ahead == AHEAD_UNKNOWN)

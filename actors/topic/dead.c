@@ -77,7 +77,7 @@ static enum weir_error dead_block(const struct topic *topic, const struct messag
 {
     size_t name_size = topic->shared->name_size;
     size_t value_max = (size_t)TOPIC_LOW(message->word[0]) + TOPIC_LOW(message->word[1]) + DEAD_LETTER_EXTRA_SIZE;
-    enum weir_error error = arena_alloc(topic->arena, name_size + value_max, topic->feeds_budget, out);
+    enum weir_error error = arena_alloc(topic->arena, name_size + value_max, topic->common->feeds_budget, out);
     if (error)
         return error;
     uint8_t *data = arena_data(topic->arena, *out);
@@ -101,7 +101,7 @@ enum weir_error topic_bury(struct turn *turn, struct topic *topic, struct messag
         error = dead_block(topic, message, &dead.hold[0], &value_size);
     if (!error) {
         dead.word[0] = TOPIC_WORD(topic->shared->name_size, value_size);
-        error = turn_control(turn, topic->directory, &dead);
+        error = turn_control(turn, topic->common->directory, &dead);
         if (error)
             arena_drop(topic->arena, dead.hold[0]);
     }

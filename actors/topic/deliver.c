@@ -133,13 +133,13 @@ static enum weir_error begin_block(struct topic *topic, const struct feed *feed,
 {
     const struct topic_shared *shared = topic->shared;
     size_t size = sizeof(struct topic_begin) + shared->name_size;
-    enum weir_error error = arena_alloc(topic->arena, size, topic->feeds_budget, out);
+    enum weir_error error = arena_alloc(topic->arena, size, topic->common->feeds_budget, out);
     if (error)
         return error;
     struct topic_begin *begin = arena_data(topic->arena, *out);
     *begin = (struct topic_begin){.sub = feed->sub,
                                   .slot = (uint32_t)(feed - topic->feeds.table),
-                                  .kind = topic->fold.rule.kind,
+                                  .kind = topic->fold.rule->kind,
                                   .resumed = feed->is_resumed,
                                   .delta = feed->is_delta,
                                   .cause = feed->is_resumed ? CAUSE_NONE : feed->cause,
@@ -148,8 +148,8 @@ static enum weir_error begin_block(struct topic *topic, const struct feed *feed,
                                   .seq = feed->stage->end_seq,
                                   .name_size = shared->name_size};
     if (feed->join >= 0) {
-        begin->state_bytes = topic->joins[feed->join]->snapshot.bytes;
-        begin->entries = topic->joins[feed->join]->snapshot.entries;
+        begin->state_bytes = topic->joins->at[feed->join]->snapshot.bytes;
+        begin->entries = topic->joins->at[feed->join]->snapshot.entries;
     }
     memcpy(begin->name, shared->name, shared->name_size);
     return WEIR_OK;
@@ -187,7 +187,7 @@ static enum step step_begin(struct turn *turn, struct topic *topic, struct feed 
 
 static enum weir_error entries_next(struct topic *topic, struct feed *feed, struct fold_run *out)
 {
-    struct join *join = topic->joins[feed->join];
+    struct join *join = topic->joins->at[feed->join];
     size_t size_max = (uint64_t)feed->credit < RUN_SIZE_MAX ? (size_t)feed->credit : RUN_SIZE_MAX;
     if (feed_filter(feed) != NULL)
         return filter_entries(topic, feed, size_max, out);
@@ -406,7 +406,8 @@ void feed_tell_ended(struct turn *turn, const struct topic *topic, const struct 
 {
     struct message message = {
         .tag = DIRECTORY_FEED_ENDED, .detail = feed->feed, .word = {feed->link, feed->has_begun, error}};
-    (void)!turn_control(turn, topic->directory, &message); /* lost, it stays on the books until the subscription ends */
+    (void)!turn_control(turn, topic->common->directory,
+                        &message); /* lost, it stays on the books until the subscription ends */
 }
 
 static void feed_serve(struct turn *turn, struct topic *topic, uint32_t slot, uint32_t *sends_left)
@@ -457,50 +458,4 @@ void topic_serve(struct turn *turn, struct topic *topic)
         return;
     struct message message = {.tag = TOPIC_SERVE};
     topic->is_serve_sent = turn_control(turn, turn_self(turn), &message) == WEIR_OK;
-}
-
-enum weir_error feed_open(struct turn *turn, struct topic *topic, const struct topic_subscribe *subscribe)
-{
-    struct message ended = {.tag = TOPIC_ENDED, .detail = subscribe->feed, .word = {0, subscribe->sub}};
-    bool is_refused = (unsigned)subscribe->policy >= POLICY_UNKNOWN;
-    uint32_t slot;
-    struct feed_extra *extra = NULL;
-    enum weir_error error = is_refused ? WEIR_BAD_REQUEST : topic->is_closing ? WEIR_CLOSED : WEIR_OK;
-    if (!error)
-        error = feed_extra_open(topic, subscribe, &extra);
-    if (!error)
-        error = feeds_add(topic, subscribe->feed, &slot);
-    if (!error && !feed_stage_ensure(topic, &topic->feeds.table[slot])) {
-        feeds_remove(topic, slot);
-        error = WEIR_NO_MEMORY;
-    }
-    if (error) {
-        if (extra != NULL)
-            arena_drop(topic->arena, extra->block);
-        ended.word[0] = error == WEIR_NO_MEMORY ? WEIR_BUSY : error;
-        /* On the control lane: there is no feed that could wait for room. */
-        struct feed refused = {.feed = subscribe->feed, .link = subscribe->link};
-        feed_tell_ended(turn, topic, &refused, (enum weir_error)ended.word[0]);
-        return turn_control(turn, subscribe->subscriber, &ended);
-    }
-    struct feed *feed = &topic->feeds.table[slot];
-    feed->link = subscribe->link;
-    feed->subscriber = subscribe->subscriber;
-    feed->sub = subscribe->sub;
-    feed->policy = subscribe->policy;
-    feed->cause = CAUSE_NEW;
-    feed->wants_snapshot = subscribe->snapshot;
-    feed->wants_updates = subscribe->updates;
-    feed->has_cursor = subscribe->has_cursor;
-    if (subscribe->has_cursor) {
-        feed->stage->as.asked.epoch = subscribe->epoch;
-        feed->stage->as.asked.seq = subscribe->seq;
-    }
-    feed->credit = subscribe->credit < FEED_CREDIT_MAX ? (int32_t)subscribe->credit : FEED_CREDIT_MAX;
-    feed->extra = extra;
-    if (feed->policy == POLICY_BLOCK || feed->policy == POLICY_DISCONNECT)
-        feeds_watch_add(&topic->feeds, slot);
-    topic->has_joiners = true;
-    feeds_list(&topic->feeds, slot, LIST_READY);
-    return WEIR_OK;
 }

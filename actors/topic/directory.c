@@ -289,8 +289,10 @@ static enum weir_error directory_spawn(struct directory *directory)
 {
     struct actor_options options = {
         .mailbox_max = DIRECTORY_MAILBOX_MAX, .supervisor = directory->supervisor, .label = "directory"};
-    return actor_spawn(directory->runtime, &directory_behaviour, &directory, sizeof directory, &options,
-                       &directory->actor);
+    enum weir_error error = actor_spawn(directory->runtime, &directory_behaviour, &directory, sizeof directory,
+                                        &options, &directory->actor);
+    directory->common.directory = directory->actor;
+    return error;
 }
 
 enum weir_error directory_create(struct runtime *runtime, weir_actor supervisor, struct budget *budget,
@@ -332,6 +334,9 @@ enum weir_error directory_create(struct runtime *runtime, weir_actor supervisor,
         budget_leave_set(directory->state_budget, STATE_LEAVES_PART);
         budget_leave_set(directory->feeds_budget, SUBSCRIPTIONS_LEAVE_PART);
     }
+    directory->common = (struct topic_common){.feeds_budget = directory->feeds_budget,
+                                              .all_budget = directory->state_budget,
+                                              .admission = &directory->admission};
     if (!error)
         error = tables_create(directory, config);
     if (!error)
@@ -367,6 +372,8 @@ void directory_destroy(struct directory **pointer)
         directory_sub_at(directory, i)->subscriber = INDEX_NONE;
         directory_sub_free(directory, i);
     }
+    for (uint32_t i = 0; i < RULES_SHARED_MAX; i++)
+        arena_drop(directory->arena, directory->rules_shared[i]);
     index_pool_fini(&directory->subs);
     index_pool_fini(&directory->links);
     index_pool_fini(&directory->waits);

@@ -25,6 +25,8 @@
 
 #define DIRECTORY_MAGIC UINT32_C(0x64697265)
 #define INDEX_NONE UINT32_MAX
+/* Rules that topics made lately have, to be shared with those made next: there are seldom more in a configuration. */
+#define RULES_SHARED_MAX 16
 
 enum directory_internal_tag {
     DIRECTORY_STEP = 0x280, /* to itself: jobs are waiting */
@@ -37,7 +39,7 @@ enum directory_internal_tag {
 
 /* A topic, in an arena block of its own. */
 struct topic_entry {
-    weir_msg block, shared_block;
+    weir_msg block, shared_block, rule_block;
     struct topic_shared *shared; /* the name is in it */
     weir_actor actor;
     struct budget *budget;
@@ -133,6 +135,7 @@ struct directory {
     struct arena *arena;
     weir_actor actor, supervisor;
     struct budget *state_budget, *feeds_budget;
+    struct topic_common common;
     uint64_t seed;
 
     pthread_rwlock_t names;
@@ -160,6 +163,8 @@ struct directory {
     struct patterns *patterns;
     uint32_t feed_last;
     uint64_t epoch_last;
+    weir_msg rules_shared[RULES_SHARED_MAX]; /* struct topic_rule; the newest replaces the oldest */
+    uint32_t rules_shared_next;
     uint32_t trim_next; /* the next topic whose ring is looked at; INDEX_NONE: memory is not short */
     uint32_t trim_told; /* how often topics said that it is, since they were last looked at */
     size_t trim_size;   /* of the largest rings that are left alone */

@@ -127,11 +127,34 @@ static enum weir_error shared_create(struct directory *directory, struct view na
     return WEIR_OK;
 }
 
+/* A block with that rule, which most topics have in common with others; a reference of the caller's. */
+static enum weir_error rule_share(struct directory *directory, const struct topic_rule *rule, weir_msg *out)
+{
+    for (uint32_t i = 0; i < RULES_SHARED_MAX; i++) {
+        weir_msg block = directory->rules_shared[i];
+        if (msg_is_none(block) || memcmp(arena_data(directory->arena, block), rule, sizeof *rule) != 0)
+            continue;
+        *out = block;
+        return arena_hold(directory->arena, block);
+    }
+    enum weir_error error = arena_alloc(directory->arena, sizeof *rule, directory->feeds_budget, out);
+    if (error)
+        return error;
+    memcpy(arena_data(directory->arena, *out), rule, sizeof *rule);
+    error = arena_hold(directory->arena, *out);
+    ENSURE(error == WEIR_OK);
+    weir_msg *place = &directory->rules_shared[directory->rules_shared_next++ % RULES_SHARED_MAX];
+    arena_drop(directory->arena, *place);
+    *place = *out;
+    return WEIR_OK;
+}
+
 static void entry_free(struct directory *directory, struct topic_entry *entry)
 {
     if (entry->shared != NULL)
         pthread_mutex_destroy(&entry->shared->lock);
     arena_drop(directory->arena, entry->shared_block);
+    arena_drop(directory->arena, entry->rule_block);
     budget_destroy(&entry->budget);
     arena_drop(directory->arena, entry->block);
 }
@@ -158,11 +181,13 @@ static enum weir_error entry_create(struct directory *directory, struct view nam
     error = budget_create(directory->state_budget, owner, topic_budget_max(rule), &entry->budget);
     if (!error)
         error = shared_create(directory, name, rule, &entry->shared_block);
+    entry->shared = error ? NULL : arena_data(directory->arena, entry->shared_block);
+    if (!error)
+        error = rule_share(directory, rule, &entry->rule_block);
     if (error) {
         entry_free(directory, entry);
         return error;
     }
-    entry->shared = arena_data(directory->arena, entry->shared_block);
     *out = entry;
     return WEIR_OK;
 }
@@ -175,12 +200,9 @@ static enum weir_error entry_spawn(struct directory *directory, struct topic_ent
     snprintf(label, sizeof label, "topic %.*s", (int)(name.size < 56 ? name.size : 56), (const char *)name.data);
     directory->epoch_last = topic_epoch_next(directory->epoch_last);
     struct topic_args args = {.shared = entry->shared_block,
-                              .directory = directory->actor,
+                              .rule = entry->rule_block,
+                              .common = &directory->common,
                               .budget = entry->budget,
-                              .feeds_budget = directory->feeds_budget,
-                              .all_budget = directory->state_budget,
-                              .admission = &directory->admission,
-                              .rule = *rule,
                               .epoch = directory->epoch_last,
                               .seed = directory->seed ^ directory->epoch_last};
     struct actor_options options = {
@@ -212,7 +234,7 @@ enum weir_error directory_topic_create(struct turn *turn, struct directory *dire
                                        const enum topic_kind *kind, uint32_t *index_out)
 {
     struct topic_rule rule;
-    struct topic_entry *entry;
+    struct topic_entry *entry = NULL;
     pthread_rwlock_rdlock(&directory->names); /* a reload frees the rules from another thread */
     enum weir_error error = rule_find(directory, name, &rule);
     pthread_rwlock_unlock(&directory->names);
@@ -221,6 +243,8 @@ enum weir_error directory_topic_create(struct turn *turn, struct directory *dire
     if (kind != NULL)
         rule.kind = *kind;
     rule.merged_bytes_max = directory->merged_bytes_max;
+    if (rule.kind != TOPIC_LAST && rule.kind != TOPIC_MAP)
+        rule.ttl_ms = 0; /* a kind that was chosen for this topic alone */
     if (index_table_is_full(&directory->topics))
         return WEIR_FULL;
     error = entry_create(directory, name, &rule, &entry);

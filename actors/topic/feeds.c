@@ -1,4 +1,5 @@
-/* The table of a topic's feeds: slots in one block, lists by what a feed waits for, a hash from feed number to slot. */
+/* The table of a topic's feeds: slots in one block, lists by what a feed waits for, a hash from feed number to slot.
+ * How feeds come and go. */
 #include "actors/base/assert.h"
 #include "actors/topic/state.h"
 
@@ -31,7 +32,7 @@ static enum weir_error feeds_grow(struct topic *topic)
         bucket_count *= 2;
     weir_msg block;
     size_t size = capacity * sizeof(struct feed) + bucket_count * sizeof(uint32_t);
-    enum weir_error error = arena_alloc(topic->arena, size, topic->feeds_budget, &block);
+    enum weir_error error = arena_alloc(topic->arena, size, topic->common->feeds_budget, &block);
     if (error)
         return error;
     struct feed *table = arena_data(topic->arena, block);
@@ -91,7 +92,7 @@ bool feed_stage_ensure(struct topic *topic, struct feed *feed)
     weir_msg block;
     if (feed->stage != NULL)
         return true;
-    if (arena_alloc(topic->arena, sizeof(struct feed_stage), topic->feeds_budget, &block)) {
+    if (arena_alloc(topic->arena, sizeof(struct feed_stage), topic->common->feeds_budget, &block)) {
         feed_end_with(topic, feed, WEIR_BUSY);
         return false;
     }
@@ -186,4 +187,50 @@ void feeds_remove(struct topic *topic, uint32_t slot)
     feeds->free = slot;
     if (--feeds->count == 0)
         feeds_fini(topic);
+}
+
+enum weir_error feed_open(struct turn *turn, struct topic *topic, const struct topic_subscribe *subscribe)
+{
+    struct message ended = {.tag = TOPIC_ENDED, .detail = subscribe->feed, .word = {0, subscribe->sub}};
+    bool is_refused = (unsigned)subscribe->policy >= POLICY_UNKNOWN;
+    uint32_t slot;
+    struct feed_extra *extra = NULL;
+    enum weir_error error = is_refused ? WEIR_BAD_REQUEST : topic->is_closing ? WEIR_CLOSED : WEIR_OK;
+    if (!error)
+        error = feed_extra_open(topic, subscribe, &extra);
+    if (!error)
+        error = feeds_add(topic, subscribe->feed, &slot);
+    if (!error && !feed_stage_ensure(topic, &topic->feeds.table[slot])) {
+        feeds_remove(topic, slot);
+        error = WEIR_NO_MEMORY;
+    }
+    if (error) {
+        if (extra != NULL)
+            arena_drop(topic->arena, extra->block);
+        ended.word[0] = error == WEIR_NO_MEMORY ? WEIR_BUSY : error;
+        /* On the control lane: there is no feed that could wait for room. */
+        struct feed refused = {.feed = subscribe->feed, .link = subscribe->link};
+        feed_tell_ended(turn, topic, &refused, (enum weir_error)ended.word[0]);
+        return turn_control(turn, subscribe->subscriber, &ended);
+    }
+    struct feed *feed = &topic->feeds.table[slot];
+    feed->link = subscribe->link;
+    feed->subscriber = subscribe->subscriber;
+    feed->sub = subscribe->sub;
+    feed->policy = subscribe->policy;
+    feed->cause = CAUSE_NEW;
+    feed->wants_snapshot = subscribe->snapshot;
+    feed->wants_updates = subscribe->updates;
+    feed->has_cursor = subscribe->has_cursor;
+    if (subscribe->has_cursor) {
+        feed->stage->as.asked.epoch = subscribe->epoch;
+        feed->stage->as.asked.seq = subscribe->seq;
+    }
+    feed->credit = subscribe->credit < FEED_CREDIT_MAX ? (int32_t)subscribe->credit : FEED_CREDIT_MAX;
+    feed->extra = extra;
+    if (feed->policy == POLICY_BLOCK || feed->policy == POLICY_DISCONNECT)
+        feeds_watch_add(&topic->feeds, slot);
+    topic->has_joiners = true;
+    feeds_list(&topic->feeds, slot, LIST_READY);
+    return WEIR_OK;
 }

@@ -17,7 +17,7 @@ enum weir_error feed_extra_open(struct topic *topic, const struct topic_subscrib
         return WEIR_OK;
     size_t size = sizeof(struct feed_extra) + (is_filtered ? sizeof(struct feed_filter) + topic_part_size(part) : 0);
     weir_msg block;
-    enum weir_error error = arena_alloc(topic->arena, size, topic->feeds_budget, &block);
+    enum weir_error error = arena_alloc(topic->arena, size, topic->common->feeds_budget, &block);
     if (error)
         return error;
     struct feed_extra *extra = arena_data(topic->arena, block);
@@ -68,7 +68,7 @@ bool filter_wants(const struct topic *topic, const struct feed *feed, const stru
 /* One pair behind the other, since a fold's cursor stands between runs only. */
 static enum weir_error entries_scan(struct topic *topic, struct feed *feed, size_t size_max, struct fold_run *out)
 {
-    const struct fold_snapshot *snapshot = &topic->joins[feed->join]->snapshot;
+    const struct fold_snapshot *snapshot = &topic->joins->at[feed->join]->snapshot;
     *out = (struct fold_run){.count = 0};
     for (int step = 0; step < FILTER_LOOKS_MAX; step++) {
         struct fold_cursor before = feed->stage->as.entries;
@@ -106,7 +106,7 @@ enum weir_error filter_entries(struct topic *topic, struct feed *feed, size_t si
         return entries_scan(topic, feed, size_max, out);
     if (feed->stage->as.entries.done++ > 0)
         return WEIR_AGAIN;
-    return topic->fold.ops->find(&topic->fold, &topic->joins[feed->join]->snapshot, filter_key(filter), out);
+    return topic->fold.ops->find(&topic->fold, &topic->joins->at[feed->join]->snapshot, filter_key(filter), out);
 }
 
 enum weir_error filter_page(struct topic *topic, struct feed *feed)
@@ -124,7 +124,7 @@ enum weir_error filter_page(struct topic *topic, struct feed *feed)
     }
     topic->looks += MAP_PAGE_LOOKS;
     enum weir_error error =
-        topic->fold.ops->page(&topic->fold, &topic->joins[feed->join]->snapshot, topic->feeds_budget, page);
+        topic->fold.ops->page(&topic->fold, &topic->joins->at[feed->join]->snapshot, topic->common->feeds_budget, page);
     filter->is_page_done = error == WEIR_OK;
     return error;
 }

@@ -26,7 +26,7 @@ void fold_init(struct fold *fold, const struct topic_rule *rule, struct arena *a
 {
     enum topic_kind kind = topic_kind_of_state(rule->kind);
     REQUIRE((size_t)kind < COUNT_OF(fold_kinds));
-    *fold = (struct fold){.arena = arena, .budget = budget, .seed = seed, .rule = *rule};
+    *fold = (struct fold){.arena = arena, .budget = budget, .seed = seed, .rule = rule};
     fold->ops = fold_replaced[kind] ? fold_replaced[kind] : fold_kinds[kind];
 }
 

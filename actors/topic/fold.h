@@ -18,10 +18,10 @@ struct fold {
     const struct fold_ops *ops;
     struct arena *arena;
     struct budget *budget;
-    uint64_t seed; /* of the map's hash, so that nobody can choose keys that collide */
-    struct topic_rule rule;
-    size_t bytes, entries; /* the state's pairs */
-    uint64_t pages_built;  /* blocks that pairs were written into, other than the ring's */
+    uint64_t seed;                 /* of the map's hash, so that nobody can choose keys that collide */
+    const struct topic_rule *rule; /* borrowed */
+    size_t bytes, entries;         /* the state's pairs */
+    uint64_t pages_built;          /* blocks that pairs were written into, other than the ring's */
     union {
         struct {
             weir_msg block;
@@ -146,7 +146,7 @@ struct fold_ops {
 
 extern const struct fold_ops fold_last, fold_map, fold_log, fold_merge;
 
-/* An empty fold of rule->kind. Allocates nothing. */
+/* An empty fold of rule->kind; the rule outlives it. Allocates nothing. */
 void fold_init(struct fold *fold, const struct topic_rule *rule, struct arena *arena, struct budget *budget,
                uint64_t seed);
 /* All snapshots must have been released. Takes as long as there is state to give back: clear and sweep beforehand. */
@@ -165,7 +165,7 @@ void fold_replace(enum topic_kind kind, const struct fold_ops *ops);
 /* For the kinds' own use: whether state of so many bytes is within the rule. */
 static inline bool fold_has_room(const struct fold *fold, size_t bytes)
 {
-    return fold->rule.state_bytes_max == 0 || bytes <= fold->rule.state_bytes_max;
+    return fold->rule->state_bytes_max == 0 || bytes <= fold->rule->state_bytes_max;
 }
 
 #endif

@@ -11,9 +11,9 @@
 enum weir_error forward_init(struct topic *topic)
 {
     weir_msg block;
-    if (!topic_kind_is_plugin(topic->fold.rule.kind))
+    if (!topic_kind_is_plugin(topic->fold.rule->kind))
         return WEIR_OK;
-    enum weir_error error = arena_alloc(topic->arena, sizeof *topic->forward, topic->feeds_budget, &block);
+    enum weir_error error = arena_alloc(topic->arena, sizeof *topic->forward, topic->common->feeds_budget, &block);
     if (error)
         return error;
     topic->forward = arena_data(topic->arena, block);
@@ -38,7 +38,7 @@ void forward_attach(struct turn *turn, struct topic *topic, weir_actor plugin)
     if (forward == NULL || actor_is_same(forward->plugin, plugin))
         return;
     enum weir_error error = arena_alloc(topic->arena, sizeof(struct topic_attach) + shared->name_size,
-                                        topic->feeds_budget, &message.hold[0]);
+                                        topic->common->feeds_budget, &message.hold[0]);
     if (!error) {
         struct topic_attach *attach = arena_data(topic->arena, message.hold[0]);
         *attach =
@@ -52,7 +52,7 @@ void forward_attach(struct turn *turn, struct topic *topic, weir_actor plugin)
         error = actor_monitor(turn_runtime(turn), turn_self(turn), plugin);
     if (error) {
         log_error("topic.no_plugin", "topic=%.*s plugin=%s cause=%s", (int)shared->name_size, shared->name,
-                  topic_kind_plugin(topic->fold.rule.kind), weir_error_code(error));
+                  topic_kind_plugin(topic->fold.rule->kind), weir_error_code(error));
         return;
     }
     forward->plugin = plugin;
@@ -66,7 +66,7 @@ void forward_find(struct turn *turn, struct topic *topic)
     weir_actor plugin;
     if (topic->forward == NULL)
         return;
-    int size = snprintf(name, sizeof name, PLUGIN_REGISTRY_PREFIX "%s", topic_kind_plugin(topic->fold.rule.kind));
+    int size = snprintf(name, sizeof name, PLUGIN_REGISTRY_PREFIX "%s", topic_kind_plugin(topic->fold.rule->kind));
     if (registry_find(turn_runtime(turn), name, (size_t)size, &plugin) == WEIR_OK)
         forward_attach(turn, topic, plugin);
 }

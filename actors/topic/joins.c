@@ -9,9 +9,14 @@
 
 static void join_end(struct topic *topic, unsigned index)
 {
-    topic->fold.ops->release(&topic->fold, &topic->joins[index]->snapshot);
-    arena_drop(topic->arena, topic->joins[index]->block);
-    topic->joins[index] = NULL;
+    struct joins *joins = topic->joins;
+    topic->fold.ops->release(&topic->fold, &joins->at[index]->snapshot);
+    arena_drop(topic->arena, joins->at[index]->block);
+    joins->at[index] = NULL;
+    if (--joins->count > 0)
+        return;
+    arena_drop(topic->arena, joins->block);
+    topic->joins = NULL;
 }
 
 void join_leave(struct topic *topic, struct feed *feed)
@@ -21,8 +26,8 @@ void join_leave(struct topic *topic, struct feed *feed)
         return;
     unsigned index = (unsigned)feed->join;
     feed->join = -1;
-    INVARIANT(topic->joins[index] != NULL && topic->joins[index]->refs > 0);
-    if (--topic->joins[index]->refs == 0)
+    INVARIANT(topic->joins->at[index] != NULL && topic->joins->at[index]->refs > 0);
+    if (--topic->joins->at[index]->refs == 0)
         join_end(topic, index);
     feed_stage_clear(feed);
 }
@@ -38,12 +43,12 @@ static bool join_can_be_followed(const struct topic *topic, const struct join *j
 static int join_newest(const struct topic *topic, const struct feed *feed)
 {
     int best = -1;
-    for (int i = 0; i < TOPIC_SNAPSHOTS_MAX; i++) {
-        const struct join *join = topic->joins[i];
+    for (int i = 0; topic->joins != NULL && i < TOPIC_SNAPSHOTS_MAX; i++) {
+        const struct join *join = topic->joins->at[i];
         if (join == NULL || join->epoch != topic->epoch || join->seq < feed->stage->base_seq ||
             !join_can_be_followed(topic, join))
             continue;
-        if (best < 0 || join->number > topic->joins[best]->number)
+        if (best < 0 || join->number > topic->joins->at[best]->number)
             best = i;
     }
     return best;
@@ -52,7 +57,7 @@ static int join_newest(const struct topic *topic, const struct feed *feed)
 static int join_free_index(const struct topic *topic)
 {
     for (int i = 0; i < TOPIC_SNAPSHOTS_MAX; i++)
-        if (topic->joins[i] == NULL)
+        if (topic->joins == NULL || topic->joins->at[i] == NULL)
             return i;
     return -1;
 }
@@ -61,7 +66,7 @@ static void join_give_up_oldest(struct topic *topic)
 {
     int oldest = 0;
     for (int i = 1; i < TOPIC_SNAPSHOTS_MAX; i++)
-        if (topic->joins[i]->number < topic->joins[oldest]->number)
+        if (topic->joins->at[i]->number < topic->joins->at[oldest]->number)
             oldest = i;
     for (uint32_t slot = 0; slot < topic->feeds.capacity; slot++) {
         const struct feed *feed = &topic->feeds.table[slot];
@@ -70,27 +75,46 @@ static void join_give_up_oldest(struct topic *topic)
     }
 }
 
+static enum weir_error joins_ensure(struct topic *topic)
+{
+    weir_msg block;
+    if (topic->joins != NULL)
+        return WEIR_OK;
+    enum weir_error error = arena_alloc(topic->arena, sizeof(struct joins), topic->common->feeds_budget, &block);
+    if (error)
+        return error;
+    topic->joins = arena_data(topic->arena, block);
+    *topic->joins = (struct joins){.block = block};
+    return WEIR_OK;
+}
+
 static enum weir_error join_capture(struct topic *topic, int index)
 {
     weir_msg block;
-    enum weir_error error = arena_alloc(topic->arena, sizeof(struct join), topic->feeds_budget, &block);
+    enum weir_error error = arena_alloc(topic->arena, sizeof(struct join), topic->common->feeds_budget, &block);
     if (error)
         return error;
+    error = joins_ensure(topic);
+    if (error) {
+        arena_drop(topic->arena, block);
+        return error;
+    }
     struct join *join = arena_data(topic->arena, block);
     *join = (struct join){.block = block,
                           .cursor = ring_end(&topic->ring),
                           .epoch = topic->epoch,
                           .seq = topic->ring.seq_last,
-                          .number = ++topic->joins_made};
+                          .number = ++topic->joins->made};
     topic->fold.ops->capture(&topic->fold, &join->snapshot);
-    topic->joins[index] = join;
+    topic->joins->at[index] = join;
+    topic->joins->count++;
     return WEIR_OK;
 }
 
 static enum weir_error join_take(struct topic *topic, struct feed *feed)
 {
     int index = join_newest(topic, feed);
-    if (index < 0 || topic->joins[index]->seq != topic->ring.seq_last) {
+    if (index < 0 || topic->joins->at[index]->seq != topic->ring.seq_last) {
         int free_index = join_free_index(topic);
         if (free_index < 0 && index < 0) {
             join_give_up_oldest(topic);
@@ -103,10 +127,10 @@ static enum weir_error join_take(struct topic *topic, struct feed *feed)
             return error;
     }
     feed->join = (int8_t)index;
-    topic->joins[index]->refs++;
+    topic->joins->at[index]->refs++;
     feed->stage->as.entries = (struct fold_cursor){.done = 0};
-    feed->cursor = topic->joins[index]->cursor;
-    feed->stage->end_seq = topic->joins[index]->seq;
+    feed->cursor = topic->joins->at[index]->cursor;
+    feed->stage->end_seq = topic->joins->at[index]->seq;
     return WEIR_OK;
 }
 
@@ -122,7 +146,7 @@ static uint64_t snapshot_size(const struct topic *topic, const struct feed *feed
 /* WEIR_AGAIN: the directory was asked, and tells when it may begin. */
 static enum weir_error join_admit(struct turn *turn, struct topic *topic, struct feed *feed)
 {
-    struct admission *admission = topic->admission;
+    struct admission *admission = topic->common->admission;
     const struct topic_part *part = feed_filter(feed) != NULL ? &feed_filter(feed)->part : NULL;
     bool is_small = part != NULL && (part->match == KEY_IS || part->page_entries_max > 0);
     if (feed->is_admitted || is_small)
@@ -133,7 +157,7 @@ static enum weir_error join_admit(struct turn *turn, struct topic *topic, struct
         return WEIR_OK;
     struct message ask = {.tag = DIRECTORY_ADMIT, .detail = feed->feed, .word = {feed->link, size}};
     /* Where it cannot be asked now, the snapshot comes too early rather than never. */
-    return turn_control(turn, topic->directory, &ask) == WEIR_OK ? WEIR_AGAIN : WEIR_OK;
+    return turn_control(turn, topic->common->directory, &ask) == WEIR_OK ? WEIR_AGAIN : WEIR_OK;
 }
 
 enum weir_error join_place(struct turn *turn, struct topic *topic, struct feed *feed)

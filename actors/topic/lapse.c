@@ -52,12 +52,13 @@ void topic_lapse_arm(struct turn *turn, struct topic *topic)
     uint64_t now_ns = turn_now_ns(turn), due_ns = marks_due_ns(&topic->memory->marks);
     if (topic->is_lapse_put_off && due_ns <= now_ns)
         due_ns = now_ns + LAPSE_RETRY_MS * NS_PER_MS;
-    if (topic->is_closing || due_ns >= topic->lapse_armed_ns)
+    if (topic->is_closing || due_ns >= topic->memory->lapse_armed_ns)
         return;
-    if (topic->lapse_armed_ns != MARK_NEVER)
-        timer_cancel(turn_runtime(turn), topic->lapse_timer);
-    topic->lapse_armed_ns = MARK_NEVER;
+    if (topic->memory->lapse_armed_ns != MARK_NEVER)
+        timer_cancel(turn_runtime(turn), topic->memory->lapse_timer);
+    topic->memory->lapse_armed_ns = MARK_NEVER;
     uint64_t delay_ns = due_ns > now_ns ? due_ns - now_ns : 0;
-    if (timer_start(turn_runtime(turn), turn_self(turn), delay_ns, 0, TIMER_LAPSE, &topic->lapse_timer) == WEIR_OK)
-        topic->lapse_armed_ns = due_ns;
+    if (timer_start(turn_runtime(turn), turn_self(turn), delay_ns, 0, TIMER_LAPSE, &topic->memory->lapse_timer) ==
+        WEIR_OK)
+        topic->memory->lapse_armed_ns = due_ns;
 }

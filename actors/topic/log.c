@@ -159,7 +159,7 @@ static void log_first_drop(struct fold *fold)
 
 static size_t log_bytes_max(const struct fold *fold)
 {
-    size_t log = fold->rule.log_bytes_max, state = fold->rule.state_bytes_max;
+    size_t log = fold->rule->log_bytes_max, state = fold->rule->state_bytes_max;
     return log == 0 || (state != 0 && state < log) ? state : log;
 }
 
@@ -200,7 +200,7 @@ static void log_first_move(struct fold *fold)
 
 static void log_expire(struct fold *fold, uint32_t now_ms)
 {
-    uint64_t age_max = fold->rule.log_age_max_ms;
+    uint64_t age_max = fold->rule->log_age_max_ms;
     const struct log_page *page;
     while (age_max && fold->entries && (uint32_t)(now_ms - log_first_mark(fold, &page)->time_ms) > age_max)
         log_first_drop(fold);
@@ -217,7 +217,7 @@ static enum weir_error log_apply(struct fold *fold, const struct cell *cell)
     fold->bytes += cell->size;
     if (fold->entries++ == 0)
         log_first_move(fold);
-    size_t count_max = fold->rule.log_count_max;
+    size_t count_max = fold->rule->log_count_max;
     while ((count_max && fold->entries > count_max) || (bytes_max && fold->bytes > bytes_max))
         log_first_drop(fold);
     log_expire(fold, cell->time_ms);

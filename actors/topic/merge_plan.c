@@ -249,7 +249,7 @@ static enum weir_error change_make(struct merge_plan *plan, struct merge_change 
         return error;
     uint8_t *out = msg_is_none(block) ? plan->free : arena_data(fold->arena, block);
     error = pair_write(out, capacity, change, old, &size);
-    if (!error && fold->rule.merged_bytes_max > 0 && size - 1 > fold->rule.merged_bytes_max)
+    if (!error && fold->rule->merged_bytes_max > 0 && size - 1 > fold->rule->merged_bytes_max)
         error = WEIR_TOO_BIG;
     if (!error)
         return pair_place(plan, change, &block, size, capacity);
@@ -317,7 +317,7 @@ enum weir_error merge_plan_whole(struct merge_plan *plan, struct view value)
     struct merge_change *change = &plan->changes[0];
     size_t size = 1 + value.size;
     weir_msg block = WEIR_MSG_NONE;
-    if (fold->rule.merged_bytes_max > 0 && value.size > fold->rule.merged_bytes_max)
+    if (fold->rule->merged_bytes_max > 0 && value.size > fold->rule->merged_bytes_max)
         return WEIR_TOO_BIG;
     enum weir_error error =
         size <= MAP_LARGE_SIZE ? scratch_reserve(plan, size) : arena_alloc(fold->arena, size, fold->budget, &block);

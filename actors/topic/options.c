@@ -9,7 +9,7 @@
 bool topic_wants_offers(const struct topic *topic, const struct publish_options *options)
 {
     return options != NULL || (topic->memory != NULL && topic->memory->marks.table.count > 0) ||
-           topic->fold.rule.ttl_ms > 0;
+           topic->fold.rule->ttl_ms > 0;
 }
 
 /* Most topics never see an option, so this is made when the first comes. */
@@ -21,12 +21,13 @@ static enum weir_error memory_ensure(struct topic *topic)
     enum weir_error error = arena_alloc(topic->arena, sizeof *topic->memory, topic->budget, &block);
     if (error)
         return error;
-    const struct topic_rule *rule = &topic->fold.rule;
+    const struct topic_rule *rule = topic->fold.rule;
     struct topic_memory *memory = arena_data(topic->arena, block);
     memory->block = block;
     dedup_init(&memory->dedup, topic->arena, topic->budget, rule->dedup_publishers_max, rule->dedup_records_max,
                topic->fold.seed);
     marks_init(&memory->marks, topic->arena, topic->budget, topic->fold.seed);
+    memory->lapse_armed_ns = MARK_NEVER;
     topic->memory = memory;
     return WEIR_OK;
 }
@@ -53,7 +54,7 @@ static enum weir_error publisher_find(struct topic *topic, struct offer *offer)
 /* A topic of kind last has one key. */
 static struct view mark_key(const struct topic *topic, struct view key)
 {
-    return topic->fold.rule.kind == TOPIC_MAP ? key : view_of(NULL, 0);
+    return topic->fold.rule->kind == TOPIC_MAP ? key : view_of(NULL, 0);
 }
 
 /* The seq of the newest record: of the key in a map, where one that was deleted is none; of the topic otherwise, where
@@ -65,12 +66,12 @@ static uint64_t present_seq(struct topic *topic, struct view key)
     struct fold_cursor start = {.done = 0};
     struct fold_run run = {.count = 0};
     uint64_t seq = topic->ring.seq_last;
-    if (topic->fold.rule.kind != TOPIC_MAP && topic->fold.rule.kind != TOPIC_LAST)
+    if (topic->fold.rule->kind != TOPIC_MAP && topic->fold.rule->kind != TOPIC_LAST)
         return seq;
-    if (topic->fold.rule.kind == TOPIC_MAP && key.size == 0)
+    if (topic->fold.rule->kind == TOPIC_MAP && key.size == 0)
         return 0; /* the fold refuses it */
     fold->ops->capture(fold, &snapshot);
-    if (topic->fold.rule.kind == TOPIC_MAP) {
+    if (topic->fold.rule->kind == TOPIC_MAP) {
         seq = fold->ops->find(fold, &snapshot, key, &run) ? 0 : run.seq;
     } else if (fold->ops->read(fold, &snapshot, &start, SIZE_MAX, &run) || run.pairs.size == 0) {
         seq = 0;
@@ -93,7 +94,7 @@ static uint64_t record_hash(const struct topic *topic, const struct offer *offer
 /* Whether the session may bind the key: it is its own already, or there is room for one more. */
 static bool owner_has_room(const struct topic *topic, const struct offer *offer)
 {
-    uint32_t keys_max = topic->fold.rule.bound_keys_max ? topic->fold.rule.bound_keys_max : BOUND_KEYS_DEFAULT;
+    uint32_t keys_max = topic->fold.rule->bound_keys_max ? topic->fold.rule->bound_keys_max : BOUND_KEYS_DEFAULT;
     const struct marks *marks = &topic->memory->marks;
     const struct mark_owner *owner = marks_owner_find(marks, offer->from);
     if (owner == NULL || owner->count < keys_max)
@@ -153,13 +154,13 @@ static enum weir_error want_of(struct turn *turn, struct topic *topic, const str
                                struct mark_want *want)
 {
     const struct publish_options *options = offer->options;
-    bool can_end = topic->fold.rule.kind == TOPIC_LAST || topic->fold.rule.kind == TOPIC_MAP;
+    bool can_end = topic->fold.rule->kind == TOPIC_LAST || topic->fold.rule->kind == TOPIC_MAP;
     bool is_bound = options != NULL && options->with.bind;
-    uint64_t ttl_ms = options != NULL && options->with.ttl_ms > 0 ? options->with.ttl_ms : topic->fold.rule.ttl_ms;
+    uint64_t ttl_ms = options != NULL && options->with.ttl_ms > 0 ? options->with.ttl_ms : topic->fold.rule->ttl_ms;
     *want = (struct mark_want){.deadline_ns = MARK_NEVER};
     if ((ttl_ms > 0 || is_bound) && !can_end)
         return WEIR_BAD_REQUEST;
-    if (value_is_nil(offer->value) || (topic->fold.rule.kind == TOPIC_MAP && offer->key.size == 0))
+    if (value_is_nil(offer->value) || (topic->fold.rule->kind == TOPIC_MAP && offer->key.size == 0))
         return WEIR_OK; /* what deletes does not end; what has no key the fold refuses */
     if (ttl_ms > 0)
         want->deadline_ns = turn_now_ns(turn) + ttl_ms * NS_PER_MS;

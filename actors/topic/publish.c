@@ -248,7 +248,7 @@ void topic_batch_unread(struct turn *turn, const struct topic *topic, const stru
         } while (rest.detail > 0 && TOPIC_NUMBER(rest.word[2]) == nack.word[0] + nack.detail);
         (void)!turn_control(turn, batch->from, &nack); /* whoever does not read what is sent here has its session end */
     }
-    (void)!turn_control(turn, topic->directory, &unread); /* a directory that is gone counts nothing any more */
+    (void)!turn_control(turn, topic->common->directory, &unread); /* a directory that is gone counts nothing any more */
 }
 
 void stash_refuse(struct turn *turn, struct topic *topic, struct stash *stash, enum weir_error error)
@@ -439,7 +439,7 @@ enum weir_error topic_publish(struct turn *turn, struct topic *topic, struct mes
         topic_batch_refuse(turn, topic, message, topic->is_closing ? WEIR_CLOSED : WEIR_BAD_REQUEST);
         return WEIR_OK;
     }
-    if (topic_kind_is_plugin(topic->fold.rule.kind) && message->tag == TOPIC_PUBLISH) {
+    if (topic_kind_is_plugin(topic->fold.rule->kind) && message->tag == TOPIC_PUBLISH) {
         forward_publish(turn, topic, message);
         return WEIR_OK;
     }

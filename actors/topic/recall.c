@@ -34,7 +34,7 @@ struct recall {
 bool recall_can(const struct topic *topic, const struct feed *feed)
 {
     const struct fold *fold = &topic->fold;
-    if (fold->rule.kind == TOPIC_LAST) /* what the ring still has replaces the rest, if anybody's record will do */
+    if (fold->rule->kind == TOPIC_LAST) /* what the ring still has replaces the rest, if anybody's record will do */
         return feed_filter(feed) == NULL && topic->ring.seq_first <= topic->ring.seq_last;
     return fold->ops->newer != NULL && fold->ops->knows_since(fold, feed->cursor.seq - 1);
 }
@@ -87,9 +87,9 @@ static struct recall *recall_create(struct topic *topic, uint64_t from)
 {
     uint32_t count_max = 2 * recall_size(topic);
     weir_msg block, items;
-    if (arena_alloc(topic->arena, sizeof(struct recall), topic->feeds_budget, &block))
+    if (arena_alloc(topic->arena, sizeof(struct recall), topic->common->feeds_budget, &block))
         return NULL;
-    if (arena_alloc(topic->arena, 2 * count_max * sizeof(struct fold_change), topic->feeds_budget, &items)) {
+    if (arena_alloc(topic->arena, 2 * count_max * sizeof(struct fold_change), topic->common->feeds_budget, &items)) {
         arena_drop(topic->arena, block);
         return NULL;
     }
@@ -117,7 +117,7 @@ static void recall_finish(struct topic *topic, struct recall *recall)
     topic->fold.ops->release(&topic->fold, &recall->snapshot);
     recall->is_made = true;
     size_t size = changes->count * sizeof *changes->items;
-    if (arena_alloc(topic->arena, size > 0 ? size : 1, topic->feeds_budget, &items))
+    if (arena_alloc(topic->arena, size > 0 ? size : 1, topic->common->feeds_budget, &items))
         return;
     memcpy(arena_data(topic->arena, items), changes->items, size);
     arena_drop(topic->arena, recall->items);
@@ -273,7 +273,7 @@ static bool run_append(struct topic *topic, struct recall *recall, const struct 
         arena_drop(topic->arena, recall->page);
         recall->page = WEIR_MSG_NONE;
         recall->page_used = 0;
-        is_alone = arena_alloc(topic->arena, RECALL_PAGE, topic->feeds_budget, &recall->page) != WEIR_OK;
+        is_alone = arena_alloc(topic->arena, RECALL_PAGE, topic->common->feeds_budget, &recall->page) != WEIR_OK;
     }
     if (is_alone) {
         *run = *record;
@@ -334,7 +334,7 @@ enum step step_recall(struct turn *turn, struct topic *topic, struct feed *feed,
 {
     if (!feed_stage_ensure(topic, feed))
         return STEP_SENT;
-    if (topic->fold.rule.kind == TOPIC_LAST)
+    if (topic->fold.rule->kind == TOPIC_LAST)
         return step_recall_last(topic, feed);
     if (feed->is_recalling && !recall_covers(feed->stage->as.live.recall, feed->cursor.seq))
         recall_leave(topic, feed); /* it was cut when it was made */

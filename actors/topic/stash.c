@@ -12,7 +12,8 @@ static enum weir_error stash_grow(struct topic *topic, struct stash *stash)
 {
     uint32_t old_capacity = stash_capacity(topic, stash), capacity = old_capacity ? old_capacity * 2 : STASH_MIN;
     weir_msg block;
-    enum weir_error error = arena_alloc(topic->arena, capacity * sizeof(struct message), topic->feeds_budget, &block);
+    enum weir_error error =
+        arena_alloc(topic->arena, capacity * sizeof(struct message), topic->common->feeds_budget, &block);
     if (error)
         return error;
     struct message *items = arena_data(topic->arena, block);

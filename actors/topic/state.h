@@ -7,7 +7,7 @@
  *   options.c   records that are published with options: numbers, conditions, an end of their own
  *   lapse.c     that end: keys whose time or session is over
  *   dead.c      records that failed for good
- *   feeds.c     the table of feeds and its lists
+ *   feeds.c     the table of feeds and its lists; how they come and go
  *   joins.c     snapshots under way, shared by those who joined at one seq
  *   deliver.c   what feeds are sent
  *   filter.c    what feeds of a part of the topic are not, and what else only some feeds have
@@ -60,6 +60,14 @@ struct join {
     uint32_t refs;   /* feeds that read it */
 };
 
+/* All of them; in an arena block of its own. */
+struct joins {
+    weir_msg block;
+    struct join *at[TOPIC_SNAPSHOTS_MAX]; /* NULL: there is none */
+    uint64_t made;
+    uint32_t count;
+};
+
 /* Batches taken from the mailbox and held back, oldest first: a ring in a block of its own. */
 struct stash {
     weir_msg block; /* struct message; a power of two of them */
@@ -83,18 +91,25 @@ struct forward {
 /* What is remembered of records that were published with options; in an arena block of its own. */
 struct topic_memory {
     weir_msg block;
+    weir_timer lapse_timer;
+    uint64_t lapse_armed_ns; /* when it fires; MARK_NEVER: it is not armed */
     struct dedup dedup;
     struct marks marks;
 };
 
-struct topic_args {
-    weir_msg shared; /* the directory's as long as the topic lives; the topic holds it, too, once it has started */
+/* What all topics of a directory have in common: its own, and constant. */
+struct topic_common {
     weir_actor directory;
-    struct budget *budget;       /* its own: borrowed, the directory's as long as the topic lives */
     struct budget *feeds_budget; /* feeds and joins: subscribers must not use up the state's */
     struct budget *all_budget;   /* of all topics: looked at, see pressure_tell */
-    struct admission *admission; /* of all topics' snapshots; the directory's */
-    struct topic_rule rule;
+    struct admission *admission; /* of all topics' snapshots */
+};
+
+struct topic_args {
+    weir_msg shared; /* the directory's as long as the topic lives; the topic holds it, too, once it has started */
+    weir_msg rule;   /* struct topic_rule, the same */
+    const struct topic_common *common;
+    struct budget *budget; /* its own: borrowed, the directory's as long as the topic lives */
     uint64_t epoch, seed;
 };
 
@@ -109,22 +124,17 @@ struct topic_answer {
 
 struct topic {
     uint32_t magic;
-    weir_msg shared_block;
+    weir_msg shared_block, rule_block;
     struct topic_shared *shared;
+    const struct topic_common *common;
     struct arena *arena;
-    struct budget *budget, *feeds_budget, *all_budget;
-    weir_actor directory;
-    struct admission *admission;
+    struct budget *budget;
     uint64_t epoch;
     struct fold fold; /* with the topic's rule */
     struct ring ring;
     struct feeds feeds;
     struct topic_memory *memory; /* NULL: nothing was published with options yet */
-    weir_timer lapse_timer;
-    uint64_t lapse_armed_ns; /* when it fires; MARK_NEVER: it is not armed */
-
-    struct join *joins[TOPIC_SNAPSHOTS_MAX];
-    uint64_t joins_made;
+    struct joins *joins;         /* NULL: no snapshot is under way */
     struct recall *recalls;
 
     uint64_t served_seq, served_weight; /* what idle feeds were last woken for */
@@ -282,6 +292,8 @@ void feeds_fini(struct topic *topic);
 /* A free slot, listed nowhere. WEIR_NO_MEMORY. */
 WEIR_MUST_USE enum weir_error feeds_add(struct topic *topic, uint32_t number, uint32_t *slot_out);
 void feeds_remove(struct topic *topic, uint32_t slot);
+WEIR_MUST_USE enum weir_error feed_open(struct turn *turn, struct topic *topic,
+                                        const struct topic_subscribe *subscribe);
 /* FEED_NONE: there is none of that number. */
 uint32_t feeds_find(const struct feeds *feeds, uint32_t number);
 void feeds_list(struct feeds *feeds, uint32_t slot, enum feed_list list);
@@ -300,8 +312,6 @@ WEIR_MUST_USE enum weir_error join_place(struct turn *turn, struct topic *topic,
 void join_leave(struct topic *topic, struct feed *feed);
 
 /* deliver.c */
-WEIR_MUST_USE enum weir_error feed_open(struct turn *turn, struct topic *topic,
-                                        const struct topic_subscribe *subscribe);
 /* Serves ready feeds, a bounded number of messages; sends TOPIC_SERVE when some are left. Takes shared->lock. */
 void topic_serve(struct turn *turn, struct topic *topic);
 /* Starts a feed over with BEGIN. */

@@ -24,36 +24,37 @@ static enum weir_error topic_start(struct turn *turn, void *state, const void *a
 {
     struct topic *topic = state;
     const struct topic_args *args = args_given;
+    /* Neither can be stale: the directory has both as long as the topic lives. */
     enum weir_error error = arena_hold(turn_arena(turn), args->shared);
+    if (!error && arena_hold(turn_arena(turn), args->rule)) {
+        arena_drop(turn_arena(turn), args->shared);
+        error = WEIR_STALE;
+    }
     if (error)
         return error;
     *topic = (struct topic){.magic = TOPIC_MAGIC,
                             .shared_block = args->shared,
+                            .rule_block = args->rule,
+                            .common = args->common,
                             .arena = turn_arena(turn),
                             .budget = args->budget,
-                            .feeds_budget = args->feeds_budget,
-                            .all_budget = args->all_budget,
-                            .directory = args->directory,
-                            .admission = args->admission,
                             .epoch = args->epoch,
                             .block_seq = UINT64_MAX,
                             .block_weight = UINT64_MAX,
                             .block_due_ns = UINT64_MAX,
                             .pace_due_ns = UINT64_MAX,
-                            .lapse_armed_ns = MARK_NEVER,
                             .blocked_slot = FEED_NONE};
     topic->shared = arena_data(topic->arena, topic->shared_block);
-    fold_init(&topic->fold, &args->rule, topic->arena, topic->budget, args->seed);
+    fold_init(&topic->fold, arena_data(topic->arena, topic->rule_block), topic->arena, topic->budget, args->seed);
     INVARIANT(topic->fold.ops != NULL);
     error = forward_init(topic);
     if (error) {
         arena_drop(topic->arena, topic->shared_block);
+        arena_drop(topic->arena, topic->rule_block);
         return error;
     }
-    ring_init(&topic->ring, topic->arena, topic->budget, topic->fold.rule.retain_count_max,
-              topic->fold.rule.retain_bytes_max, topic->fold.ops->alone_size);
-    if (topic->fold.rule.kind != TOPIC_LAST && topic->fold.rule.kind != TOPIC_MAP)
-        topic->fold.rule.ttl_ms = 0; /* a kind that an operator chose for this topic alone */
+    ring_init(&topic->ring, topic->arena, topic->budget, topic->fold.rule->retain_count_max,
+              topic->fold.rule->retain_bytes_max, topic->fold.ops->alone_size);
     feeds_init(&topic->feeds);
     pthread_mutex_lock(&topic->shared->lock);
     topic->shared->feeds = &topic->feeds;
@@ -192,7 +193,7 @@ static enum weir_error topic_timer(struct turn *turn, struct topic *topic, uint6
         return WEIR_OK;
     }
     if (word == TIMER_LAPSE) {
-        topic->lapse_armed_ns = MARK_NEVER;
+        topic->memory->lapse_armed_ns = MARK_NEVER;
         return topic_lapse(turn, topic);
     }
     if (word == TIMER_SHORT) {
@@ -222,7 +223,7 @@ static enum weir_error topic_timer(struct turn *turn, struct topic *topic, uint6
 /* A session that has keys here is over: they have a while left, in which it may come back and publish them again. */
 static void topic_on_event(struct turn *turn, struct topic *topic, const struct message *message)
 {
-    uint64_t grace_ns = topic->fold.rule.bind_grace_ms * NS_PER_MS;
+    uint64_t grace_ns = topic->fold.rule->bind_grace_ms * NS_PER_MS;
     if (message->word[0] == ACTOR_EVENT_EXITED && forward_is_to(topic, message->from))
         forward_gone(turn, topic);
     else if (message->word[0] == ACTOR_EVENT_EXITED && topic->memory != NULL)
@@ -301,7 +302,7 @@ static enum weir_error topic_message(struct turn *turn, void *state, struct mess
 static void topic_expiry_arm(struct turn *turn, struct topic *topic)
 {
     weir_timer timer;
-    uint64_t age_ms = topic->fold.rule.log_age_max_ms;
+    uint64_t age_ms = topic->fold.rule->log_age_max_ms;
     if (topic->fold.ops->expire == NULL || age_ms == 0 || topic->has_expiry || topic->fold.entries == 0)
         return;
     uint64_t delay_ns = (age_ms / LOG_AGE_CHECKS + 1) * NS_PER_MS;
@@ -327,10 +328,10 @@ static void pressure_tell(struct turn *turn, struct topic *topic)
     if (topic->ring.tail == topic->pressure_page)
         return;
     topic->pressure_page = topic->ring.tail;
-    budget_level(topic->all_budget, &used, &max);
+    budget_level(topic->common->all_budget, &used, &max);
     struct message message = {.tag = DIRECTORY_PRESSURE};
     if (max > 0 && used > RING_PRESSURE_PART(max))
-        (void)!turn_control(turn, topic->directory, &message); /* a directory that full has been told */
+        (void)!turn_control(turn, topic->common->directory, &message); /* a directory that full has been told */
 }
 
 static void topic_turn_end(struct turn *turn, void *state)
@@ -394,6 +395,7 @@ static void topic_stop(struct turn *turn, void *state, enum weir_error cause)
     stash_fini(topic, &topic->stash);
     forward_fini(topic);
     arena_drop(topic->arena, topic->shared_block);
+    arena_drop(topic->arena, topic->rule_block);
 }
 
 /* Stopped without having read its mailbox: whoever waits for an answer gets one now. Orders about feeds are the

@@ -333,7 +333,7 @@ int main(int argc, char **argv)
     static struct instance thread, process;
     int rounds = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 7;
     struct arena_config config = {.bytes_max = (size_t)1 << 30};
-    struct topic_rule rule = {.kind = TOPIC_MAP};
+    static const struct topic_rule rule = {.kind = TOPIC_MAP};
     if (rounds < 1 || rounds > ROUNDS_MAX || processes_open(why, sizeof why) != WEIR_OK) {
         fprintf(stderr, "plugin_bench [ROUNDS, 1 to %d] %s\n", ROUNDS_MAX, why);
         return 2;

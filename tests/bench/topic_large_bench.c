@@ -83,7 +83,7 @@ static double updates_ns(struct bench_fold *bench, bool has_snapshots)
 static void bench_fold(void)
 {
     static struct bench_fold bench = {.publisher = {.random = 1, .is_keyed = true}};
-    struct topic_rule rule = {.kind = TOPIC_MAP};
+    static const struct topic_rule rule = {.kind = TOPIC_MAP};
     struct arena_usage empty, full;
     arena_usage(arena, &empty);
     fold_init(&bench.fold, &rule, arena, NULL, 1);

@@ -14,6 +14,7 @@
 struct rig {
     struct arena *arena;
     struct budget *budget;
+    struct topic_rule rule;
     struct fold fold;
     struct ring ring;
     uint32_t now_ms;
@@ -29,10 +30,10 @@ static inline uint64_t random_next(uint64_t *state)
 
 static inline void rig_open(struct rig *rig, struct topic_rule rule)
 {
-    *rig = (struct rig){.arena = NULL};
+    *rig = (struct rig){.rule = rule};
     assert_int_equal(arena_create(&(struct arena_config){.bytes_max = (size_t)512 << 20}, &rig->arena), WEIR_OK);
     assert_int_equal(budget_create(NULL, "fold", 0, &rig->budget), WEIR_OK);
-    fold_init(&rig->fold, &rule, rig->arena, rig->budget, 42);
+    fold_init(&rig->fold, &rig->rule, rig->arena, rig->budget, 42);
     ring_init(&rig->ring, rig->arena, rig->budget, rule.retain_count_max, rule.retain_bytes_max,
               rig->fold.ops->alone_size);
 }
