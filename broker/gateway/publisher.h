@@ -21,7 +21,7 @@ struct parked_batch;
 #define PUBLISHER_ENTRIES_MAX 16384
 /* Topics with a batch being gathered; with one more, all are handed over first, and run before more is read: what goes
  * with a record from one actor to the next is still in the processor's caches then. */
-#define PUBLISHER_OPEN_MAX 512
+#define PUBLISHER_OPEN_MAX 128
 /* Topics whose batches may be parked before the whole connection is paused. */
 #define PUBLISHER_PARKED_MAX 64
 /* What a subscriber's frame adds to key and value at the most, so that every record taken can be delivered. */
