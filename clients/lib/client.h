@@ -32,6 +32,7 @@ struct link {
     enum link_state state;
     struct sp_pipe *pipe;
     bool is_ipc, is_receiving, is_sending, is_closed;
+    bool is_flushing;      /* a thread is in the pipe's send, without the lock */
     bool has_received;     /* bytes are in inbox that were not taken apart */
     bool is_resting;       /* the client's thread waits for bytes: client_wake interrupts it */
     bool is_paused;        /* not receiving, because too many events wait for the user */
@@ -216,6 +217,8 @@ void link_fini(struct weir *client);
 /* send.c: what goes out */
 /* Sends what may be sent, if the line is idle. */
 void link_pump(struct weir *client);
+/* The same, with the lock released during a send. */
+void link_pump_released(struct weir *client);
 /* What was with the pipe is with the kernel. */
 void link_sent(struct weir *client);
 /* Queues a control frame. */

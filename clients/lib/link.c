@@ -57,7 +57,7 @@ static void on_sent(void *owner, enum weir_error error)
         link_close(client, error, "the connection was lost while sending");
     } else {
         link_sent(client);
-        link_pump(client);
+        link_pump_released(client);
     }
     pthread_cond_broadcast(&client->changed);
     pthread_mutex_unlock(&client->lock);
@@ -238,6 +238,8 @@ void link_close(struct weir *client, enum weir_error error, const char *reason)
 void link_reap(struct weir *client)
 {
     struct link *link = &client->link;
+    while (link->is_flushing)
+        pthread_cond_wait(&client->work, &client->lock);
     bool was_up = link->state == LINK_UP;
     struct sp_pipe *pipe = link->pipe;
     enum weir_error error = link->error == WEIR_OK ? WEIR_CLOSED : link->error;

@@ -258,11 +258,10 @@ static enum weir_error publisher_add(struct weir *client, const struct weir_reco
     if (number != NULL)
         *number = given;
     client->counts.published++;
-    link_pump(client);
     return WEIR_OK;
 }
 
-/* Waits for room, then adds. Lock held. */
+/* Waits for room, then adds; the caller pumps. Lock held. */
 static enum weir_error publisher_offer(struct weir *client, const struct weir_record *record, uint64_t deadline_ns,
                                        bool may_wait, uint64_t *number)
 {
@@ -285,6 +284,8 @@ enum weir_error weir_publish(struct weir *client, const struct weir_record *reco
     pthread_mutex_lock(&client->lock);
     bool may_wait = timeout_ms > 0 && !client_is_own_thread(client);
     error = publisher_offer(client, record, deadline, may_wait, number);
+    if (error == WEIR_OK)
+        link_pump_released(client);
     pthread_mutex_unlock(&client->lock);
     return error;
 }
@@ -293,6 +294,7 @@ static enum weir_error publish_wait(struct weir *client, struct publish_waiter *
 {
     waiter->next = client->publisher.waiters;
     client->publisher.waiters = waiter;
+    link_pump_released(client);
     while (!waiter->is_done && !client->is_over && client_wait(client, deadline_ns)) {
     }
     struct publish_waiter **at = &client->publisher.waiters;
@@ -343,7 +345,7 @@ enum weir_error weir_flush(struct weir *client, uint64_t timeout_ms)
     enum weir_error error = WEIR_OK;
     pthread_mutex_lock(&client->lock);
     uint64_t number = client->publisher.next_number;
-    link_pump(client);
+    link_pump_released(client);
     while (error == WEIR_OK && !is_settled(client, number)) {
         if (client->is_over)
             error = WEIR_CLOSED;

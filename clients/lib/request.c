@@ -78,7 +78,7 @@ static enum weir_error request_run(struct weir *client, struct view verb, struct
     frame.as.request.verb = verb;
     frame.as.request.args = args;
     link_control(client, &frame);
-    link_pump(client);
+    link_pump_released(client);
     enum weir_error error = WEIR_OK;
     while (!waiter->is_done && error == WEIR_OK) {
         if (client->is_over)

@@ -199,8 +199,23 @@ void link_sent(struct weir *client)
     publisher_on_sent(client);
 }
 
+/* Without the lock, or whoever the broker answers meanwhile would wait for it: the send wakes the broker, which may
+ * have answered before it returns. The pipe stays for as long, see link_reap. */
+static enum weir_error sending_released(struct weir *client, const struct iovec *part, size_t *sent)
+{
+    struct link *link = &client->link;
+    link->is_sending = link->is_flushing = true;
+    pthread_mutex_unlock(&client->lock);
+    enum weir_error error = sp_pipe_send_now(link->pipe, part, 1, sent);
+    pthread_mutex_lock(&client->lock);
+    link->is_flushing = false;
+    if (link->is_closed)
+        client_wake(client);
+    return error;
+}
+
 /* True when all of it went out at once. */
-static bool sending_flush(struct weir *client)
+static bool sending_flush(struct weir *client, bool releases)
 {
     struct link *link = &client->link;
     struct iovec part = {link->sending.data + link->sending.start, outbuf_size(&link->sending)};
@@ -208,7 +223,8 @@ static bool sending_flush(struct weir *client)
     client->counts.bytes_sent += part.iov_len;
     uint64_t begin = clock_now_ns();
     if (begin - link->sent_ns >= link->send_ns) {
-        enum weir_error error = sp_pipe_send_now(link->pipe, &part, 1, &sent);
+        enum weir_error error =
+            releases ? sending_released(client, &part, &sent) : sp_pipe_send_now(link->pipe, &part, 1, &sent);
         if (error == WEIR_OK) {
             link_sent(client);
             link->send_ns = link->sent_ns - begin;
@@ -228,7 +244,7 @@ static bool sending_flush(struct weir *client)
     return false;
 }
 
-void link_pump(struct weir *client)
+static void pump(struct weir *client, bool releases)
 {
     struct link *link = &client->link;
     bool is_done = true;
@@ -239,6 +255,10 @@ void link_pump(struct weir *client)
         }
         if (link->state == LINK_UP)
             data_take(client);
-        is_done = outbuf_size(&link->sending) > 0 && sending_flush(client);
+        is_done = outbuf_size(&link->sending) > 0 && sending_flush(client, releases);
     }
 }
+
+void link_pump(struct weir *client) { pump(client, false); }
+
+void link_pump_released(struct weir *client) { pump(client, true); }

@@ -2,6 +2,11 @@
  * while the broker can tell. And what is published with options. */
 #include "tests/unit/clients/lib/outcomes.h"
 
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "clients/lib/client.h"
+
 /* The next connection, with a broker that knows publishers by name. */
 static struct session *named_session(struct fake *fake, const char *publisher, uint64_t credit)
 {
@@ -333,6 +338,66 @@ static void options_are_sent_and_a_conflict_says_what_is_there(void **state)
     fake_stop(&fake);
 }
 
+/* ------------------------------------------------------------------------------------------- amid a send */
+
+/* What happens before the next send of the thread that asks for it returns. */
+static struct {
+    struct session *session; /* NULL: nothing */
+    struct outcomes *outcomes;
+    unsigned losses; /* told until it returned */
+} amid;
+static _Thread_local bool is_asking;
+
+/* In the place of the C library's. */
+ssize_t sendmsg(int descriptor, const struct msghdr *message, int flags)
+{
+    ssize_t sent = syscall(SYS_sendmsg, descriptor, message, flags);
+    struct session *s = is_asking ? amid.session : NULL;
+    if (s == NULL)
+        return sent;
+    amid.session = NULL;
+    send_ack(s, 1, 1, 7, 1);
+    FAKE_WAIT(amid.outcomes, amid.outcomes->count == 1);
+    session_cut(s);
+    /* Nothing says that the client has noticed: it is given a while to do what it must not. */
+    struct timespec moment = {.tv_nsec = 1000000};
+    for (int i = 0; i < 100 && amid.losses == 0; i++) {
+        nanosleep(&moment, NULL);
+        pthread_mutex_lock(&amid.outcomes->lock);
+        amid.losses = amid.outcomes->downs;
+        pthread_mutex_unlock(&amid.outcomes->lock);
+    }
+    return sent;
+}
+
+static void a_send_holds_up_no_answer_and_its_connection_lasts_until_it_returns(void **state)
+{
+    (void)state;
+    struct fake fake;
+    struct session *s = NULL;
+    struct outcomes outcomes;
+    outcomes_init(&outcomes);
+    fake_start(&fake);
+    struct weir_options options = {.on_outcome = on_outcome, .on_link = on_link, .context = &outcomes};
+    struct weir *client = named_client(&fake, &options, 1000, &s);
+    amid.session = s;
+    amid.outcomes = &outcomes;
+    pthread_mutex_lock(&client->lock);
+    client->link.send_ns = 0; /* the line rests: the record goes out in this thread */
+    pthread_mutex_unlock(&client->lock);
+    is_asking = true;
+    publish_some(client, "a", WEIR_ACK_FOLDED, 1);
+    is_asking = false;
+    assert_null(amid.session);
+    assert_int_equal(amid.losses, 0);
+    s = named_session(&fake, "", 1000);
+    FAKE_WAIT(&outcomes, outcomes.downs == 1);
+    publish_some(client, "a", WEIR_ACK_NONE, 1);
+    expect_publish(s, "a", 2, 1);
+    assert_int_equal(weir_close(&client, WAIT_MS), WEIR_OK);
+    fake_stop(&fake);
+}
+
 static void odd_names_and_numbers_are_refused(void **state)
 {
     (void)state;
@@ -359,6 +424,7 @@ int main(void)
         cmocka_unit_test(an_answer_for_what_waits_for_none_ends_the_session),
         cmocka_unit_test(another_client_of_that_name_ends_this_one),
         cmocka_unit_test(options_are_sent_and_a_conflict_says_what_is_there),
+        cmocka_unit_test(a_send_holds_up_no_answer_and_its_connection_lasts_until_it_returns),
         cmocka_unit_test(odd_names_and_numbers_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
