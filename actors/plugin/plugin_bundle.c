@@ -32,11 +32,8 @@ static enum weir_error block_grow(struct plugin *plugin, weir_msg *block, size_t
     return WEIR_OK;
 }
 
-/* Room for one slice more. */
-static enum weir_error slices_reserve(struct plugin *plugin, struct bundle *bundle)
+static enum weir_error slices_grow(struct plugin *plugin, struct bundle *bundle)
 {
-    if (bundle->count < bundle->slice_capacity)
-        return WEIR_OK;
     uint32_t capacity = bundle->slice_capacity ? 2 * bundle->slice_capacity : BUNDLE_SLICES_FIRST;
     enum weir_error error = block_grow(plugin, &bundle->slice_block, bundle->count * sizeof *bundle->slices,
                                        capacity * sizeof *bundle->slices);
@@ -51,7 +48,7 @@ static enum weir_error slices_reserve(struct plugin *plugin, struct bundle *bund
 static enum weir_error bundle_reserve(struct plugin *plugin, struct bundle *bundle, size_t more)
 {
     size_t wanted = bundle->size + more, size = bundle->capacity ? 2 * bundle->capacity : bundle->wanted;
-    enum weir_error error = slices_reserve(plugin, bundle);
+    enum weir_error error = bundle->count < bundle->slice_capacity ? WEIR_OK : slices_grow(plugin, bundle);
     if (error || wanted <= bundle->capacity)
         return error;
     size = size > PLUGIN_GATHER_BYTES ? PLUGIN_GATHER_BYTES : size;
@@ -77,7 +74,8 @@ bool bundle_lend(struct plugin *plugin, struct bundle *bundle, weir_msg block, c
     bool is_first = bundle->count == 0;
     if (!is_first && (bundle->lent.bits != block.bits || bundle->count == TOPIC_BATCH_MAX))
         return false;
-    if (slices_reserve(plugin, bundle) != WEIR_OK || (is_first && arena_hold(plugin->arena, block) != WEIR_OK))
+    if ((bundle->count == bundle->slice_capacity && slices_grow(plugin, bundle) != WEIR_OK) ||
+        (is_first && arena_hold(plugin->arena, block) != WEIR_OK))
         return false;
     bundle->lent = block;
     bundle->slices[bundle->count] = *slice;

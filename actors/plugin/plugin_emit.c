@@ -237,7 +237,7 @@ static void sent_over(struct turn *turn, struct plugin *plugin, uint64_t number,
     struct sent *sent = &plugin->sent[number & (PLUGIN_SENT_MAX - 1)];
     if (sent->is_over)
         return;
-    if (kept_at(plugin, sent->position)->state == KEPT_RUN)
+    if (plugin->run_count > 0 && kept_at(plugin, sent->position)->state == KEPT_RUN)
         run_part(plugin, sent->position);
     sent->is_over = true;
     struct kept *kept = kept_at(plugin, sent->position);
@@ -274,7 +274,7 @@ void emit_on_ack(struct turn *turn, struct plugin *plugin, const struct message 
         return;
     }
     for (uint32_t i = 0, together = 0; i<message->detail; i += together> 0 ? together : 1) {
-        together = run_ack(turn, plugin, message->word[0] + i, message);
+        together = plugin->run_count > 0 ? run_ack(turn, plugin, message->word[0] + i, message) : 0;
         if (together == 0)
             sent_over(turn, plugin, message->word[0] + i, error, message->word[1], message->word[2] + i);
     }
