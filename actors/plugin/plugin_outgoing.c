@@ -43,18 +43,28 @@ static void list_add(struct plugin *plugin, uint32_t index, enum outgoing_wait w
     plugin->outgoing_first[wait] = index;
 }
 
+/* Takes all out of a list: the first of them; list_next gives each out, which may then be in any list again. */
+static uint32_t list_take(struct plugin *plugin, enum outgoing_wait from)
+{
+    uint32_t first = plugin->outgoing_first[from];
+    plugin->outgoing_first[from] = PLACE_NONE;
+    return first;
+}
+
+static uint32_t list_next(struct plugin *plugin, uint32_t *rest)
+{
+    uint32_t index = *rest;
+    struct outgoing *outgoing = place_at(plugin, index)->outgoing;
+    *rest = outgoing->next;
+    outgoing->wait = OUTGOING_IDLE;
+    return index;
+}
+
 /* Those that waited for something may be sent. */
 static void list_ready(struct plugin *plugin, enum outgoing_wait from)
 {
-    uint32_t index = plugin->outgoing_first[from];
-    plugin->outgoing_first[from] = PLACE_NONE;
-    while (index != PLACE_NONE) {
-        struct outgoing *outgoing = place_at(plugin, index)->outgoing;
-        uint32_t next = outgoing->next;
-        outgoing->wait = OUTGOING_IDLE;
-        list_add(plugin, index, OUTGOING_READY);
-        index = next;
-    }
+    for (uint32_t rest = list_take(plugin, from); rest != PLACE_NONE;)
+        list_add(plugin, list_next(plugin, &rest), OUTGOING_READY);
 }
 
 /* After a while, and each time after a longer one. */
@@ -171,15 +181,8 @@ static bool outgoing_send(struct turn *turn, struct plugin *plugin, uint32_t ind
 
 void outgoing_flush(struct turn *turn, struct plugin *plugin)
 {
-    uint32_t index = plugin->outgoing_first[OUTGOING_READY];
-    plugin->outgoing_first[OUTGOING_READY] = PLACE_NONE;
-    while (index != PLACE_NONE) {
-        struct outgoing *outgoing = place_at(plugin, index)->outgoing;
-        uint32_t next = outgoing->next;
-        outgoing->wait = OUTGOING_IDLE;
-        (void)outgoing_send(turn, plugin, index);
-        index = next;
-    }
+    for (uint32_t rest = list_take(plugin, OUTGOING_READY); rest != PLACE_NONE;)
+        (void)outgoing_send(turn, plugin, list_next(plugin, &rest));
 }
 
 /* ------------------------------------------------------------------------------------------------- gathering */

@@ -95,10 +95,8 @@ static inline struct scene *follow_open_with(struct fake_options options)
     scene_plugin_open(scene, followed.directory);
     for (int i = 0; i < SCENE_TOPICS; i++)
         scene_topic_open(scene, i);
-    while (followed.journal[0] == '\0') {
-        assert_true(runtime_advance(scene->runtime));
-        scene_settle(scene);
-    }
+    while (followed.journal[0] == '\0')
+        scene_pass(scene);
     assert_journal(followed.journal, " (subscribe)");
     follow_snapshot(scene, "");
     return scene;

@@ -2,12 +2,6 @@
 #include "tests/unit/actors/plugin/follow_scene.h"
 #include "tests/unit/actors/plugin/unload_scene.h"
 
-static void time_passes(struct scene *scene)
-{
-    assert_true(runtime_advance(scene->runtime));
-    scene_settle(scene);
-}
-
 static void what_a_topic_has_no_memory_for_is_waited_for(void **state)
 {
     struct scene *scene = follow_open();
@@ -23,11 +17,11 @@ static void what_a_topic_has_no_memory_for_is_waited_for(void **state)
     assert_null(fakes.hosts[0]);
     topic->room = 1;
     topic->journal[0] = '\0';
-    time_passes(scene);
+    scene_pass(scene);
     assert_journal(topic->journal, " a1 (busy 1)");
     assert_journal(scene->answers, "");
     topic->is_full = false;
-    time_passes(scene);
+    scene_pass(scene);
     assert_journal(topic->journal, " b1");
     assert_journal(scene->answers, " unloaded:0");
     assert_journal(scene->topics[1].journal, " n1");
@@ -119,14 +113,12 @@ static void a_reload_keeps_what_waits(void **state)
 {
     struct scene *scene = follow_open();
     struct scene_topic *topic = &scene->topics[0];
-    struct message order = {.tag = PLUGIN_RELOAD};
     (void)state;
     topic->is_full = true;
     follow_update(scene, "ab");
     scene_handle_all(scene);
     topic->journal[0] = '\0';
-    assert_int_equal(actor_control(scene->runtime, scene->publisher, scene->plugin, &order), WEIR_OK);
-    scene_settle(scene);
+    scene_reload(scene);
     while (fakes.hosts[0] != NULL) { /* the old one tells its state, the new one takes it */
         for (size_t i = 0; i < fakes.started; i++) {
             struct plugin_host *host = fakes.hosts[i];
@@ -141,7 +133,7 @@ static void a_reload_keeps_what_waits(void **state)
     follow_update(scene, "a");
     scene_handle_all(scene);
     while (topic->shown['a'] < 2)
-        time_passes(scene);
+        scene_pass(scene);
     assert_non_null(strstr(topic->journal, " a1 b1 a2"));
     scene_close(scene);
 }
@@ -149,14 +141,12 @@ static void a_reload_keeps_what_waits(void **state)
 static void one_that_is_ending_is_not_reloaded(void **state)
 {
     struct scene *scene = follow_open();
-    struct message order = {.tag = PLUGIN_RELOAD};
     (void)state;
     scene->topics[0].is_held = true;
     follow_update(scene, "a");
     scene_handle_all(scene);
     scene_unload(scene);
-    assert_int_equal(actor_control(scene->runtime, scene->publisher, scene->plugin, &order), WEIR_OK);
-    scene_settle(scene);
+    scene_reload(scene);
     assert_journal(scene->answers, " reloaded:closed");
     assert_int_equal(fakes.started, 1);
     scene_ack(scene, 0, 1);

@@ -28,21 +28,16 @@ static void what_a_topic_has_no_memory_for_comes_again_in_its_order(void **state
     assert_journal(topic->journal, "");
     assert_journal(scene->topics[1].journal, " n1");
     topic->room = 1;
-    assert_true(runtime_advance(scene->runtime));
-    scene_settle(scene);
+    scene_pass(scene);
     assert_journal(topic->journal, " a1 (busy 3)");
     topic->room = 2;
-    assert_true(runtime_advance(scene->runtime));
-    scene_settle(scene);
+    scene_pass(scene);
     assert_journal(topic->journal, " b1 c1 (busy 1)");
-    assert_true(runtime_advance(scene->runtime));
-    scene_settle(scene);
+    scene_pass(scene);
     assert_journal(topic->journal, " (busy 1)");
     topic->is_full = false;
-    while (topic->journal[0] == '\0') {
-        assert_true(runtime_advance(scene->runtime));
-        scene_settle(scene);
-    }
+    while (topic->journal[0] == '\0')
+        scene_pass(scene);
     assert_journal(topic->journal, " d1");
     follow_update(scene, "a");
     scene_handle_all(scene);
@@ -78,10 +73,8 @@ static void an_instance_that_ends_leaves_what_waits(void **state)
     scene_kill(scene);
     scene_handle_all(scene);
     topic->is_full = false;
-    while (topic->shown['b'] == 0) {
-        assert_true(runtime_advance(scene->runtime));
-        scene_settle(scene);
-    }
+    while (topic->shown['b'] == 0)
+        scene_pass(scene);
     assert_non_null(strstr(topic->journal, " a1 b1"));
     assert_null(strstr(topic->journal, "a2"));
     scene_close(scene);

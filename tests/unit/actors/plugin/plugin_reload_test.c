@@ -1,5 +1,5 @@
 /* New code for old, and what becomes of it when either instance ends on the way. */
-#include "tests/unit/actors/plugin/plugin_scene.h"
+#include "tests/unit/actors/plugin/unload_scene.h"
 
 /* "aab" is handled, and the order to reload given; the new instance is at fakes.hosts[1]. */
 static struct scene *reload_open(bool is_slow_to_start)
@@ -10,9 +10,7 @@ static struct scene *reload_open(bool is_slow_to_start)
     assert_journal(scene->answers, " 1@1 2@2 3@3");
     scene->topics[0].journal[0] = '\0';
     fakes.options.is_slow_to_start = is_slow_to_start;
-    struct message order = {.tag = PLUGIN_RELOAD, .word = {1}};
-    assert_int_equal(actor_control(scene->runtime, scene->publisher, scene->plugin, &order), WEIR_OK);
-    scene_settle(scene);
+    scene_reload(scene);
     assert_int_equal(fakes.started, 2);
     return scene;
 }
@@ -126,9 +124,7 @@ static void a_reload_during_a_replay_starts_anew(void **state)
     scene_kill(scene);
     scene_handle(scene, 1);
     scene->answers[0] = '\0';
-    struct message order = {.tag = PLUGIN_RELOAD, .word = {1}};
-    assert_int_equal(actor_control(scene->runtime, scene->publisher, scene->plugin, &order), WEIR_OK);
-    scene_settle(scene);
+    scene_reload(scene);
     assert_int_equal(fakes.started, 3);
     assert_journal(scene->answers, " reloaded:ok");
     scene_handle_all(scene);
@@ -142,9 +138,7 @@ static void without_a_snapshot_a_reload_loses_state_and_tells(void **state)
     (void)state;
     scene_publish(scene, 0, "aa");
     scene_handle_all(scene);
-    struct message order = {.tag = PLUGIN_RELOAD, .word = {1}};
-    assert_int_equal(actor_control(scene->runtime, scene->publisher, scene->plugin, &order), WEIR_OK);
-    scene_settle(scene);
+    scene_reload(scene);
     scene_publish(scene, 0, "a");
     scene_handle_all(scene);
     assert_journal(scene->answers, " 1@1 2@2 reloaded:ok 3@1");
@@ -156,31 +150,24 @@ static void without_a_snapshot_a_reload_loses_state_and_tells(void **state)
 static void a_reload_does_not_wait_for_ever_for_what_is_stalled(void **state)
 {
     struct scene *scene = scene_open_with((struct fake_options){.emit_bytes_per_s = 1});
-    struct message order = {.tag = PLUGIN_RELOAD, .word = {1}};
     (void)state;
     scene_publish(scene, 0, "y");
     scene_handle(scene, 1);
     assert_journal(scene->topics[0].journal, " y1");
     uint64_t begun_ns = runtime_now_ns(scene->runtime);
-    assert_int_equal(actor_control(scene->runtime, scene->publisher, scene->plugin, &order), WEIR_OK);
-    scene_settle(scene);
-    while (scene->answers[0] == '\0') {
-        assert_true(runtime_advance(scene->runtime));
-        scene_settle(scene);
-    }
+    scene_reload(scene);
+    while (scene->answers[0] == '\0')
+        scene_pass(scene);
     assert_journal(scene->answers, " reloaded:busy");
     assert_true(runtime_now_ns(scene->runtime) - begun_ns <= PLUGIN_RELOAD_MS * NS_PER_MS);
     assert_non_null(fakes.hosts[0]);
     assert_null(fakes.hosts[1]);
     /* It goes on as it was, and is reloaded when it is no longer stalled; the timer of before is nothing to that. */
-    while (scene->answers[0] == '\0') {
-        assert_true(runtime_advance(scene->runtime));
-        scene_settle(scene);
-    }
+    while (scene->answers[0] == '\0')
+        scene_pass(scene);
     assert_journal(scene->topics[0].journal, " y1");
     assert_journal(scene->answers, " 1@2");
-    assert_int_equal(actor_control(scene->runtime, scene->publisher, scene->plugin, &order), WEIR_OK);
-    scene_settle(scene);
+    scene_reload(scene);
     step(scene, fakes.hosts[0], INPUT_SNAPSHOT);
     step(scene, fakes.hosts[2], INPUT_RESTORE);
     assert_journal(scene->answers, " reloaded:ok");

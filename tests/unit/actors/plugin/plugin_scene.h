@@ -206,6 +206,13 @@ static inline void scene_settle(struct scene *scene)
         assert_true(steps < 1000000);
 }
 
+/* Lets time pass until something is due, and that happen. */
+static inline void scene_pass(struct scene *scene)
+{
+    assert_true(runtime_advance(scene->runtime));
+    scene_settle(scene);
+}
+
 static inline bool scene_status_keep(const struct plugin_status *status, void *context)
 {
     *(struct plugin_status *)context = *status;
@@ -258,10 +265,8 @@ static inline void scene_ended(struct scene *scene, struct plugin_host *host)
 {
     size_t started = fakes.started;
     scene_ring(scene, host);
-    while (fakes.started == started) {
-        assert_true(runtime_advance(scene->runtime));
-        scene_settle(scene);
-    }
+    while (fakes.started == started)
+        scene_pass(scene);
 }
 
 static inline void scene_kill(struct scene *scene)
@@ -278,8 +283,7 @@ static inline void scene_live(struct scene *scene)
         if (host != NULL && host->handled < host->given)
             scene_handle(scene, 1);
         else
-            assert_true(runtime_advance(scene->runtime));
-        scene_settle(scene);
+            scene_pass(scene);
     }
 }
 
@@ -418,10 +422,8 @@ static inline void scene_plugin_open(struct scene *scene, weir_actor directory)
     assert_int_equal(plugins_config_set(scene->plugins, &config, 1), WEIR_OK);
     assert_int_equal(plugins_load_all(scene->plugins), WEIR_OK);
     scene_settle(scene);
-    while (fakes.started == 0) {
-        assert_true(runtime_advance(scene->runtime));
-        scene_settle(scene);
-    }
+    while (fakes.started == 0)
+        scene_pass(scene);
     assert_int_equal(plugins_find(scene->plugins, "fake", &scene->plugin), WEIR_OK);
 }
 

@@ -192,10 +192,8 @@ static void a_restore_waits_for_memory(void **state)
     fakes.options.give_error_of = INPUT_RESTORE;
     fakes.options.give_error_count = 3;
     scene_kill(scene);
-    while (scene_host(scene)->given == 0) {
-        assert_true(runtime_advance(scene->runtime));
-        scene_settle(scene);
-    }
+    while (scene_host(scene)->given == 0)
+        scene_pass(scene);
     scene_handle_all(scene);
     scene_publish(scene, 0, "a");
     scene_handle_all(scene);
@@ -277,10 +275,8 @@ static void an_end_amid_a_commit_costs_nothing(void **state)
     scene_ring(scene, scene_host(scene));
     assert_journal(scene->topics[0].journal, "");
     assert_journal(scene->answers, "");
-    while (fakes.started == 1) {
-        assert_true(runtime_advance(scene->runtime));
-        scene_settle(scene);
-    }
+    while (fakes.started == 1)
+        scene_pass(scene);
     assert_journal(scene->topics[0].journal, " y1 (stale)");
     assert_journal(scene->answers, " 1@2");
     scene_handle_all(scene);
@@ -306,10 +302,8 @@ static void timers_outlast_an_instance_and_fire_once(void **state)
     scene_handle_all(scene);
     scene_kill(scene);
     scene_handle_all(scene);
-    while (timers_given(scene) == 0) {
-        assert_true(runtime_advance(scene->runtime));
-        scene_settle(scene);
-    }
+    while (timers_given(scene) == 0)
+        scene_pass(scene);
     scene_handle_all(scene);
     assert_int_equal(scene_host(scene)->counts.of['!'], 1);
     scene_kill(scene);
