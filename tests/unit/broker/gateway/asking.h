@@ -16,6 +16,21 @@ static inline struct reply ask(int fd, uint8_t *buffer, size_t capacity, const c
     return reply;
 }
 
+/* What a log topic holds: its state's bytes in the reply to a get, which is in `out`. */
+static inline struct view log_state(struct world *world, const char *topic, uint8_t *out, size_t capacity)
+{
+    int fd = raw_dial(world, SP_REQ0);
+    uint8_t args[512];
+    struct view state;
+    size_t size = body_args(args, sizeof args, "topic", topic, NULL);
+    struct reply reply = ask(fd, out, capacity, "get", view_of(args, size));
+    if (!reply.ok)
+        fail_msg("get %s: %.*s", topic, (int)reply.message.size, (const char *)reply.message.data);
+    assert_int_equal(args_find(reply.result, 16, "state", &state), WEIR_OK);
+    close(fd);
+    return state;
+}
+
 static inline void expect_error(struct reply reply, const char *code)
 {
     assert_false(reply.ok);

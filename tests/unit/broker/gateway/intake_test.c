@@ -1,5 +1,5 @@
 /* Messages larger than the blocks that a stream is read into. */
-#include "tests/unit/broker/gateway/world.h"
+#include "tests/unit/broker/gateway/asking.h"
 
 /* A record with a text of any size, which body_record has no room for. */
 static size_t large_record(uint8_t *out, size_t capacity, const char *topic, struct view text)
@@ -11,22 +11,6 @@ static size_t large_record(uint8_t *out, size_t capacity, const char *topic, str
     value_write_str(&writer, text);
     assert_false(writer.is_full);
     return writer.size;
-}
-
-/* What a log topic holds, as its state's bytes in a get's reply. */
-static void log_state(struct world *world, const char *topic, uint8_t *out, size_t capacity, struct view *state)
-{
-    int fd = raw_dial(world, SP_REQ0);
-    uint8_t args[512], body[1024];
-    size_t size = body_args(args, sizeof args, "topic", topic, NULL);
-    raw_message(fd, body, body_request(body, sizeof body, 1, "get", view_of(args, size)));
-    size = raw_message_receive(fd, out, capacity);
-    struct reply reply;
-    assert_true(size != SIZE_MAX);
-    assert_int_equal(reply_read(view_of(out + 4, size - 4), 16, &reply), WEIR_OK);
-    assert_true(reply.ok);
-    assert_int_equal(args_find(reply.result, 16, "state", state), WEIR_OK);
-    close(fd);
 }
 
 /* Large messages in a row, each with a letter of its own, small ones between them. */
@@ -46,8 +30,7 @@ static void large_messages_follow_one_another_whole(void **state)
         raw_message(fd, body, body_record(body, sizeof body, "log/large", NULL, "small"));
     }
     WAIT_UNTIL(world_seq(&world, "log/large") == 2 * LARGE);
-    struct view found;
-    log_state(&world, "log/large", reply, sizeof reply, &found);
+    struct view found = log_state(&world, "log/large", reply, sizeof reply);
     struct value_reader reader;
     value_reader_init(&reader, found, 4);
     assert_int_equal(value_read_array(&reader), 2 * LARGE);

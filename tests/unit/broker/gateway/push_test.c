@@ -3,6 +3,7 @@
 #include <nng/nng.h>
 #include <nng/protocol/pipeline0/push.h>
 
+#include "tests/unit/broker/gateway/asking.h"
 #include "tests/unit/broker/gateway/blocker.h"
 
 static struct gateway_status status_of(struct world *world)
@@ -38,24 +39,6 @@ static void push_publishes_records(void **state)
     world_stop(&world);
 }
 
-/* What a log topic holds, as its state's bytes in a get's reply. */
-static size_t log_state(struct world *world, const char *topic, uint8_t *out, size_t capacity, struct view *state)
-{
-    int fd = raw_dial(world, SP_REQ0);
-    uint8_t args[512], body[1024];
-    size_t size = body_args(args, sizeof args, "topic", topic, NULL);
-    raw_message(fd, body, body_request(body, sizeof body, 1, "get", view_of(args, size)));
-    size = raw_message_receive(fd, out, capacity);
-    struct reply reply;
-    assert_true(size != SIZE_MAX);
-    assert_int_equal(reply_read(view_of(out + 4, size - 4), 16, &reply), WEIR_OK);
-    if (!reply.ok)
-        fail_msg("get %s: %.*s", topic, (int)reply.message.size, (const char *)reply.message.data);
-    assert_int_equal(args_find(reply.result, 16, "state", state), WEIR_OK);
-    close(fd);
-    return size;
-}
-
 static void interleaved_topics_keep_their_order(void **state)
 {
     (void)state;
@@ -84,8 +67,7 @@ static void interleaved_topics_keep_their_order(void **state)
         snprintf(topic, sizeof topic, "log/%s%d",
                  i % 3 ? "" : "an-uncommonly-long-name-for-a-topic-that-nobody-would-type/", i);
         WAIT_UNTIL(world_seq(&world, topic) == ROUNDS);
-        struct view found;
-        (void)log_state(&world, topic, reply, sizeof reply, &found);
+        struct view found = log_state(&world, topic, reply, sizeof reply);
         struct value_reader reader;
         value_reader_init(&reader, found, 4);
         assert_int_equal(value_read_array(&reader), ROUNDS);
