@@ -29,6 +29,7 @@ void group_remove(struct weir_self *self, struct window *window, struct group *g
 {
     for (uint32_t i = 0; i < window->settings.pane_count; i++)
         sketch_fini(self, &group->panes[i].sketch);
+    sketch_fini(self, &group->total.sketch);
     weir_free(self, group->panes);
     kit_table_remove(self, &window->groups, &group->entry);
 }
@@ -86,14 +87,22 @@ static void put_uint(struct weir_self *self, struct weir_writer *writer, const c
     kit_put_uint(self, writer, value);
 }
 
-/* The window that ends with pane `last`, as it was summed up. */
-static void window_write(struct weir_self *self, const struct window *window, const struct pane *sum, uint64_t last,
-                         bool is_closed, struct weir_writer *writer)
+/* When the window that ends with pane `last` begins. */
+static uint64_t window_start(const struct settings *settings, uint64_t last)
+{
+    uint64_t end_ms = (last + 1) * settings->slide_ms;
+    return end_ms > settings->size_ms ? end_ms - settings->size_ms : 0;
+}
+
+/* What was summed up, from start_ms to the end of pane `last`, with its sketch. */
+static void window_write(struct weir_self *self, const struct window *window, const struct pane *sum,
+                         const struct sketch *sketch, uint64_t start_ms, uint64_t last, bool is_closed,
+                         struct weir_writer *writer)
 {
     const struct settings *settings = &window->settings;
     uint64_t end_ms = (last + 1) * settings->slide_ms;
     kit_put_map(self, writer, 8 + settings->quantile_count);
-    put_uint(self, writer, "start_ms", end_ms > settings->size_ms ? end_ms - settings->size_ms : 0);
+    put_uint(self, writer, "start_ms", start_ms);
     put_uint(self, writer, "end_ms", end_ms);
     put_uint(self, writer, "count", sum->count);
     put_double(self, writer, "sum", sum->sum);
@@ -101,12 +110,45 @@ static void window_write(struct weir_self *self, const struct window *window, co
     put_double(self, writer, "min", sum->min);
     put_double(self, writer, "max", sum->max);
     for (uint32_t i = 0; i < settings->quantile_count; i++) {
-        double value = sketch_quantile(&window->scale, &window->scratch, settings->quantiles[i]);
+        double value = sketch_quantile(&window->scale, sketch, settings->quantiles[i]);
         /* What is known exactly is not told worse than it is. */
         put_double(self, writer, settings->names[i], value < sum->min ? sum->min : value > sum->max ? sum->max : value);
     }
     kit_put_text(self, writer, "closed");
     kit_put_bool(self, writer, is_closed);
+}
+
+/* Adds a closed window to what its key's come to. False: beyond the memory budget. */
+static bool total_add(struct weir_self *self, struct window *window, struct pane *total, const struct pane *sum)
+{
+    if (window->settings.quantile_count > 0 && !sketch_merge(self, &window->scale, &total->sketch, &window->scratch))
+        return false;
+    if (total->count == 0) {
+        total->index = sum->index;
+        total->sum = 0;
+        total->min = sum->min;
+        total->max = sum->max;
+    }
+    total->count += sum->count;
+    total->sum += sum->sum;
+    total->min = sum->min < total->min ? sum->min : total->min;
+    total->max = sum->max > total->max ? sum->max : total->max;
+    return true;
+}
+
+/* A closed window, and what those of its key come to with it. */
+static enum weir_actor_result merged_emit(struct weir_self *self, struct window *window, struct group *group,
+                                          const struct pane *sum, struct weir_bytes update)
+{
+    char memory[EMITTED_SIZE_MAX];
+    struct weir_writer writer = {memory, 0, sizeof memory, false};
+    struct pane *total = &group->total;
+    if (!total_add(self, window, total, sum))
+        return kit_fail(self, "no memory to add up windows: raise memory_bytes_max or lower buckets_max");
+    window_write(self, window, total, &total->sketch, window_start(&window->settings, total->index), sum->index, true,
+                 &writer);
+    return weir_emit_merged(self, kit_id_topic(group->entry.id), kit_id_key(group->entry.id), update,
+                            weir_bytes_of(memory, writer.size));
 }
 
 enum weir_actor_result group_emit(struct weir_self *self, struct window *window, struct group *group, uint64_t last,
@@ -120,8 +162,10 @@ enum weir_actor_result group_emit(struct weir_self *self, struct window *window,
     *is_empty = sum.count == 0;
     if (*is_empty)
         return WEIR_ACTOR_OK;
-    window_write(self, window, &sum, last, is_closed, &writer);
+    window_write(self, window, &sum, &window->scratch, window_start(&window->settings, last), last, is_closed, &writer);
     group->is_shown = true;
+    if (window->settings.merges)
+        return merged_emit(self, window, group, &sum, weir_bytes_of(memory, writer.size));
     return weir_emit(self, kit_id_topic(group->entry.id), kit_id_key(group->entry.id),
                      weir_bytes_of(memory, writer.size));
 }
@@ -166,6 +210,12 @@ enum weir_actor_result group_close(struct weir_self *self, struct window *window
             result = group_hide(self, window, group, emitted);
         *emitted += !is_empty;
         is_used = group_expire(window, group, group->closed);
+        if (is_empty) {
+            group->total.count = 0;
+            sketch_clear(&group->total.sketch);
+        }
+        /* The next window may go on where this one ends. */
+        is_used = is_used || (window->settings.merges && !is_empty);
         group->closed++;
     }
     if (result != WEIR_ACTOR_OK)
@@ -202,7 +252,8 @@ enum weir_actor_result group_ask(struct weir_self *self, struct window *window, 
             windows.is_full = true;
         if (sum.count == 0)
             continue;
-        window_write(self, window, &sum, last, false, &windows);
+        window_write(self, window, &sum, &window->scratch, window_start(&window->settings, last), last, false,
+                     &windows);
         count++;
     }
     struct weir_writer reply = kit_reply_begin(self, windows.size + 8);

@@ -96,6 +96,7 @@ enum weir_actor_result settings_read(struct weir_self *self, struct weir_bytes c
         {"missing", KIT_TEXT, &missing, 0, 0, false},
         {"entries", KIT_BOOL, &s->takes_entries, 0, 0, false},
         {"remove_idle", KIT_BOOL, &s->removes_idle, 0, 0, false},
+        {"merge", KIT_BOOL, &s->merges, 0, 0, false},
         {"keys_max", KIT_UINT, &s->keys_max, 1, 1000000, false},
     };
     if (!kit_config(self, "config", config, keys, sizeof keys / sizeof *keys) ||
@@ -103,6 +104,9 @@ enum weir_actor_result settings_read(struct weir_self *self, struct weir_bytes c
         !word_read(self, "missing", missing, "skip", "refuse", &s->skips_missing) ||
         !quantiles_read(self, quantiles, s) || !times_check(self, s) || !kit_target_check(self, s->to))
         return WEIR_ACTOR_FAILED;
+    if (s->merges && (self->role != WEIR_ACTOR_FOLD || s->span > 1 || s->emits_each))
+        return kit_fail(self, "config: 'merge' is for a fold whose windows tumble (no 'slide_ms') and are emitted when "
+                              "they are closed: what overlaps cannot be added up");
     sketch_scale_init(scale, accuracy, (uint32_t)buckets);
     return WEIR_ACTOR_OK;
 }

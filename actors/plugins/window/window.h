@@ -26,7 +26,7 @@ struct settings {
     uint32_t span;       /* panes of a window: size / slide */
     uint32_t pane_count; /* and those ahead of the newest closed one */
     uint64_t keys_max;
-    bool skips_missing, takes_entries, emits_each, removes_idle;
+    bool skips_missing, takes_entries, emits_each, removes_idle, merges;
 };
 
 /* The records of one slide_ms of time. */
@@ -43,6 +43,8 @@ struct group {
     uint64_t closed; /* windows that end with an earlier pane have been emitted */
     bool is_shown;   /* something was emitted that would have to be removed */
     struct pane *panes;
+    struct pane
+        total; /* with merges: of the closed windows since the last empty one, the first of which is its index */
 };
 
 struct window {

@@ -44,7 +44,8 @@ static inline bool stage_take(void *context, const struct plugin_output *output)
     stage->logged += output->kind == OUTPUT_LOG;
     if (output->kind != OUTPUT_EMIT && output->kind != OUTPUT_REPLY)
         return true;
-    assert_int_equal(json_from_msgpack(output->value, 16, &text, &size), WEIR_OK);
+    size_t update_size = output->update_size > 0 ? output->update_size : output->value.size;
+    assert_int_equal(json_from_msgpack(view_of(output->value.data, update_size), 16, &text, &size), WEIR_OK);
     if (output->kind == OUTPUT_REPLY) {
         (void)snprintf(stage->reply, sizeof stage->reply, "%.*s", (int)size, text);
         free(text);
@@ -55,6 +56,12 @@ static inline bool stage_take(void *context, const struct plugin_output *output)
     json_t *record = json_pack("{s:s%,s:o,s:I}", "topic", output->topic.data, output->topic.size, "value", value,
                                "time_ms", (json_int_t)rehearsal_now(stage->rehearsal));
     assert_non_null(record);
+    if (output->update_size > 0) {
+        struct view merged = view_of(output->value.data + update_size, output->value.size - update_size);
+        assert_int_equal(json_from_msgpack(merged, 16, &text, &size), WEIR_OK);
+        json_object_set_new(record, "merged", json_loadb(text, size, JSON_DECODE_ANY, NULL));
+        free(text);
+    }
     if (output->has_key)
         json_object_set_new(record, "key", json_stringn((const char *)output->key.data, output->key.size));
     json_array_append_new(stage->emitted, record);

@@ -307,9 +307,72 @@ static void wrong_configuration_is_refused_with_the_reason(void **state)
     stage_refuses("window", WEIR_ACTOR_PROCESSOR, "{\"size_ms\":10,\"to\":\"x/{host}\"}", "in braces may stand");
 }
 
+static double member(const json_t *record, const char *form, const char *name)
+{
+    const json_t *value = json_object_get(json_object_get(record, form), name);
+    assert_true(json_is_number(value));
+    return json_number_value(value);
+}
+
+/* One that was emitted last; its window, and what it comes to. */
+static void assert_merged(struct stage *stage, int count, double sum, int start_ms, int total_count, double total_sum)
+{
+    assert_int_equal(json_array_size(stage->emitted), 1);
+    const json_t *record = json_array_get(stage->emitted, 0);
+    assert_int_equal((int)member(record, "value", "count"), count);
+    assert_true(member(record, "value", "sum") == sum);
+    assert_int_equal((int)member(record, "merged", "start_ms"), start_ms);
+    assert_true(member(record, "merged", "end_ms") == member(record, "value", "end_ms"));
+    assert_int_equal((int)member(record, "merged", "count"), total_count);
+    assert_true(member(record, "merged", "sum") == total_sum);
+    json_array_clear(stage->emitted);
+}
+
+static void windows_without_a_gap_are_merged(void **state)
+{
+    (void)state;
+    for (int restarts = 0; restarts < 2; restarts++) {
+        struct stage stage;
+        stage_open(&stage, "window", WEIR_ACTOR_FOLD, "{\"size_ms\":1000,\"merge\":true,\"quantiles\":[0,1]}");
+        static const struct {
+            uint64_t time_ms;
+            const char *value;
+        } records[] = {{100, "5"}, {200, "1"}, {1900, "9"}, {2500, "2"}};
+        for (size_t i = 0; i < sizeof records / sizeof *records; i++) {
+            if (i == 2) {
+                stage_advance(&stage, 1000);
+                assert_merged(&stage, 2, 6, 0, 2, 6);
+            }
+            if (i == 3) {
+                stage_advance(&stage, 2000);
+                const json_t *last = json_array_get(stage.emitted, 0);
+                assert_true(member(last, "merged", "min") == 1 && member(last, "merged", "max") == 9);
+                assert_true(member(last, "merged", "p0") == 1 && member(last, "value", "p0") == 9);
+                assert_merged(&stage, 1, 9, 0, 3, 15);
+            }
+            assert_int_equal(stage_give(&stage, records[i].time_ms, "t", "k", records[i].value), WEIR_ACTOR_OK);
+            if (restarts)
+                stage_restart(&stage);
+        }
+        stage_advance(&stage, 3000);
+        assert_merged(&stage, 1, 2, 0, 4, 17);
+        /* A window without a record: what comes behind it begins anew. */
+        stage_advance(&stage, 4000);
+        assert_int_equal(json_array_size(stage.emitted), 0);
+        assert_int_equal(stage_give(&stage, 4100, "t", "k", "3"), WEIR_ACTOR_OK);
+        stage_advance(&stage, 5000);
+        assert_merged(&stage, 1, 3, 4000, 1, 3);
+        stage_close(&stage);
+    }
+    stage_refuses("window", WEIR_ACTOR_FOLD, "{\"size_ms\":1000,\"slide_ms\":500,\"merge\":true}", "'merge' is for");
+    stage_refuses("window", WEIR_ACTOR_FOLD, "{\"size_ms\":1000,\"emit\":\"each\",\"merge\":true}", "'merge' is for");
+    stage_refuses("window", WEIR_ACTOR_PROCESSOR, "{\"size_ms\":1000,\"to\":\"t\",\"merge\":true}", "'merge' is for");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(windows_without_a_gap_are_merged),
         cmocka_unit_test(windows_are_what_a_naive_model_says),
         cmocka_unit_test(windows_close_by_the_clock_when_nothing_comes),
         cmocka_unit_test(records_time_closes_windows_and_waits_for_late_ones),
