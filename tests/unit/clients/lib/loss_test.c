@@ -349,6 +349,7 @@ static struct {
 static _Thread_local bool is_asking;
 
 /* In the place of the C library's. */
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): libc's names are its own */
 ssize_t sendmsg(int descriptor, const struct msghdr *message, int flags)
 {
     ssize_t sent = syscall(SYS_sendmsg, descriptor, message, flags);
