@@ -127,12 +127,22 @@ static enum weir_error shared_create(struct directory *directory, struct view na
     return WEIR_OK;
 }
 
+static bool rule_is_same(const struct topic_rule *a, const struct topic_rule *b)
+{
+    return a->kind == b->kind && a->log_count_max == b->log_count_max && a->log_bytes_max == b->log_bytes_max &&
+           a->log_age_max_ms == b->log_age_max_ms && a->state_bytes_max == b->state_bytes_max &&
+           a->merged_bytes_max == b->merged_bytes_max && a->retain_count_max == b->retain_count_max &&
+           a->retain_bytes_max == b->retain_bytes_max && a->mailbox_max == b->mailbox_max && a->ttl_ms == b->ttl_ms &&
+           a->bind_grace_ms == b->bind_grace_ms && a->bound_keys_max == b->bound_keys_max &&
+           a->dedup_records_max == b->dedup_records_max && a->dedup_publishers_max == b->dedup_publishers_max;
+}
+
 /* A block with that rule, which most topics have in common with others; a reference of the caller's. */
 static enum weir_error rule_share(struct directory *directory, const struct topic_rule *rule, weir_msg *out)
 {
     for (uint32_t i = 0; i < RULES_SHARED_MAX; i++) {
         weir_msg block = directory->rules_shared[i];
-        if (msg_is_none(block) || memcmp(arena_data(directory->arena, block), rule, sizeof *rule) != 0)
+        if (msg_is_none(block) || !rule_is_same(arena_data(directory->arena, block), rule))
             continue;
         *out = block;
         return arena_hold(directory->arena, block);
