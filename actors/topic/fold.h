@@ -37,6 +37,7 @@ struct fold {
         } map;             /* and merge */
         struct {
             weir_msg root;
+            weir_msg dead; /* as of a map */
             struct log_place first;
         } log;
         void *test;

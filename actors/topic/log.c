@@ -3,6 +3,8 @@
  * at the front change nothing that a snapshot looks at (it knows its first and last pair), so only the root is ever
  * copied on write, when a segment comes or goes. While one is out, pages are given back a segment at a time.
  *
+ * A root that nobody holds any more is given back a few pages at a time.
+ *
  * `shares` counts the roots that list a segment, and the fold and the snapshots that hold a root; only the topic's turn
  * touches it. */
 #include "actors/topic/fold.h"
@@ -21,11 +23,14 @@ struct log_page {
 
 struct log_segment {
     uint32_t shares, count;
+    uint32_t swept; /* pages that were given back, of a dead root's last */
     struct log_page pages[LOG_SEGMENT_PAGES];
 };
 
 struct log_root {
     uint32_t shares, count, capacity;
+    uint32_t swept;     /* dead: segments that were given back */
+    weir_msg next_dead; /* in the fold's list */
     weir_msg segments[];
 };
 
@@ -46,6 +51,7 @@ static void log_segment_release(struct fold *fold, weir_msg block)
     arena_drop(fold->arena, block);
 }
 
+/* One that nobody holds any more may be the last to hold thousands of pages: log_sweep takes it apart. */
 static void log_root_release(struct fold *fold, weir_msg block)
 {
     if (msg_is_none(block))
@@ -53,9 +59,60 @@ static void log_root_release(struct fold *fold, weir_msg block)
     struct log_root *root = log_root(fold, block);
     if (--root->shares > 0)
         return;
-    for (uint32_t i = 0; i < root->count; i++)
-        log_segment_release(fold, root->segments[i]);
+    root->next_dead = fold->as.log.dead;
+    fold->as.log.dead = block;
+}
+
+/* What one call of log_sweep may do yet. */
+struct log_sweep {
+    uint32_t steps;
+    uint64_t returns_max;
+};
+
+static bool sweep_is_over(const struct fold *fold, const struct log_sweep *sweep)
+{
+    return sweep->steps == 0 || arena_returns(fold->arena) >= sweep->returns_max;
+}
+
+static void sweep_take(struct log_sweep *sweep, uint32_t steps)
+{
+    sweep->steps -= steps < sweep->steps ? steps : sweep->steps;
+}
+
+/* False: some pages are left. */
+static bool log_segment_sweep(struct fold *fold, weir_msg block, struct log_sweep *sweep)
+{
+    struct log_segment *segment = arena_data(fold->arena, block);
+    if (segment->shares > 1) {
+        segment->shares--;
+        sweep_take(sweep, 1);
+        return true;
+    }
+    while (segment->swept < segment->count) {
+        if (sweep_is_over(fold, sweep))
+            return false;
+        arena_drop(fold->arena, segment->pages[segment->swept++].block);
+        sweep_take(sweep, MAP_SWEEP_FREE_STEPS);
+    }
     arena_drop(fold->arena, block);
+    return true;
+}
+
+static bool log_sweep(struct fold *fold, uint32_t steps)
+{
+    struct log_sweep sweep = {steps, arena_returns(fold->arena) + MAP_SWEEP_RETURNS_MAX};
+    while (!msg_is_none(fold->as.log.dead)) {
+        weir_msg block = fold->as.log.dead;
+        struct log_root *root = log_root(fold, block);
+        while (root->swept < root->count) {
+            if (sweep_is_over(fold, &sweep) || !log_segment_sweep(fold, root->segments[root->swept], &sweep))
+                return true;
+            root->swept++;
+        }
+        fold->as.log.dead = root->next_dead;
+        arena_drop(fold->arena, block);
+    }
+    return false;
 }
 
 /* Puts a root of our own in place of a shared or full one, without the segments before `from`. */
@@ -98,7 +155,7 @@ static enum weir_error log_segment_push(struct fold *fold)
         return error;
     struct log_segment *segment = arena_data(fold->arena, block);
     segment->shares = 1;
-    segment->count = 0;
+    segment->count = segment->swept = 0;
     root->segments[root->count++] = block;
     return WEIR_OK;
 }
@@ -287,5 +344,6 @@ const struct fold_ops fold_log = {
     .capture = log_capture,
     .read = log_read,
     .release = log_release,
+    .sweep = log_sweep,
     .clear = log_clear,
 };

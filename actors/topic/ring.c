@@ -51,12 +51,37 @@ static void ring_evict(struct ring *ring)
     ring->head++;
 }
 
+static void dead_drop(struct ring *ring)
+{
+    struct ring_dead *dead = &ring->dead;
+    arena_drop(ring->arena, dead->pages[dead->head++ & (dead->table_count - 1)].block);
+    if (dead->head != dead->tail)
+        return;
+    arena_drop(ring->arena, dead->table);
+    *dead = (struct ring_dead){.head = 0};
+}
+
+bool ring_sweep(struct ring *ring, uint32_t pages)
+{
+    uint64_t returns_max = arena_returns(ring->arena) + MAP_SWEEP_RETURNS_MAX;
+    for (; pages > 0 && ring->dead.head != ring->dead.tail && arena_returns(ring->arena) < returns_max; pages--)
+        dead_drop(ring);
+    return ring->dead.head != ring->dead.tail;
+}
+
+static void dead_free(struct ring *ring)
+{
+    while (ring->dead.head != ring->dead.tail)
+        dead_drop(ring);
+}
+
 void ring_fini(struct ring *ring)
 {
     if (ring->arena == NULL)
         return;
     while (ring->head != ring->tail)
         ring_evict(ring);
+    dead_free(ring);
     arena_drop(ring->arena, ring->table);
     *ring = (struct ring){.arena = NULL};
 }
@@ -71,8 +96,17 @@ void ring_shrink(struct ring *ring, size_t bytes_max)
 
 void ring_clear(struct ring *ring, uint64_t seq_last)
 {
-    while (ring->head != ring->tail)
-        ring_evict(ring);
+    dead_free(ring); /* of one that was cleared just before, and has had no time to fill */
+    if (ring->head == ring->tail)
+        arena_drop(ring->arena, ring->table);
+    else
+        ring->dead = (struct ring_dead){ring->pages, ring->table, ring->head, ring->tail, ring->table_count};
+    ring->pages = NULL;
+    ring->table = WEIR_MSG_NONE;
+    ring->table_count = 0;
+    ring->head = ring->tail; /* numbers are never used again */
+    ring->last_data = NULL;
+    ring->bytes = 0;
     ring->seq_last = seq_last;
     ring->seq_first = seq_last + 1;
 }

@@ -14,6 +14,14 @@ struct ring_page {
     bool is_alone;
 };
 
+/* A table of pages: page n, of head..tail-1, is at n & (table_count - 1). */
+struct ring_dead {
+    struct ring_page *pages;
+    weir_msg table;
+    uint64_t head, tail;
+    uint32_t table_count;
+};
+
 struct ring {
     struct arena *arena;
     struct budget *budget;
@@ -29,6 +37,7 @@ struct ring {
     uint32_t alone_size;    /* larger pairs get a page of their own */
     uint32_t alone_after;   /* bytes of the page that the newest one of these ended before it was full */
     uint32_t table_count;
+    struct ring_dead dead;    /* cleared away, yet to be given back */
     uint64_t keep_page;       /* pages from here on are not evicted: a subscriber with policy block is there */
     uint8_t *last_data;       /* the bytes of the last page; NULL: to be asked of the arena */
     const uint8_t *next_pair; /* where the next record is likely to be written, to be fetched ahead; may dangle */
@@ -50,8 +59,11 @@ void ring_init(struct ring *ring, struct arena *arena, struct budget *budget, si
 void ring_fini(struct ring *ring);
 /* Evicts old pages, the newest too, until at most bytes_max are held, or only what must be kept. */
 void ring_shrink(struct ring *ring, size_t bytes_max);
-/* Forgets all records; the next one is seq_last + 1. */
+/* Forgets all records; the next one is seq_last + 1. Leaves it to ring_sweep to give their memory back. */
 void ring_clear(struct ring *ring, uint64_t seq_last);
+
+/* Gives so many pages back, fewer when MAP_SWEEP_RETURNS_MAX slabs went back to the system. True: there are more. */
+bool ring_sweep(struct ring *ring, uint32_t pages);
 
 /* Writes the pair behind the last record, as yet unseen by any reader. Then commit or cancel, before anything else.
  * WEIR_TOO_BIG, WEIR_NO_MEMORY. */

@@ -152,6 +152,7 @@ static void topic_close(struct turn *turn, struct topic *topic, const struct mes
             feeds_list(&topic->feeds, slot, LIST_READY);
     }
     topic->fold.ops->clear(&topic->fold);
+    ring_clear(&topic->ring, topic->ring.seq_last);
     if (timer_start(turn_runtime(turn), turn_self(turn), CLOSE_TIMEOUT_NS, 0, TIMER_CLOSE, &timer))
         turn_exit(turn, WEIR_OK);
 }
@@ -160,7 +161,10 @@ static void topic_close(struct turn *turn, struct topic *topic, const struct mes
 static bool topic_sweep(struct turn *turn, struct topic *topic)
 {
     struct message message = {.tag = TOPIC_SERVE};
-    if (!fold_sweep(&topic->fold, TOPIC_SWEEP_STEPS))
+    bool has_more = fold_sweep(&topic->fold, TOPIC_SWEEP_STEPS);
+    if (!has_more)
+        has_more = ring_sweep(&topic->ring, TOPIC_SWEEP_STEPS / MAP_SWEEP_FREE_STEPS);
+    if (!has_more)
         return false;
     if (!topic->is_serve_sent)
         topic->is_serve_sent = turn_control(turn, turn_self(turn), &message) == WEIR_OK;

@@ -5,6 +5,7 @@
  *     topic_large_bench fold          bytes a key; an update with and without snapshots out
  *     topic_large_bench joins         turns while 100 subscribers join and updates go on
  *     topic_large_bench clear         turns with up to 8 snapshots out, and while it is cleared
+ *     topic_large_bench log           turns while a log of two million records is cleared
  *
  * Processor time; the simulated runtime, one thread; the turns are the topic's own alone. */
 #include "tests/bench/topic_bench.h"
@@ -235,6 +236,23 @@ static void bench_topic(void)
     world_close(runtime, directory);
 }
 
+/* A log that holds all, and a ring that retains nearly as much. */
+static void bench_log(void)
+{
+    struct directory *directory;
+    struct publisher publisher;
+    struct topic_rule rule = {
+        .kind = TOPIC_LOG, .retain_bytes_max = (size_t)200 << 20, .retain_count_max = 2 * (size_t)KEYS};
+    struct runtime *runtime = world_open(rule, KEYS, &directory, &publisher);
+    load(runtime, directory, &publisher, 0, "a batch of 512 records of a log each");
+    struct message clear = {.tag = TOPIC_CLEAR};
+    check(actor_control(runtime, WEIR_ACTOR_NONE, publisher.topic, &clear));
+    while (step(runtime, publisher.topic))
+        ;
+    turns_print("it is cleared, two million records");
+    world_close(runtime, directory);
+}
+
 static void bench_clear(void)
 {
     struct directory *directory;
@@ -257,14 +275,14 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } parts[] = {{"fold", bench_fold}, {"joins", bench_topic}, {"clear", bench_clear}};
-    unsigned wanted = argc < 2 ? 7 : 0;
+    } parts[] = {{"fold", bench_fold}, {"joins", bench_topic}, {"clear", bench_clear}, {"log", bench_log}};
+    unsigned wanted = argc < 2 ? 15 : 0;
     for (int i = 1; i < argc; i++) {
         unsigned part = 0;
         while (part < COUNT_OF(parts) && strcmp(argv[i], parts[part].name) != 0)
             part++;
         if (part == COUNT_OF(parts)) {
-            fprintf(stderr, "usage: topic_large_bench [fold|joins|clear]...\n");
+            fprintf(stderr, "usage: topic_large_bench [fold|joins|clear|log]...\n");
             return 2;
         }
         wanted |= 1u << part;
