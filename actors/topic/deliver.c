@@ -3,6 +3,7 @@
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
 #include "actors/topic/conflate.h"
+#include "actors/topic/delta.h"
 #include "actors/topic/directory_state.h"
 #include "actors/topic/recall.h"
 
@@ -185,13 +186,13 @@ static enum step step_begin(struct turn *turn, struct topic *topic, struct feed 
     return STEP_SENT;
 }
 
-static enum weir_error entries_next(struct topic *topic, struct feed *feed, struct fold_run *out)
+static enum weir_error entries_next(struct topic *topic, struct feed *feed, struct fold_run *out, weir_msg *block)
 {
-    struct join *join = topic->joins->at[feed->join];
     size_t size_max = (uint64_t)feed->credit < RUN_SIZE_MAX ? (size_t)feed->credit : RUN_SIZE_MAX;
+    *block = WEIR_MSG_NONE;
     if (feed_filter(feed) != NULL)
         return filter_entries(topic, feed, size_max, out);
-    return topic->fold.ops->read(&topic->fold, &join->snapshot, &feed->stage->as.entries, size_max, out);
+    return delta_read(topic, feed, size_max, out, block);
 }
 
 static bool is_page(const struct feed *feed)
@@ -226,7 +227,8 @@ static enum step step_entries(struct turn *turn, struct topic *topic, struct fee
         return STEP_NO_CREDIT;
     struct fold_cursor before = feed->stage->as.entries;
     struct fold_run run;
-    enum weir_error error = entries_next(topic, feed, &run);
+    weir_msg block;
+    enum weir_error error = entries_next(topic, feed, &run, &block);
     if (error == WEIR_STALE) { /* what was deleted since is forgotten by now: all of it, then */
         feed_restart(topic, (uint32_t)(feed - topic->feeds.table), feed->cause);
         feed->stage->base_seq = 0;
@@ -240,6 +242,7 @@ static enum step step_entries(struct turn *turn, struct topic *topic, struct fee
     if (run.count == 0)
         return STEP_SENT; /* the fold looked far and found nothing yet: others first, when the sends are used up */
     enum step step = step_send_slice(turn, feed, TOPIC_ENTRIES, run.pairs, run.count, 0);
+    arena_drop(topic->arena, block);
     if (step == STEP_SENT) {
         feed->credit -= (int32_t)run.pairs.size;
         topic->pages_sent++;

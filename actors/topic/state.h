@@ -10,6 +10,7 @@
  *   feeds.c     the table of feeds and its lists; how they come and go
  *   joins.c     snapshots under way, shared by those who joined at one seq
  *   deliver.c   what feeds are sent
+ *   delta.c     of deltas
  *   filter.c    what feeds of a part of the topic are not, and what else only some feeds have
  *   overflow.c  what becomes of feeds that cannot keep up
  *   conflate.c  feeds that get only the newest of each key, and their pace

@@ -101,6 +101,11 @@
  * it finds little in the processor's caches: it is charged a send. */
 #define CONFLATE_LOOKS_MAX 64
 #define CONFLATE_LOOKS_SEND 4
+/* Of a delta, runs shorter than this are put together, up to a quarter of what a frame of a snapshot may have, from so
+ * many at the most: a leaf here and there, each some misses. */
+#define DELTA_RUN_MIN 1024u
+#define DELTA_GATHERED_MAX ((size_t)16384)
+#define DELTA_READS_MAX 128
 /* What a recall holds of the changes in a map, which is gone through once for each: a part of its keys, so that a
  * bounded number of them have all of it, however large it is; at most a quarter of a MiB, which is sorted in half a
  * millisecond; and more than two leaves may have pairs. While it is made it takes four times as much. */

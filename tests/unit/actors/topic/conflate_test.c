@@ -255,6 +255,30 @@ static void a_trimmed_cursor_gets_only_what_has_changed(void **state)
     scene_close(&scene);
 }
 
+static void keys_changed_here_and_there_come_together(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_count_max = 10});
+    scene.publisher.keys = 2000;
+    publish(&scene, 300);
+    struct reader *reader = scene_reader(&scene, 0, true);
+    struct reader_options options = follow;
+    options.credit = 1 << 20;
+    reader_subscribe(reader, "a/b", options, false);
+    world_settle(&scene.world);
+    reader_unsubscribe(reader);
+    publish(&scene, 10);
+    reader->entries = reader->entry_runs = 0;
+    reader_subscribe(reader, "a/b", options, true);
+    world_settle(&scene.world);
+    assert_int_equal(reader->deltas, 1);
+    assert_true(reader->entries > 40);
+    assert_true(reader->entry_runs < reader->entries / 4);
+    assert_caught_up(&scene, reader);
+    scene_close(&scene);
+}
+
 static void what_a_fold_has_forgotten_comes_whole(void **state)
 {
     (void)state;
@@ -310,6 +334,7 @@ int main(void)
         cmocka_unit_test(batches_keep_their_interval),
         cmocka_unit_test(who_was_overtaken_gets_only_what_has_changed),
         cmocka_unit_test(a_trimmed_cursor_gets_only_what_has_changed),
+        cmocka_unit_test(keys_changed_here_and_there_come_together),
         cmocka_unit_test(what_a_fold_has_forgotten_comes_whole),
         cmocka_unit_test(who_is_overtaken_again_and_again_is_conflated_until_it_has_caught_up),
     };

@@ -152,6 +152,8 @@ static inline void reader_run(struct reader *reader, struct reader_feed *feed, c
     assert_non_null(data);
     bool is_update = message->tag == TOPIC_UPDATES;
     assert_int_equal(feed->phase, is_update ? READER_LIVE : READER_ENTRIES);
+    reader->entries += is_update ? 0 : run.count;
+    reader->entry_runs += !is_update;
     assert_true(feed->credit > 0);
     feed->credit -= run.pairs.size;
     feed->owed += run.pairs.size;

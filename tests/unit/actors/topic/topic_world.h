@@ -252,6 +252,7 @@ struct reader {
     struct reader_filter filter;
     struct reader_feed *feeds[WORLD_TOPICS_MAX];
     size_t feed_count;
+    size_t entries, entry_runs; /* of snapshots: pairs, and the messages that they came in */
     size_t subscribed, unsubscribed, begins, ends, updates, resyncs, resumes, resets, gaps, ended, stales, lives,
         deltas, conflated, idles;
     enum weir_error last_error;
