@@ -168,6 +168,7 @@ static void one_key_is_got_alone(void **state)
         char key[8];
         int size = snprintf(key, sizeof key, "key%d", i);
         *get = (struct directory_subscribe){.sub = ++reader->sub, .snapshot = true, .credit = 1, .pattern_size = 3};
+        reader->credit = get->credit;
         memcpy(get->bytes, "a/b", 3);
         value_writer_init(&writer, get->bytes + 3, 12);
         value_write_str(&writer, view_of(key, (size_t)size));

@@ -150,6 +150,7 @@ static inline void reader_subscribe(struct reader *reader, const char *pattern, 
                                      .cursors_size = (uint32_t)writer.size,
                                      .cursor_count = cursor_count};
     reader->policy = options.policy;
+    reader->credit = block->credit;
     memcpy(block->bytes, pattern, strlen(pattern));
     memcpy(block->bytes + strlen(pattern), key, key_writer.size);
     memcpy(block->bytes + strlen(pattern) + key_writer.size, bytes, writer.size);

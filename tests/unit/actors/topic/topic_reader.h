@@ -54,7 +54,7 @@ static inline void reader_credit(struct turn *turn, struct reader_feed *feed)
     }
 }
 
-static inline void reader_begin(struct reader *reader, const struct message *message, uint32_t credit)
+static inline void reader_begin(struct reader *reader, const struct message *message)
 {
     struct world *world = reader->world;
     const struct topic_begin *begin = arena_data(world->arena, message->hold[0]);
@@ -74,7 +74,7 @@ static inline void reader_begin(struct reader *reader, const struct message *mes
             feed->model.kind = history->kind;
         }
         feed->feed = message->detail;
-        feed->credit = credit;
+        feed->credit = reader->credit;
         feed->owed = 0;
         feed->phase = READER_NONE;
     } else if (begin->cause == CAUSE_OVERFLOW) {
@@ -171,7 +171,7 @@ static inline void reader_run(struct reader *reader, struct reader_feed *feed, c
         reader->updates++;
     }
     assert_int_equal(items.size, 0);
-    assert_true(feed->credit > 0 || run.count == 1 || feed->credit == 0);
+    assert_true(feed->credit >= 0 || run.count == 1);
 }
 
 /* The last words of a feed that was unsubscribed; or of one that has not begun, which is then lost. */
@@ -277,7 +277,7 @@ static inline enum weir_error reader_message(struct turn *turn, void *state, str
         if (message->word[2] == WEIR_OK)
             reader->unsubscribed++;
         return WEIR_OK;
-    case TOPIC_BEGIN: reader_begin(reader, message, READER_CREDIT); return WEIR_OK;
+    case TOPIC_BEGIN: reader_begin(reader, message); return WEIR_OK;
     default: reader_frame(turn, reader, message); return WEIR_OK;
     }
 }

@@ -246,7 +246,8 @@ struct reader {
     weir_actor actor;
     uint64_t random;
     uint32_t sub;
-    enum overflow_policy policy; /* of the subscription */
+    enum overflow_policy policy; /* of the subscription, as the credit of its feeds */
+    uint32_t credit;
     bool generous;               /* gives credit back at once */
     bool wants_updates;
     struct reader_filter filter;
