@@ -28,7 +28,7 @@ enum weir_error delta_read(struct topic *topic, struct feed *feed, size_t size_m
     *out = run;
     bool is_short = !error && feed->stage->as.entries.since > 0 && run.count > 0 && run.pairs.size < DELTA_RUN_MIN;
     size_t max = size_max < DELTA_GATHERED_MAX ? size_max : DELTA_GATHERED_MAX;
-    if (!is_short || run.pairs.size >= max || arena_alloc(topic->arena, max, topic->feeds_budget, block))
+    if (!is_short || run.pairs.size >= max || arena_alloc(topic->arena, max, topic->common->feeds_budget, block))
         return error;
     topic->fold.pages_built++;
     *out = (struct fold_run){.pairs = {*block, 0, 0}};

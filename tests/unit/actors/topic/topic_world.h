@@ -248,7 +248,7 @@ struct reader {
     uint32_t sub;
     enum overflow_policy policy; /* of the subscription, as the credit of its feeds */
     uint32_t credit;
-    bool generous;               /* gives credit back at once */
+    bool generous; /* gives credit back at once */
     bool wants_updates;
     struct reader_filter filter;
     struct reader_feed *feeds[WORLD_TOPICS_MAX];
