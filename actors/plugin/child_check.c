@@ -10,10 +10,14 @@ void child_check_begin(struct child_check *check, uint64_t number)
     check->number = number;
     check->emits = check->others = 0;
     check->emit_bytes = 0;
+    check->has_snapshot = false;
 }
 
 static bool is_within_bounds(struct child_check *check, const struct plugin_output *output)
 {
+    if (output->kind == OUTPUT_SNAPSHOT && check->has_snapshot)
+        return false;
+    check->has_snapshot = check->has_snapshot || output->kind == OUTPUT_SNAPSHOT;
     if (output->kind != OUTPUT_EMIT && output->kind != OUTPUT_REPLY)
         return ++check->others <= CHILD_CHECK_OTHERS_MAX;
     check->emit_bytes += output->topic.size + output->key.size + output->value.size;
@@ -29,8 +33,8 @@ static bool has_its_fields(const struct plugin_output *output)
     bool has_level = output->kind == OUTPUT_LOG;
     bool may_tell_start = output->kind == OUTPUT_DONE && output->number == 0;
     return (has_level || output->level == 0) && (may_tell_start || !output->has_snapshot) &&
-           (is_emit || (output->topic.size == 0 && !output->has_key)) && (may_value || output->value.size == 0) &&
-           (may_text || output->text.size == 0);
+           (is_emit || (output->topic.size == 0 && !output->has_key && output->update_size == 0)) &&
+           (may_value || output->value.size == 0) && (may_text || output->text.size == 0);
 }
 
 bool child_check(struct child_check *check, const struct plugin_output *output, char *why, size_t why_size)

@@ -10,9 +10,10 @@ struct child_check {
     uint64_t number;             /* of the input in hand */
     uint32_t emits, others;      /* of that input so far */
     uint64_t emit_bytes;
+    bool has_snapshot; /* that input told one: the largest output there is, kept until the input's end */
 };
 
-/* Timers, log lines and replies of one input together: what a plugin that means well never reaches. */
+/* Timers, log lines and the like of one input together: what a plugin that means well never reaches. */
 #define CHILD_CHECK_OTHERS_MAX 4096
 
 /* The input in hand is now this one. */

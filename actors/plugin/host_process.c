@@ -152,10 +152,12 @@ static enum weir_error host_start(const struct plugin_spec *asked, struct plugin
     host->start_ns = spec.start_ms_max * NS_PER_MS;
     host->process.bell = bell;
     host->process.ring = &host->ring;
+    /* An update may have a merged form behind it. */
+    size_t value_size_max = 2 * (size_t)spec.bounds.value_bytes_max;
+    if (value_size_max < spec.bounds.snapshot_bytes_max)
+        value_size_max = spec.bounds.snapshot_bytes_max;
     host->inbox.size_max =
-        sizeof(struct parcel_output) + TOPIC_NAME_SIZE_MAX + KEY_SIZE_MAX + PLUGIN_TEXT_SIZE +
-        (spec.bounds.value_bytes_max > spec.bounds.snapshot_bytes_max ? spec.bounds.value_bytes_max
-                                                                      : spec.bounds.snapshot_bytes_max);
+        sizeof(struct parcel_output) + TOPIC_NAME_SIZE_MAX + KEY_SIZE_MAX + PLUGIN_TEXT_SIZE + value_size_max;
     host->inbox.keeps = true;
     child_check_begin(&host->check, 0);
     enum weir_error error = process_begin(host, &spec, why, why_size);

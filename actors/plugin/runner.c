@@ -332,6 +332,10 @@ enum weir_actor_result runner_emit_merged(struct weir_self *self, struct weir_by
         runner_fail_text(runner, "weir_emit_merged of a processor: only a fold's topics keep a merged form");
         return WEIR_ACTOR_FAILED;
     }
+    if (update.data == NULL || merged.data == NULL) {
+        runner_fail_text(runner, "weir_emit_merged without %s", update.data == NULL ? "an update" : "a merged form");
+        return WEIR_ACTOR_FAILED;
+    }
     if (update.size == 0 || merged.size == 0 || update.size > bound || merged.size > bound) {
         runner_fail_text(runner, "weir_emit_merged with values of %zu and %zu bytes: each has to have 1 to %zu",
                          update.size, merged.size, bound);

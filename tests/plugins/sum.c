@@ -1,11 +1,13 @@
 /* Adds up by key: emits each number as it is, and as its merged form the sum of its key's. Text as value is what it
- * emits as the merged form of 0, whatever that may be: "nil", "nothing", "two" (values), "large". No snapshot. */
+ * emits as the merged form of 0, whatever that may be: "nil", "nothing", "null" (no bytes at all), "two" (values),
+ * "large"; and "both" is a blob of BLOB_SIZE bytes as update and as merged form. No snapshot. */
 #include "weir_actor.h"
 
 #include <string.h>
 
 #define KEYS_MAX 64
 #define KEY_SIZE 16
+#define BLOB_SIZE 4096
 
 struct state {
     struct {
@@ -48,7 +50,16 @@ static struct weir_bytes merged_broken(struct weir_bytes name)
         return weir_bytes_of(values, 1);
     if (name.size == 3 && memcmp(name.data, "two", 3) == 0)
         return weir_bytes_of(values, 2);
+    if (name.size == 4 && memcmp(name.data, "null", 4) == 0)
+        return weir_bytes_of(NULL, 1);
     return weir_bytes_of(large, name.size == 5 ? sizeof large : 0);
+}
+
+static enum weir_actor_result both_emit(struct weir_self *self, const struct weir_message *message)
+{
+    static const uint8_t blob[BLOB_SIZE] = {0xc5, (BLOB_SIZE - 3) >> 8, (BLOB_SIZE - 3) & 0xff}; /* bin 16 */
+    struct weir_bytes bytes = weir_bytes_of(blob, sizeof blob);
+    return weir_emit_merged(self, message->topic, message->key, bytes, bytes);
 }
 
 static enum weir_actor_result sum_handle(struct weir_self *self, void *context, const struct weir_message *message)
@@ -68,6 +79,8 @@ static enum weir_actor_result sum_handle(struct weir_self *self, void *context, 
         *of_key = 0;
     if (item.type == WEIR_VALUE_NIL)
         return weir_emit(self, message->topic, message->key, message->value);
+    if (item.type == WEIR_VALUE_STR && item.bytes.size == 4 && memcmp(item.bytes.data, "both", 4) == 0)
+        return both_emit(self, message);
     if (item.type == WEIR_VALUE_STR)
         return weir_emit_merged(self, message->topic, message->key, weir_bytes_of(&zero, 1), merged_broken(item.bytes));
     sum.as.u = *of_key + item.as.u;

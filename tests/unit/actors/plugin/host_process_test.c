@@ -8,6 +8,7 @@
 #include "actors/plugin/sandbox.h"
 
 #define MISBEHAVE TEST_PLUGINS "/misbehave.so"
+#define SUM TEST_PLUGINS "/sum.so"
 /* Short enough for a test, long enough for a busy machine. */
 #define BUDGET_MS 500
 
@@ -302,6 +303,25 @@ static void value_larger_than_the_ring_comes_through(void **state)
     free(value);
 }
 
+/* Each as large as a value may be, and together more than a snapshot may have. */
+static void update_and_merged_form_of_full_size_come_through(void **state)
+{
+    struct fixture fixture;
+    struct plugin_spec spec = fixture_spec(SUM);
+    struct plugin_output output;
+    (void)state;
+    spec.bounds.value_bytes_max = 4096;
+    spec.bounds.snapshot_bytes_max = 1024;
+    fixture_start(&fixture, &spec);
+    (void)fixture_give(&fixture, "k", "\"both\"");
+    if (!fixture_take(&fixture, &output))
+        fail_msg("%s", fixture.end.text);
+    assert_int_equal(output.kind, OUTPUT_EMIT);
+    assert_int_equal(output.update_size, 4096);
+    assert_int_equal(output.value.size, 2 * 4096);
+    fixture_stop(&fixture);
+}
+
 static void full_ring_refuses_and_rings_when_there_is_room(void **state)
 {
     struct fixture fixture;
@@ -437,6 +457,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(stop_in_order_is_no_failure),
         cmocka_unit_test(snapshot_is_restored_in_the_next_child),
         cmocka_unit_test(value_larger_than_the_ring_comes_through),
+        cmocka_unit_test(update_and_merged_form_of_full_size_come_through),
         cmocka_unit_test(full_ring_refuses_and_rings_when_there_is_room),
         cmocka_unit_test(waiting_for_room_is_not_held_against_the_child),
         cmocka_unit_test(child_has_no_descriptor_but_its_own),

@@ -1,7 +1,6 @@
 /* One plugin instance: what is opened and what is refused, what calls bring about, bounds, state carried over. */
 #include "actors/plugin/runner.h"
 
-#include "actors/plugin/output_check.h"
 #include "actors/plugin/plugin_limits.h"
 #include "clients/wire/value.h"
 #include "tests/unit/actors/plugin/recorder.h"
@@ -160,9 +159,8 @@ static void merged_form_that_is_none_fails_the_plugin(void **state)
 {
     (void)state;
     static const char *const cases[][2] = {
-        {"\"nil\"", "a removal has no merged form"},
-        {"\"two\"", "(2 bytes) is not exactly one msgpack value"},
-        {"\"nothing\"", "values of 1 and 0 bytes"},
+        {"\"nil\"", "a removal has no merged form"},    {"\"two\"", "(2 bytes) is not exactly one msgpack value"},
+        {"\"nothing\"", "values of 1 and 0 bytes"},     {"\"null\"", "without a merged form"},
         {"\"large\"", "values of 1 and 2097152 bytes"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -172,31 +170,6 @@ static void merged_form_that_is_none_fails_the_plugin(void **state)
             fail_msg("%s: %s", cases[i][0], said);
         runner_close(&runner);
     }
-}
-
-/* As a child may send it, whatever its runner is. */
-static void merged_form_from_a_child_is_checked(void **state)
-{
-    (void)state;
-    struct runner_bounds bounds = {0};
-    struct plugin_output output;
-    runner_bounds_fill(&bounds);
-    plugin_output_init(&output, OUTPUT_EMIT, 1);
-    output.topic = view_text("t");
-    output.key = view_text("k");
-    output.value = view_text("\x01\x02");
-    output.has_key = true;
-    output.update_size = 1;
-    assert_true(output_check(&output, &bounds, why, sizeof why));
-    for (uint32_t size = 2; size < 4; size++) {
-        output.update_size = size;
-        assert_false(output_check(&output, &bounds, why, sizeof why));
-    }
-    output.update_size = UINT32_MAX;
-    assert_false(output_check(&output, &bounds, why, sizeof why));
-    output.update_size = 1;
-    output.has_key = false;
-    assert_false(output_check(&output, &bounds, why, sizeof why));
 }
 
 static void state_is_carried_by_snapshot_and_restore(void **state)
@@ -433,7 +406,6 @@ int main(void)
         cmocka_unit_test(records_bring_about_emissions_then_done),
         cmocka_unit_test(merged_form_comes_with_its_update),
         cmocka_unit_test(merged_form_that_is_none_fails_the_plugin),
-        cmocka_unit_test(merged_form_from_a_child_is_checked),
         cmocka_unit_test(state_is_carried_by_snapshot_and_restore),
         cmocka_unit_test(config_reaches_init_and_init_can_refuse),
         cmocka_unit_test(wrong_emissions_fail_with_the_reason),

@@ -1,0 +1,83 @@
+/* What a child may tell, and what the broker kills it for, beside the frames of its ring (channel_test.c). */
+#include "actors/plugin/child_check.h"
+
+#include "actors/plugin/output_check.h"
+#include "actors/plugin/plugin_limits.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+static char why[PLUGIN_TEXT_SIZE];
+
+/* As a child may send it, whatever its runner is. */
+static void merged_form_from_a_child_is_checked(void **state)
+{
+    (void)state;
+    struct runner_bounds bounds = {0};
+    struct plugin_output output;
+    runner_bounds_fill(&bounds);
+    plugin_output_init(&output, OUTPUT_EMIT, 1);
+    output.topic = view_text("t");
+    output.key = view_text("k");
+    output.value = view_text("\x01\x02");
+    output.has_key = true;
+    output.update_size = 1;
+    assert_true(output_check(&output, &bounds, why, sizeof why));
+    for (uint32_t size = 2; size < 4; size++) {
+        output.update_size = size;
+        assert_false(output_check(&output, &bounds, why, sizeof why));
+    }
+    output.update_size = UINT32_MAX;
+    assert_false(output_check(&output, &bounds, why, sizeof why));
+    output.update_size = 1;
+    output.has_key = false;
+    assert_false(output_check(&output, &bounds, why, sizeof why));
+}
+
+/* A child may tell anything any number of times, and what it tells of one input is kept until that input's end. */
+static void child_tells_one_snapshot_of_an_input(void **state)
+{
+    (void)state;
+    struct child_check check = {.number = 0};
+    struct plugin_output output;
+    runner_bounds_fill(&check.bounds);
+    for (uint64_t number = 1; number < 3; number++) {
+        child_check_begin(&check, number);
+        plugin_output_init(&output, OUTPUT_SNAPSHOT, number);
+        output.value = view_text("\x01");
+        assert_true(child_check(&check, &output, why, sizeof why));
+        assert_false(child_check(&check, &output, why, sizeof why));
+    }
+}
+
+static void output_with_a_size_that_its_kind_does_not_have_is_refused(void **state)
+{
+    (void)state;
+    static const enum plugin_output_kind kinds[] = {OUTPUT_TIMER, OUTPUT_LOG, OUTPUT_SNAPSHOT, OUTPUT_REPLY,
+                                                    OUTPUT_DONE};
+    struct child_check check = {.number = 0};
+    struct plugin_output output;
+    runner_bounds_fill(&check.bounds);
+    child_check_begin(&check, 1);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        plugin_output_init(&output, kinds[i], 1);
+        if (kinds[i] == OUTPUT_SNAPSHOT || kinds[i] == OUTPUT_REPLY)
+            output.value = view_text("\x01");
+        output.update_size = 1;
+        assert_false(child_check(&check, &output, why, sizeof why));
+        output.update_size = 0;
+        assert_true(child_check(&check, &output, why, sizeof why));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(merged_form_from_a_child_is_checked),
+        cmocka_unit_test(child_tells_one_snapshot_of_an_input),
+        cmocka_unit_test(output_with_a_size_that_its_kind_does_not_have_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
