@@ -108,6 +108,8 @@ static enum weir_error feed_place(struct turn *turn, struct topic *topic, struct
         feed->cause = CAUSE_EPOCH; /* of another history, or ahead of this one: not of this one */
     } else if (has_cursor && ring_find(&topic->ring, seq + 1, &feed->cursor) == WEIR_OK) {
         feed->is_resumed = true;
+        /* Its updates so far may be those of a conflated feed: what they left out is in merged forms alone. */
+        feed->is_conflating = feed->policy == POLICY_CONFLATE && topic->has_merged;
         stage->end_seq = seq;
         return WEIR_OK;
     } else if (has_cursor) {
@@ -331,6 +333,9 @@ static enum step step_live(struct turn *turn, struct topic *topic, struct feed *
 {
     if (feed_gap_from(feed))
         return step_gap(turn, feed);
+    /* The ring may have again what it has not had: for the sake of policy block it keeps whole pages. */
+    if (feed->is_recalling && ring_has(&topic->ring, &feed->cursor))
+        recall_leave(topic, feed);
     if (feed_filter(feed) != NULL && ring_has(&topic->ring, &feed->cursor) && !filter_skip(topic, feed))
         return STEP_SENT;
     if (recall_is_making(feed)) { /* without credit, too: it holds a snapshot meanwhile */

@@ -80,13 +80,22 @@ static void feed_conflate(struct topic *topic, struct feed *feed)
     topic->resyncs++;
 }
 
+void feed_start_over(struct topic *topic, struct feed *feed)
+{
+    if (feed->wants_snapshot)
+        feed_restart(topic, (uint32_t)(feed - topic->feeds.table), CAUSE_OVERFLOW);
+    else
+        feed_leave_out(topic, feed, ring_end(&topic->ring));
+}
+
 void feed_overflow(struct topic *topic, struct feed *feed)
 {
     bool is_let_off = feed->is_outrun && feed->wants_snapshot && feed->policy != POLICY_CONFLATE;
     enum overflow_policy policy = is_let_off ? POLICY_RESYNC : feed->policy;
     bool can_conflate = topic_can_conflate(topic) && (ring_has(&topic->ring, &feed->cursor) || recall_can(topic, feed));
-    /* One that is overtaken again and again would get nothing but snapshots. */
-    bool is_hopeless = policy == POLICY_RESYNC && feed->overtakings >= OVERTAKINGS_MAX;
+    /* One that is overtaken again and again would get nothing but snapshots. Where merged forms stand for what is left
+     * out, only those are conflated who go on so when they resume from in between, see feed_place. */
+    bool is_hopeless = policy == POLICY_RESYNC && feed->overtakings >= OVERTAKINGS_MAX && !topic->has_merged;
     feed->overtakings += feed->overtakings < OVERTAKINGS_MAX;
     if (can_conflate && (policy == POLICY_CONFLATE || (is_hopeless && feed->wants_snapshot)))
         feed_conflate(topic, feed);
@@ -94,10 +103,8 @@ void feed_overflow(struct topic *topic, struct feed *feed)
         feed_leave_out(topic, feed, drop_place(topic, feed));
     else if (policy == POLICY_DISCONNECT)
         feed_cut(topic, feed);
-    else if (feed->wants_snapshot)
-        feed_restart(topic, (uint32_t)(feed - topic->feeds.table), CAUSE_OVERFLOW);
     else
-        feed_leave_out(topic, feed, ring_end(&topic->ring));
+        feed_start_over(topic, feed);
 }
 
 void feeds_watch(struct topic *topic)

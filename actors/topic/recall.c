@@ -144,13 +144,14 @@ static bool recall_covers(const struct recall *recall, uint64_t seq)
     return recall->from <= seq && seq <= recall->to;
 }
 
-/* One that has what the feed needs next, perhaps still to be made. False: no memory. */
+/* One that has what the feed needs next, perhaps still to be made. False: no memory, or there are too many. */
 static bool recall_enter(struct topic *topic, struct feed *feed)
 {
     struct recall *recall = topic->recalls;
-    for (int i = 0; i < RECALL_LOOKS_MAX && recall != NULL && !recall_covers(recall, feed->cursor.seq); i++)
-        recall = recall->next;
-    if (recall == NULL || !recall_covers(recall, feed->cursor.seq))
+    uint32_t count = 0;
+    for (; recall != NULL && !recall_covers(recall, feed->cursor.seq); recall = recall->next)
+        count++;
+    if (recall == NULL && count < RECALLS_MAX)
         recall = recall_create(topic, feed->cursor.seq);
     if (recall == NULL)
         return false;
@@ -339,7 +340,7 @@ enum step step_recall(struct turn *turn, struct topic *topic, struct feed *feed,
     if (feed->is_recalling && !recall_covers(feed->stage->as.live.recall, feed->cursor.seq))
         recall_leave(topic, feed); /* it was cut when it was made */
     if (!feed->is_recalling && !recall_enter(topic, feed)) {
-        feed_restart(topic, (uint32_t)(feed - topic->feeds.table), CAUSE_OVERFLOW);
+        feed_start_over(topic, feed);
         return STEP_SENT;
     }
     if (recall_is_making(feed))

@@ -368,6 +368,8 @@ void filters_progress(struct topic *topic);
 bool feed_is_overtaken(const struct topic *topic, struct feed *feed);
 /* Lets it act. */
 void feed_overflow(struct topic *topic, struct feed *feed);
+/* Has it get a snapshot, or without those leave out all that the topic has, and say so. */
+void feed_start_over(struct topic *topic, struct feed *feed);
 /* Cuts feeds of policy disconnect that stalled for too long, though they ask for nothing. Under shared->lock. */
 void feeds_watch(struct topic *topic);
 /* Notes whether a feed of policy block holds the topic back; after its time it is released. Keeps block_due_ns. */

@@ -114,8 +114,9 @@
 #define RECALL_SIZE_MAX 16384u
 /* Pairs of a recall on their way to subscribers, copied one behind the other into blocks of this size. */
 #define RECALL_PAGE 16384u
-/* Recalls looked at for one that covers a feed's cursor. */
-#define RECALL_LOOKS_MAX 8
+/* Recalls of one topic: some for each part of it. Who stalls keeps one, so that without a bound those who stalled at
+ * different moments could use up the memory of all subscriptions. */
+#define RECALLS_MAX 32
 /* Batches of feeds with one interval begin at so many different moments of it at the most, so that a timer wakes many;
  * and not more often than this. */
 #define PACE_GRAINS 8

@@ -130,6 +130,70 @@ static void what_updates_come_to_is_for_those_who_missed_some(void **state)
     world_close(&scene.world);
 }
 
+/* A topic whose updates have merged forms, and a reader that stalls. */
+static struct reader *merged_open(struct scene *scene, enum overflow_policy policy, size_t outbox_max)
+{
+    scene_open(scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_bytes_max = RETAINED});
+    scene->publisher.is_plugin = scene->publisher.is_merging = true;
+    struct reader *reader = scene_reader(scene, 0, false);
+    reader_subscribe(reader, "a/b", stingy(policy, outbox_max), false);
+    world_settle(&scene->world);
+    publish(scene, 60);
+    return reader;
+}
+
+/* Its publisher knows nothing of the forms: what was told is not compared. */
+static void merged_close(struct scene *scene)
+{
+    for (int i = 0; i < 4; i++)
+        reader_fini(&scene->readers[i]);
+    world_close(&scene->world);
+}
+
+/* What a conflated feed has left out stands in merged forms alone: it must not get updates as they are from there. */
+static void who_resumes_in_between_gets_what_updates_come_to(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    struct reader *reader = merged_open(&scene, POLICY_CONFLATE, 3000);
+    for (int i = 0; i < 60 && reader->conflated == 0; i++) {
+        world_tick(&scene.world, reader->actor, 0);
+        world_settle(&scene.world);
+    }
+    assert_true(reader->conflated > 0);
+    reader_unsubscribe(reader);
+    world_settle(&scene.world);
+    size_t before = scene.world.heard_count;
+    reader_subscribe(reader, "a/b", stingy(POLICY_CONFLATE, 3000), true);
+    world_settle(&scene.world);
+    assert_int_equal(reader->resumes, 1);
+    read_on(&scene, reader);
+    assert_int_equal(reader->feeds[0]->seq, scene_status(&scene, "a/b").seq);
+    assert_forms(&scene, reader, before, scene.world.heard_count, true);
+    before = scene.world.heard_count;
+    publish(&scene, 3);
+    assert_forms(&scene, reader, before, scene.world.heard_count, false);
+    merged_close(&scene);
+}
+
+/* Those of other policies are not conflated there, however often they are overtaken. */
+static void who_may_resume_as_it_is_is_not_sent_what_updates_come_to(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    struct reader *reader = merged_open(&scene, POLICY_RESYNC, 300);
+    for (int i = 0; i < 2000 && reader->resyncs <= 2 * OVERTAKINGS_MAX; i++) {
+        world_tick(&scene.world, reader->actor, 0);
+        world_settle(&scene.world);
+        publish(&scene, i % 3 == 0);
+    }
+    assert_true(reader->resyncs > 2 * OVERTAKINGS_MAX);
+    read_on(&scene, reader);
+    assert_int_equal(reader->conflated, 0);
+    assert_int_equal(reader->feeds[0]->seq, scene_status(&scene, "a/b").seq);
+    merged_close(&scene);
+}
+
 static uint64_t newest_wanted(struct reader *reader)
 {
     const struct topic_history *history = reader->feeds[0]->history;
@@ -328,6 +392,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(conflation_sends_the_newest_of_each_key_in_order),
         cmocka_unit_test(what_updates_come_to_is_for_those_who_missed_some),
+        cmocka_unit_test(who_resumes_in_between_gets_what_updates_come_to),
+        cmocka_unit_test(who_may_resume_as_it_is_is_not_sent_what_updates_come_to),
         cmocka_unit_test(of_one_record_only_the_newest_comes),
         cmocka_unit_test(of_some_keys_the_newest_record_comes_whatever_came_after_it),
         cmocka_unit_test(where_every_record_counts_none_is_left_out),

@@ -226,6 +226,98 @@ static void what_the_state_has_forgotten_comes_as_a_snapshot(void **state)
     fold_replace(TOPIC_MAP, NULL);
 }
 
+/* Gives a reader that was left behind what it needs for one step, in which a recall is refused. */
+static void whom_memory_is_refused_for_it_starts_over_or_is_told_of_a_gap(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    for (int has_snapshot = 0; has_snapshot < 2; has_snapshot++) {
+        scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_count_max = 10});
+        struct reader_options options = stingy(POLICY_CONFLATE);
+        options.snapshot = has_snapshot;
+        struct reader *reader = scene_reader(&scene, 0, false);
+        reader_subscribe(reader, "a/b", options, false);
+        world_settle(&scene.world);
+        publish(&scene, 30);
+        struct budget_usage usage;
+        budget_usage(scene.world.budget, &usage);
+        budget_limit_set(scene.world.budget, usage.bytes_used + 16384);
+        read_on(&scene, reader);
+        assert_int_equal(reader->feeds[0]->phase, READER_LIVE);
+        assert_int_equal(reader->feeds[0]->seq, scene_status(&scene, "a/b").seq);
+        assert_int_equal(reader->begins, has_snapshot ? 2 : 1);
+        assert_int_equal(reader->deltas, has_snapshot);
+        assert_int_equal(reader->gaps, has_snapshot ? 0 : 1);
+        budget_limit_set(scene.world.budget, 0);
+        publish(&scene, 3);
+        assert_int_equal(reader->feeds[0]->seq, scene_status(&scene, "a/b").seq);
+        if (has_snapshot)
+            assert_caught_up(&scene, reader);
+        else
+            world_forget_told(&scene.world); /* its state is that of the updates alone */
+        scene_close(&scene);
+    }
+}
+
+/* The ring keeps whole pages for a feed of policy block, and so has again what it had not. */
+static void what_the_ring_has_again_ends_a_recall(void **state)
+{
+    (void)state;
+    static struct scene scene;
+    for (int batches = 10; batches < 40; batches++) {
+        scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_count_max = 3});
+        struct reader *reader = scene_reader(&scene, 0, false), *blocking = scene_reader(&scene, 1, false);
+        struct reader_options blocks = stingy(POLICY_BLOCK);
+        blocks.snapshot = false;
+        reader_subscribe(reader, "a/b", stingy(POLICY_CONFLATE), false);
+        world_settle(&scene.world);
+        publish(&scene, batches);
+        for (int i = 0; i < 100 && reader->feeds[0]->seq + 8 < scene_status(&scene, "a/b").seq; i++)
+            read_one(&scene, reader);
+        reader_subscribe(blocking, "a/b", blocks, false);
+        world_settle(&scene.world);
+        publish(&scene, 1);
+        read_on(&scene, reader);
+        read_on(&scene, blocking);
+        publish(&scene, 3);
+        world_forget_told(&scene.world); /* who got no snapshot has told of no state */
+        assert_caught_up(&scene, reader);
+        scene_close(&scene);
+    }
+}
+
+/* Who stalled last reads first, and nobody reads on: each needs a recall of its own, and keeps it. */
+static void of_so_many_places_the_rest_get_deltas(void **state)
+{
+    (void)state;
+    enum { READERS = RECALLS_MAX + 8 };
+    static struct scene scene;
+    static struct reader readers[READERS];
+    scene_open(&scene, (struct topic_rule){.kind = TOPIC_MAP, .retain_count_max = 10});
+    for (int i = 0; i < READERS; i++) {
+        reader_open(&scene.world, &readers[i], false, 64);
+        reader_subscribe(&readers[i], "a/b", stingy(POLICY_CONFLATE), false);
+        world_settle(&scene.world);
+        for (int k = 0; k < 100 && readers[i].ends == 0; k++)
+            read_one(&scene, &readers[i]);
+        publish(&scene, 1);
+    }
+    publish(&scene, 20);
+    for (int i = READERS; i-- > 0;) {
+        read_one(&scene, &readers[i]);
+        assert_true(readers[i].deltas == 0 || i < READERS - RECALLS_MAX);
+    }
+    assert_int_equal(readers[0].deltas, 1);
+    for (int i = 0; i < READERS; i++) {
+        read_on(&scene, &readers[i]);
+        assert_caught_up(&scene, &readers[i]);
+    }
+    world_check(&scene.world);
+    for (int i = 0; i < READERS; i++)
+        reader_fini(&readers[i]);
+    scene_close(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +327,9 @@ int main(void)
         cmocka_unit_test(of_many_keys_the_changes_come_part_by_part),
         cmocka_unit_test(whatever_ends_a_feed_gives_back_what_was_being_made_for_it),
         cmocka_unit_test(what_the_state_has_forgotten_comes_as_a_snapshot),
+        cmocka_unit_test(whom_memory_is_refused_for_it_starts_over_or_is_told_of_a_gap),
+        cmocka_unit_test(what_the_ring_has_again_ends_a_recall),
+        cmocka_unit_test(of_so_many_places_the_rest_get_deltas),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
