@@ -162,6 +162,7 @@ enum weir_error plugin_failed(struct turn *turn, struct plugin *plugin, enum wei
     (void)snprintf(plugin->instance->status.cause, PLUGIN_TEXT_SIZE, "%s", text);
     pthread_mutex_unlock(&plugin->instance->lock);
     plugin_status_publish(plugin);
+    instance_started(turn, plugin, cause, text);
     return cause;
 }
 
@@ -399,25 +400,6 @@ static enum weir_error announce(struct turn *turn, struct plugin *plugin)
     return error;
 }
 
-/* This actor is the instance's no more. */
-static void instance_forget(struct turn *turn, struct plugin_instance *instance)
-{
-    atomic_store(&instance->bell_actor, 0);
-    pthread_mutex_lock(&instance->lock);
-    if (actor_is_same(instance->actor, turn_self(turn)))
-        instance->actor = WEIR_ACTOR_NONE;
-    instance->status.state = "unloaded";
-    pthread_mutex_unlock(&instance->lock);
-}
-
-static void instance_begin(struct plugin_instance *instance)
-{
-    pthread_mutex_lock(&instance->lock);
-    instance->has_begun = true;
-    pthread_cond_broadcast(&instance->begun);
-    pthread_mutex_unlock(&instance->lock);
-}
-
 static enum weir_error on_start(struct turn *turn, void *state, const void *args)
 {
     struct plugin *plugin = state;
@@ -448,7 +430,7 @@ static enum weir_error on_start(struct turn *turn, void *state, const void *args
         error = announce(turn, plugin);
     instance_begin(instance);
     if (error) {
-        instance_forget(turn, instance);
+        instance_forget(turn, plugin, error);
         plugin_fini(plugin);
         return error;
     }
@@ -469,7 +451,7 @@ static void on_stop(struct turn *turn, void *state, enum weir_error cause)
     plugin_intake_fini(turn, plugin);
     int size = snprintf(name, sizeof name, PLUGIN_REGISTRY_PREFIX "%s", plugin->config->name);
     registry_remove(turn_runtime(turn), name, (size_t)size);
-    instance_forget(turn, plugin->instance);
+    instance_forget(turn, plugin, WEIR_CLOSED);
     ending_tell(turn, plugin, plugin->unload_from, plugin->unload_word);
     plugin_fini(plugin);
 }

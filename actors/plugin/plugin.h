@@ -60,8 +60,9 @@ WEIR_MUST_USE enum weir_error plugins_load_all(struct plugins *plugins);
 /* Waits until all that are defined have begun, and whoever asks one by its name finds it, or have failed to; not for
  * their hosts. False: timeout_ms was not enough. Blocks: no worker; after a start of the runtime. */
 bool plugins_await(struct plugins *plugins, uint64_t timeout_ms);
-/* Starts one. WEIR_NOT_FOUND: not defined; WEIR_EXISTS: it runs. Any thread. */
-WEIR_MUST_USE enum weir_error plugins_load(struct plugins *plugins, const char *name);
+/* Starts one; `from`, unless it is none, is sent PLUGIN_LOADED when it is live or has failed for the first time.
+ * WEIR_NOT_FOUND: not defined; WEIR_EXISTS: it runs; WEIR_BUSY: it is still being unloaded. Any thread. */
+WEIR_MUST_USE enum weir_error plugins_load(struct plugins *plugins, const char *name, weir_actor from, uint64_t word);
 /* Begins to end one: what waits for it is refused, and what it emitted is waited for, for PLUGIN_ENDING_MS.
  * WEIR_NOT_FOUND: it does not run. Any thread. */
 WEIR_MUST_USE enum weir_error plugins_unload(struct plugins *plugins, const char *name);
@@ -79,6 +80,8 @@ enum plugin_tag {
     PLUGIN_UNLOAD,
     /* Control. word[0]: records that it had emitted and that their topics had not decided in time; word[1]: echoed. */
     PLUGIN_UNLOADED,
+    /* Control. As PLUGIN_RELOADED: how the start went that plugins_load has ordered. */
+    PLUGIN_LOADED,
 };
 
 struct plugin_status {

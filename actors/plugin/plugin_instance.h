@@ -20,7 +20,9 @@ struct plugin_instance {
     pthread_mutex_t lock;
     struct plugin_config config; /* of now; under the lock */
     weir_actor actor;            /* under the lock; none: it does not run */
-    pthread_cond_t begun;        /* has_begun is true now; of the monotonic clock */
+    weir_actor load_from;        /* under the lock; is to be told how its start goes; none: nobody */
+    uint64_t load_word;
+    pthread_cond_t begun;  /* has_begun is true now; of the monotonic clock */
     bool has_begun;        /* under the lock: its actor was started and others find it, or that failed; for good */
     weir_actor supervisor; /* under the table's lock, as the next one; none: it was not loaded */
     weir_actor unloaded;   /* the supervisor that was told to stop last: its name is free when it has ended */

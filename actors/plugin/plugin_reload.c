@@ -12,14 +12,7 @@
 static void answer(struct turn *turn, struct plugin *plugin, weir_actor to, uint64_t word, enum weir_error error,
                    const char *why)
 {
-    struct message reply = {.tag = PLUGIN_RELOADED, .word = {error, word}};
-    size_t size = strlen(why);
-    if (actor_is_none(to))
-        return;
-    if (size > 0 && arena_alloc(plugin->arena, size, plugin->budget, &reply.hold[0]) == WEIR_OK)
-        memcpy(arena_data(plugin->arena, reply.hold[0]), why, size);
-    if (turn_control(turn, to, &reply) != WEIR_OK)
-        arena_drop(plugin->arena, reply.hold[0]);
+    order_answer(turn, plugin, to, &(struct message){.tag = PLUGIN_RELOADED, .word = {error, word}}, why);
 }
 
 static void config_free(struct plugin_config **pointer)

@@ -182,6 +182,7 @@ void replay_check(struct turn *turn, struct plugin *plugin)
     if (plugin->is_stale_told)
         plugin_state_tell(turn, plugin, false);
     plugin_status_publish(plugin);
+    instance_started(turn, plugin, WEIR_OK, "");
 }
 
 void kept_bury(struct turn *turn, struct plugin *plugin, struct kept *kept, enum weir_error cause)

@@ -15,6 +15,7 @@
  *   plugin_replay.c  snapshots, and how an instance gets its state back
  *   plugin_timers.c  the instance's timers
  *   plugin_reload.c  new code for old
+ *   plugin_begin.c   who is told of the beginning
  *   plugin_ending.c  the orderly end
  *   plugins.c        the table of instances
  *
@@ -413,6 +414,16 @@ void reload_abort(struct turn *turn, struct plugin *plugin, enum weir_error erro
 void reload_on_timer(struct turn *turn, struct plugin *plugin);
 /* Whether inputs must not be given now. */
 static inline bool reload_holds(const struct plugin *plugin) { return plugin->reload >= RELOAD_DRAINING; }
+
+/* plugin_begin.c */
+/* Answers an order; why: a text, which the reply then has as hold[0], or "". */
+void order_answer(struct turn *turn, struct plugin *plugin, weir_actor to, struct message *reply, const char *why);
+/* Its actor was started, and others find it, or that failed. */
+void instance_begin(struct plugin_instance *instance);
+/* It is live, or has failed: whoever ordered it to be loaded is told, once. */
+void instance_started(struct turn *turn, struct plugin *plugin, enum weir_error error, const char *why);
+/* This actor is the instance's no more. error: for whoever still waits for its start. */
+void instance_forget(struct turn *turn, struct plugin *plugin, enum weir_error error);
 
 /* plugin_ending.c */
 /* It is to end: handles nothing more, and waits until topics have decided what it emitted. */

@@ -202,11 +202,30 @@ bool plugins_await(struct plugins *plugins, uint64_t timeout_ms)
     return !is_late;
 }
 
-enum weir_error plugins_load(struct plugins *plugins, const char *name)
+/* Whom to tell, before the start of which to tell may be over. Returns who was to be told so far. */
+static weir_actor teller_swap(struct plugin_instance *instance, weir_actor from, uint64_t *word)
 {
+    pthread_mutex_lock(&instance->lock);
+    weir_actor before = instance->load_from;
+    uint64_t before_word = instance->load_word;
+    instance->load_from = from;
+    instance->load_word = *word;
+    pthread_mutex_unlock(&instance->lock);
+    *word = before_word;
+    return before;
+}
+
+enum weir_error plugins_load(struct plugins *plugins, const char *name, weir_actor from, uint64_t word)
+{
+    enum weir_error error = WEIR_NOT_FOUND;
     pthread_mutex_lock(&plugins->lock);
     struct plugin_instance *instance = instance_find(plugins, name);
-    enum weir_error error = instance != NULL && instance->is_defined ? load(plugins, instance) : WEIR_NOT_FOUND;
+    if (instance != NULL && instance->is_defined) {
+        weir_actor before = teller_swap(instance, from, &word);
+        error = load(plugins, instance);
+        if (error)
+            (void)teller_swap(instance, before, &word);
+    }
     pthread_mutex_unlock(&plugins->lock);
     return error;
 }

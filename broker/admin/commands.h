@@ -31,6 +31,7 @@ enum order_kind {
     ORDER_DEAD_LIST,
     ORDER_DEAD_REPLAY,
     ORDER_DEAD_DROP,
+    ORDER_PLUGIN_LOAD,
     ORDER_PLUGIN_RELOAD,
     ORDER_PLUGIN_UNLOAD
 };
@@ -127,6 +128,8 @@ enum weir_error steer_plugin(struct admin_context *context, struct view args, st
 enum weir_error order_plugin(struct turn *turn, struct admin_context *context);
 void order_plugin_unloaded(struct turn *turn, struct admin_context *context, uint64_t given_up);
 void order_plugin_done(struct turn *turn, struct admin_context *context, const struct message *message);
+/* The actors concerned have not answered in time. */
+void order_plugin_late(struct admin_context *context);
 
 /* orders.c: the admin actor. */
 WEIR_MUST_USE enum weir_error orders_start(struct admin *admin);

@@ -135,6 +135,7 @@ static enum weir_error order_begin(struct turn *turn, struct admin_context *cont
     case ORDER_DEAD_LIST:
     case ORDER_DEAD_REPLAY:
     case ORDER_DEAD_DROP: return dead_begin(turn, context);
+    case ORDER_PLUGIN_LOAD:
     case ORDER_PLUGIN_RELOAD:
     case ORDER_PLUGIN_UNLOAD: return order_plugin(turn, context);
     default: return WEIR_INTERNAL;
@@ -183,7 +184,10 @@ static void on_timer(struct turn *turn, struct orders *orders, uint64_t word)
     struct admin_context *context = &orders->admin->contexts[TOPIC_HIGH(word)];
     if (context->under_way != TOPIC_LOW(word))
         return;
-    admin_refuse(context, WEIR_TIMEOUT, "the actors concerned did not answer within %d ms", ADMIN_ORDER_MS);
+    if (context->order.kind == ORDER_PLUGIN_LOAD)
+        order_plugin_late(context);
+    else
+        admin_refuse(context, WEIR_TIMEOUT, "the actors concerned did not answer within %d ms", ADMIN_ORDER_MS);
     order_finish(turn, context, WEIR_TIMEOUT, NULL);
 }
 
@@ -205,6 +209,7 @@ static enum weir_error on_message(struct turn *turn, void *state, struct message
     switch (message->tag) {
     case ADMIN_ORDER: on_order(turn, orders, message->detail); break;
     case MESSAGE_TIMER: on_timer(turn, orders, message->word[0]); break;
+    case PLUGIN_LOADED:
     case PLUGIN_RELOADED:
         if (context_of_token(admin, message->word[1]) != NULL)
             order_plugin_done(turn, context_of_token(admin, message->word[1]), message);

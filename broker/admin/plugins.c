@@ -29,22 +29,6 @@ static bool plugin_row(const struct plugin_status *status, void *context)
     return true;
 }
 
-static enum weir_error plugin_load(struct admin_context *context, const char *name, struct answer *answer)
-{
-    enum weir_error error = plugins_load(context->admin->options.plugins, name);
-    if (error == WEIR_NOT_FOUND)
-        return admin_refuse(context, error, "no plugin '%s' is configured (SIGHUP reads the file again)", name);
-    if (error == WEIR_EXISTS)
-        return admin_refuse(context, error, "plugin '%s' runs already; reload runs its file anew", name);
-    if (error == WEIR_BUSY)
-        return admin_refuse(context, error, "plugin '%s' is still being unloaded; try again in a moment", name);
-    if (error != WEIR_OK)
-        return admin_refuse(context, error, "plugin '%s': %s", name, weir_error_text(error));
-    log_info("admin.plugin", "loaded=%s", name);
-    answer_text(answer, "loaded", name);
-    return WEIR_OK;
-}
-
 /* Begun by the admin actor, which then waits for what becomes of it. */
 static enum weir_error plugin_order(struct admin_context *context, enum order_kind kind, const char *name)
 {
@@ -81,12 +65,28 @@ enum weir_error steer_plugin(struct admin_context *context, struct view args, st
     if (admin_text(context, args, "name", name, sizeof name) != WEIR_OK || plugins == NULL)
         return admin_refuse(context, WEIR_BAD_REQUEST, "plugin %s needs the name of a plugin", action);
     if (strcmp(action, "load") == 0)
-        return plugin_load(context, name, answer);
+        return plugin_order(context, ORDER_PLUGIN_LOAD, name);
     if (strcmp(action, "unload") == 0)
         return plugin_order(context, ORDER_PLUGIN_UNLOAD, name);
     if (strcmp(action, "reload") == 0)
         return plugin_reload(context, name);
     return admin_refuse(context, WEIR_BAD_REQUEST, "plugin takes list, load, unload or reload");
+}
+
+/* Ends when the plugin is live, or has failed to be. */
+static enum weir_error load_begin(struct turn *turn, struct admin_context *context)
+{
+    const char *name = context->order.topic;
+    enum weir_error error = plugins_load(context->admin->options.plugins, name, turn_self(turn), context->order.token);
+    if (error == WEIR_NOT_FOUND)
+        return admin_refuse(context, error, "no plugin '%s' is configured (SIGHUP reads the file again)", name);
+    if (error == WEIR_EXISTS)
+        return admin_refuse(context, error, "plugin '%s' runs already; reload runs its file anew", name);
+    if (error == WEIR_BUSY)
+        return admin_refuse(context, error, "plugin '%s' is still being unloaded; try again in a moment", name);
+    if (error != WEIR_OK)
+        return admin_refuse(context, error, "plugin '%s': %s", name, weir_error_text(error));
+    return WEIR_OK;
 }
 
 /* Ends when the plugin has: it says so itself, unless it was given up before and has no actor. */
@@ -122,6 +122,8 @@ enum weir_error order_plugin(struct turn *turn, struct admin_context *context)
 {
     struct order *order = &context->order;
     struct message message = {.tag = PLUGIN_RELOAD, .word = {order->token}};
+    if (order->kind == ORDER_PLUGIN_LOAD)
+        return load_begin(turn, context);
     if (order->kind == ORDER_PLUGIN_UNLOAD)
         return unload_begin(turn, context);
     enum weir_error error = plugins_find(context->admin->options.plugins, order->topic, &order->target);
@@ -136,12 +138,25 @@ void order_plugin_done(struct turn *turn, struct admin_context *context, const s
     bool has_why = !msg_is_none(message->hold[0]);
     const char *why = has_why ? arena_data(turn_arena(turn), message->hold[0]) : NULL;
     int size = why != NULL ? (int)arena_size(turn_arena(turn), message->hold[0]) : 0;
+    bool is_load = message->tag == PLUGIN_LOADED;
+    if (error != WEIR_OK && size == 0) {
+        why = weir_error_text(error);
+        size = (int)strlen(why);
+    }
     if (error != WEIR_OK)
-        admin_refuse(context, error, "plugin '%s' goes on as it was: %.*s", context->order.topic, size,
-                     why != NULL ? why : "");
+        admin_refuse(context, error,
+                     is_load ? "plugin '%s' does not run: %.*s (plugin list tells whether it is tried again)"
+                             : "plugin '%s' goes on as it was: %.*s",
+                     context->order.topic, size, why);
     else
-        log_info("admin.plugin", "reloaded=%s", context->order.topic);
+        log_info("admin.plugin", "%s=%s", is_load ? "loaded" : "reloaded", context->order.topic);
     answer_init(&answer, data, sizeof data);
-    answer_text(&answer, "reloaded", context->order.topic);
+    answer_text(&answer, is_load ? "loaded" : "reloaded", context->order.topic);
     order_finish(turn, context, error, &answer);
+}
+
+void order_plugin_late(struct admin_context *context)
+{
+    admin_refuse(context, WEIR_TIMEOUT, "plugin '%s' has not started within %d ms; it may yet: plugin list tells",
+                 context->order.topic, ADMIN_ORDER_MS);
 }

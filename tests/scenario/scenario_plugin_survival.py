@@ -166,6 +166,10 @@ def test_plugins_of_a_new_configuration_are_taken_by_reload_load_and_unload():
         broker.ask_admin("plugin", "unload", "late")
         done = cli("admin", "plugin", "load", "late", url=broker.admin, expect=None)
         assert done.returncode != 0 and "late" in done.stderr, done
+        # One that cannot start: whoever loads it is told why.
+        rewrite(broker, text(100, definition("bad", "misbehave", host="process", config={"init": "fail"})))
+        done = cli("admin", "plugin", "load", "bad", url=broker.admin, expect=None)
+        assert done.returncode != 0 and "'bad' does not run: told to fail in init" in done.stderr, done
         # One that is wrong changes nothing.
         seen = len(broker.output.lines)
         (broker.directory / "weir.yaml").write_text(text(1, definition("x", "no-such-file")))

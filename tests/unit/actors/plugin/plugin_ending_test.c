@@ -13,7 +13,7 @@ static void what_a_topic_has_no_memory_for_is_waited_for(void **state)
     follow_update(scene, "c"); /* not handled: it is not waited for */
     scene_unload(scene);
     assert_string_equal(scene_status(scene).state, "ending");
-    assert_int_equal(plugins_load(scene->plugins, "fake"), WEIR_BUSY);
+    assert_int_equal(plugins_load(scene->plugins, "fake", WEIR_ACTOR_NONE, 0), WEIR_BUSY);
     assert_null(fakes.hosts[0]);
     topic->room = 1;
     topic->journal[0] = '\0';

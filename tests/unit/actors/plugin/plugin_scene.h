@@ -101,6 +101,8 @@ static inline enum weir_error scene_publisher_message(struct turn *turn, void *s
                     text == NULL ? 0 : (int)arena_size(scene->arena, message->hold[0]), text == NULL ? "" : text);
     if (message->tag == PLUGIN_RELOADED)
         journal_add(scene->answers, " reloaded:%s", weir_error_code((enum weir_error)message->word[0]));
+    if (message->tag == PLUGIN_LOADED)
+        journal_add(scene->answers, " loaded:%s", weir_error_code((enum weir_error)message->word[0]));
     if (message->tag == PLUGIN_UNLOADED)
         journal_add(scene->answers, " unloaded:%llu", (unsigned long long)message->word[0]);
     return WEIR_OK;
