@@ -57,6 +57,7 @@ class Client:
         self.replies = {}
         self.offers = {}                   # the broker's HELLO
         self.next_request = 1
+        self.heard = 0                     # frames, but for PING and those of the broker's own topics, which never end
         recorder.add(number, CONNECTED, {"url": url})
         self.open()
 
@@ -178,12 +179,14 @@ class Client:
             self.taken += len(body)
         if BEGIN <= op <= ENDED:
             self.take_feed(op, frame)
+            self.heard -= self.feeds[frame[2 if op == BEGIN else 1]].topic.startswith("$")
         elif op == HELLO:
             self.offers, self.allowed = frame[2], frame[2].get("credit", 0)
         elif op == CREDIT:
             self.allowed = frame[1]
         elif op == PING:
             self.send_frame(PONG, frame[1])
+            return
         elif op in (ACK, REFUSED):
             self.unanswered.difference_update(range(frame[1], frame[1] + frame[2]))
             for first in [first for first in self.on_way if first < frame[1] + frame[2]]:
@@ -200,6 +203,7 @@ class Client:
             self.standing.pop(frame[1], None)
             for feed in self.feeds.values():
                 feed.is_over = feed.is_over or feed.sub == frame[1]
+        self.heard += 1
 
     def take_feed(self, op, frame):
         if op == BEGIN:

@@ -24,9 +24,10 @@ from stock import Push, Req
 
 POLICIES = ("resync", "block", "drop", "disconnect", "conflate")
 PUBLISHERS_MAX, SUBSCRIBERS_MAX, SUBSCRIPTIONS_MAX, KEYS_MAX = 5, 14, 2, 60
-BROKER_SECONDS_MAX = 30     # to come up, or to bring everybody to rest: far more than a loaded machine needs
-ANSWER_SECONDS_MAX = 30
+BROKER_SECONDS_MAX = 30     # to come up, or in which something is heard of it: far more than a loaded machine needs
 ROUND_SECONDS_MAX = 3       # IDLE comes at most once a second
+QUIET_ROUNDS_MAX = 10       # in which topics answer where they are, and nobody hears anything else: then nothing comes
+WAIT_STEPS_MIN = 100        # a machine that let the driver wait has not given it the time
 STOCK_SHARE = 0.15          # of the publishers: PUSH, and as many REQ
 SYS_SHARE = 0.05            # of the subscriptions: to the broker's own topics
 FILTERED_SHARE = 0.1        # of the seeds: they take that second longer
@@ -332,11 +333,24 @@ class Scene:
 
     # ------------------------------------------------------------------ the end of it
 
-    def wait(self, condition, seconds=BROKER_SECONDS_MAX):
-        end = time.monotonic() + seconds
-        while not condition() and time.monotonic() < end:
+    def wait(self, condition, seconds):
+        end, steps = time.monotonic() + seconds, 0
+        while not condition() and (time.monotonic() < end or steps < WAIT_STEPS_MIN):
             self.step(20)
+            steps += 1
         return condition()
+
+    def heard(self):
+        return sum(client.heard for client in self.publishers + self.subscribers)
+
+    def wait_while_heard(self, condition):
+        """However long it takes, as long as something comes."""
+        before = None
+        while not self.wait(condition, BROKER_SECONDS_MAX):
+            if before == self.heard():
+                return False
+            before = self.heard()
+        return True
 
     def rest(self):
         """All answers in, all credit given: then everybody must get to where the topics are."""
@@ -344,22 +358,25 @@ class Scene:
             client.is_stalled, client.pace = False, 1 << 16
         while self.resting:
             self.open_publisher()
-        answered = self.wait(lambda: all(not client.waiting and not client.unanswered for client in self.publishers),
-                             ANSWER_SECONDS_MAX)
+        answered = self.wait_while_heard(
+            lambda: all(not client.waiting and not client.unanswered for client in self.publishers))
         assert answered, f"records without answer:\n{self.log()}"
         asking = self.connect(self.publishers, 1 << 22)
-        # What is only accepted may be folded still; then the topics are asked again.
-        end = time.monotonic() + BROKER_SECONDS_MAX
-        while True:
-            finals = self.ask_all(asking)
-            if self.wait(lambda: self.are_there(finals), ROUND_SECONDS_MAX) or time.monotonic() > end:
+        # What is only accepted may be folded still; then the topics are asked again. Nothing is too slow: who is not
+        # there is left to the checker only when all topics answer that they are where they were, and nobody hears more.
+        quiet, before = 0, None
+        while quiet < QUIET_ROUNDS_MAX:
+            finals, heard = self.ask_all(asking), self.heard()
+            if self.wait(lambda: self.are_there(finals), ROUND_SECONDS_MAX):
                 break
+            quiet = quiet + 1 if finals == before and heard == self.heard() else 0
+            before = finals
         self.recorder.note("rest", {topic: list(final) for topic, final in finals.items()})
 
     def ask_all(self, asking):
         """Where each topic is."""
         asked = {topic: asking.request("get", {"topic": topic}) for topic in self.topics}
-        assert self.wait(lambda: all(number in asking.replies for number in asked.values())), self.log()
+        assert self.wait_while_heard(lambda: all(number in asking.replies for number in asked.values())), self.log()
         replies = {topic: asking.replies[number] for topic, number in asked.items()}
         return {topic: (answer["epoch"], answer["seq"])
                 for topic, (status, answer) in replies.items() if status == "ok"}
