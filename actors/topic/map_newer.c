@@ -4,11 +4,14 @@
 #include "actors/topic/map_tree.h"
 #include "actors/topic/topic_limits.h"
 
-static void change_note(const struct fold *fold, const struct fold_cursor *cursor, struct fold_changes *changes,
-                        uint64_t seq, const uint8_t *pair, uint32_t size)
+static bool change_is_wanted(const struct fold_cursor *cursor, const struct fold_changes *changes, uint64_t seq)
 {
-    if (seq <= cursor->since || seq > changes->seq_max)
-        return;
+    return seq > cursor->since && seq <= changes->seq_max;
+}
+
+static void change_note(const struct fold *fold, struct fold_changes *changes, uint64_t seq, const uint8_t *pair,
+                        uint32_t size)
+{
     uint64_t hash = map_hash(leaf_pair_key_text(pair, size), fold->seed);
     changes->items[changes->count++] = (struct fold_change){seq, hash};
 }
@@ -17,11 +20,13 @@ static void leaf_changes(const struct fold *fold, const struct leaf *leaf, const
                          struct fold_changes *changes)
 {
     for (uint32_t i = 0; i < leaf->count; i++)
-        change_note(fold, cursor, changes, leaf_seq(leaf, i), (const uint8_t *)leaf + leaf_pair_offset(leaf, i),
-                    leaf_pair_size(leaf, i));
+        if (change_is_wanted(cursor, changes, leaf_seq(leaf, i)))
+            change_note(fold, changes, leaf_seq(leaf, i), (const uint8_t *)leaf + leaf_pair_offset(leaf, i),
+                        leaf_pair_size(leaf, i));
     for (uint32_t i = 0; i < leaf->large_count; i++)
-        change_note(fold, cursor, changes, leaf->large[i].seq, arena_data(fold->arena, leaf->large[i].block),
-                    leaf->large[i].size);
+        if (change_is_wanted(cursor, changes, leaf->large[i].seq))
+            change_note(fold, changes, leaf->large[i].seq, arena_data(fold->arena, leaf->large[i].block),
+                        leaf->large[i].size);
 }
 
 /* The cursor's position: entry of the root, entry of the segment. */

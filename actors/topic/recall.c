@@ -21,10 +21,11 @@ struct recall {
     weir_msg block;
     weir_msg page; /* pairs on their way, one behind the other */
     uint32_t page_used;
-    weir_msg items; /* fold_change; twice while it is made: those found, and room to sort them */
+    weir_msg items; /* fold_change; while it is made with room for twice as many, which serves to sort them, too */
     struct recall *next;
     uint64_t from, to; /* no key's newest record is between these and not among the changes; `to` falls while made */
     uint32_t refs;
+    bool is_read; /* all were found, and are to be sorted */
     bool is_made;
     struct fold_snapshot snapshot; /* while it is made */
     struct fold_cursor cursor;
@@ -65,16 +66,41 @@ static void changes_sort(struct fold_change *items, struct fold_change *other, u
         memcpy(items, from, count * sizeof *items);
 }
 
-/* Keeps so many of least seq. */
-static void recall_cut(struct recall *recall, uint32_t count)
+/* The seq that so many have at the most; digit by digit from the front, in time that goes with their number only. */
+static uint64_t changes_seq_of(const struct fold_change *items, uint32_t count, uint64_t base, uint64_t span,
+                               uint32_t wanted)
+{
+    unsigned shift = 0;
+    while (shift + DIGIT_BITS < 64 && span >> (shift + DIGIT_BITS) > 0)
+        shift += DIGIT_BITS;
+    for (;; shift -= DIGIT_BITS) {
+        uint32_t counts[DIGITS] = {0}, digit = 0;
+        for (uint32_t i = 0; i < count; i++)
+            if (items[i].seq >= base && (items[i].seq - base) >> shift < DIGITS)
+                counts[(items[i].seq - base) >> shift]++;
+        for (; counts[digit] < wanted; digit++)
+            wanted -= counts[digit];
+        base += (uint64_t)digit << shift;
+        if (shift == 0)
+            return base;
+    }
+}
+
+/* Keeps so many of least seq, in no order. */
+static void recall_cut(struct topic *topic, struct recall *recall, uint32_t count)
 {
     struct fold_changes *changes = &recall->changes;
-    changes_sort(changes->items, changes->items + changes->count_max, changes->count, recall->from,
-                 recall->to - recall->from);
     if (changes->count <= count)
         return;
+    uint64_t last = changes_seq_of(changes->items, changes->count, recall->from, recall->to - recall->from, count);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < changes->count; i++)
+        if (changes->items[i].seq <= last)
+            changes->items[kept++] = changes->items[i];
+    INVARIANT(kept == count);
+    topic->looks += changes->count / RECALL_CUT_LOOK;
     changes->count = count;
-    recall->to = changes->seq_max = changes->items[count - 1].seq;
+    recall->to = changes->seq_max = last;
 }
 
 static uint32_t recall_size(const struct topic *topic)
@@ -89,7 +115,7 @@ static struct recall *recall_create(struct topic *topic, uint64_t from)
     weir_msg block, items;
     if (arena_alloc(topic->arena, sizeof(struct recall), topic->common->feeds_budget, &block))
         return NULL;
-    if (arena_alloc(topic->arena, 2 * count_max * sizeof(struct fold_change), topic->common->feeds_budget, &items)) {
+    if (arena_alloc(topic->arena, count_max * sizeof(struct fold_change), topic->common->feeds_budget, &items)) {
         arena_drop(topic->arena, block);
         return NULL;
     }
@@ -113,9 +139,11 @@ static void recall_finish(struct topic *topic, struct recall *recall)
 {
     struct fold_changes *changes = &recall->changes;
     weir_msg items;
-    recall_cut(recall, changes->count_max / 2);
     topic->fold.ops->release(&topic->fold, &recall->snapshot);
     recall->is_made = true;
+    changes_sort(changes->items, changes->items + changes->count_max / 2, changes->count, recall->from,
+                 recall->to - recall->from);
+    topic->looks += changes->count / RECALL_SORT_LOOK;
     size_t size = changes->count * sizeof *changes->items;
     if (arena_alloc(topic->arena, size > 0 ? size : 1, topic->common->feeds_budget, &items))
         return;
@@ -128,11 +156,15 @@ static void recall_finish(struct topic *topic, struct recall *recall)
 void recall_make(struct topic *topic, struct feed *feed)
 {
     struct recall *recall = feed->stage->as.live.recall;
-    topic->looks += MAP_PAGE_LOOKS;
-    if (topic->fold.ops->newer(&topic->fold, &recall->snapshot, &recall->cursor, &recall->changes) == WEIR_AGAIN)
+    struct fold_changes *changes = &recall->changes;
+    if (recall->is_read) {
         recall_finish(topic, recall);
-    else if (recall->changes.count > recall->changes.count_max - RECALL_SIZE_MIN)
-        recall_cut(recall, recall->changes.count_max / 2);
+        return;
+    }
+    topic->looks += RECALL_LOOKS;
+    recall->is_read = topic->fold.ops->newer(&topic->fold, &recall->snapshot, &recall->cursor, changes) == WEIR_AGAIN;
+    if (recall->is_read || changes->count > changes->count_max - RECALL_SIZE_MIN)
+        recall_cut(topic, recall, changes->count_max / 2);
 }
 
 bool recall_is_making(const struct feed *feed) { return feed->is_recalling && !feed->stage->as.live.recall->is_made; }

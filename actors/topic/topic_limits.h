@@ -107,11 +107,16 @@
 #define DELTA_GATHERED_MAX ((size_t)16384)
 #define DELTA_READS_MAX 128
 /* What a recall holds of the changes in a map, which is gone through once for each: a part of its keys, so that a
- * bounded number of them have all of it, however large it is; at most a quarter of a MiB, which is sorted in half a
- * millisecond; and more than two leaves may have pairs. While it is made it takes four times as much. */
+ * bounded number of them have all of up to a million keys; at most a MiB, which is sorted in a millisecond; and more
+ * than two leaves may have pairs. While it is made it takes twice as much. */
 #define RECALL_PART 16
 #define RECALL_SIZE_MIN 1024u
-#define RECALL_SIZE_MAX 16384u
+#define RECALL_SIZE_MAX 65536u
+/* The looks that are charged for a step of making one, so that a turn has some half a millisecond of them, and
+ * the changes that one look is charged for where many of them are cut off, or what is left is sorted. */
+#define RECALL_LOOKS 1024
+#define RECALL_CUT_LOOK 16
+#define RECALL_SORT_LOOK 4
 /* Pairs of a recall on their way to subscribers, copied one behind the other into blocks of this size. */
 #define RECALL_PAGE 16384u
 /* Recalls of one topic: some for each part of it. Who stalls keeps one, so that without a bound those who stalled at

@@ -6,6 +6,7 @@
  *     topic_large_bench joins         turns while 100 subscribers join and updates go on
  *     topic_large_bench clear         turns with up to 8 snapshots out, and while it is cleared
  *     topic_large_bench log           turns while a log of two million records is cleared
+ *     topic_large_bench recall        turns while a conflated subscriber catches up that stalled until all was replaced
  *
  * Processor time; the simulated runtime, one thread; the turns are the topic's own alone. */
 #include "tests/bench/topic_bench.h"
@@ -131,6 +132,41 @@ static enum weir_error joiner_message(struct turn *turn, void *state, struct mes
 
 static const struct behaviour joiner_behaviour = {.name = "joiner", .state_size = 16, .on_message = joiner_message};
 
+/* Reads as a joiner does, but for a while in which it gives no credit. */
+static struct {
+    weir_actor topic;
+    uint32_t feed, slot;
+    uint64_t seq, owed, updates, begins;
+    bool is_stalled;
+} slow;
+
+static enum weir_error slow_message(struct turn *turn, void *state, struct message *message)
+{
+    (void)state;
+    uint64_t more = slow.owed;
+    if (message->tag == TOPIC_BEGIN) {
+        const struct topic_begin *begin = arena_data(arena, message->hold[0]);
+        slow.topic = begin->topic;
+        slow.feed = message->detail;
+        slow.slot = begin->slot;
+        slow.begins++;
+        more += CREDIT;
+    } else if (message->tag == TOPIC_ENTRIES || message->tag == TOPIC_UPDATES) {
+        more += topic_run_read(message).pairs.size;
+        slow.updates += message->tag == TOPIC_UPDATES ? topic_run_read(message).count : 0;
+        if (message->tag == TOPIC_UPDATES)
+            slow.seq = topic_run_read(message).seq + topic_run_read(message).count - 1;
+    } else if (message->tag == TOPIC_END || message->tag == TOPIC_CONFLATED) {
+        slow.seq = message->word[1];
+        joined += message->tag == TOPIC_END;
+    }
+    slow.owed = slow.is_stalled ? more : 0;
+    struct message credit = {.tag = TOPIC_CREDIT, .detail = slow.feed, .word = {slow.slot, more}};
+    return slow.is_stalled || more == 0 ? WEIR_OK : turn_control(turn, slow.topic, &credit);
+}
+
+static const struct behaviour slow_behaviour = {.name = "slow", .state_size = 8, .on_message = slow_message};
+
 /* Gives no credit, so that its snapshot stays out. */
 static enum weir_error sitter_message(struct turn *turn, void *state, struct message *message)
 {
@@ -142,16 +178,24 @@ static enum weir_error sitter_message(struct turn *turn, void *state, struct mes
 
 static const struct behaviour sitter_behaviour = {.name = "sitter", .state_size = 8, .on_message = sitter_message};
 
-static void join(struct runtime *runtime, struct directory *directory, const struct behaviour *behaviour)
+static weir_actor subscribe(struct runtime *runtime, struct directory *directory, const struct behaviour *behaviour,
+                            enum overflow_policy policy)
 {
     weir_actor actor;
     struct message message = {.tag = DIRECTORY_SUBSCRIBE};
     check(actor_spawn(runtime, behaviour, NULL, 0, NULL, &actor));
     check(arena_alloc(arena, sizeof(struct directory_subscribe) + 1, NULL, &message.hold[0]));
     struct directory_subscribe *order = arena_data(arena, message.hold[0]);
-    *order = (struct directory_subscribe){.sub = 1, .snapshot = true, .updates = true, .credit = 1, .pattern_size = 1};
+    *order = (struct directory_subscribe){
+        .sub = 1, .policy = policy, .snapshot = true, .updates = true, .credit = 1, .pattern_size = 1};
     order->bytes[0] = 't';
     check(actor_send(runtime, actor, directory_actor(directory), &message));
+    return actor;
+}
+
+static void join(struct runtime *runtime, struct directory *directory, const struct behaviour *behaviour)
+{
+    (void)subscribe(runtime, directory, behaviour, POLICY_RESYNC);
 }
 
 /* One turn of somebody; it is noted if it was the topic's. */
@@ -270,19 +314,65 @@ static void bench_clear(void)
     world_close(runtime, directory);
 }
 
+/* Nothing of what it missed is retained. Beside it updates go on, or do not. */
+static void recall(struct runtime *runtime, struct publisher *publisher, weir_actor actor, const char *what)
+{
+    struct message wake = {.tag = 0x10};
+    uint64_t sent = publisher->sent, before = clock_cpu_ns();
+    slow.is_stalled = true;
+    for (uint32_t i = 0; i < 4 * KEYS / BATCH; i++) {
+        publish(runtime, publisher);
+        settle(runtime);
+    }
+    slow.is_stalled = false;
+    slow.updates = slow.begins = 0;
+    printf("%llu records folded while it stalls, %.0f ms\n", (unsigned long long)(publisher->sent - sent),
+           (double)(clock_cpu_ns() - before) / 1e6);
+    check(actor_control(runtime, WEIR_ACTOR_NONE, actor, &wake));
+    before = clock_cpu_ns();
+    while (step(runtime, publisher->topic))
+        ;
+    double took = (double)(clock_cpu_ns() - before) / 1e6;
+    turns_print(what);
+    printf("               %llu updates, %llu snapshots, %.0f ms of CPU, at %llu of %llu\n",
+           (unsigned long long)slow.updates, (unsigned long long)slow.begins, took, (unsigned long long)slow.seq,
+           (unsigned long long)publisher->acked);
+}
+
+static void bench_recall(void)
+{
+    struct directory *directory;
+    struct publisher publisher;
+    static const enum overflow_policy policies[] = {POLICY_CONFLATE, POLICY_RESYNC};
+    static const char *const what[] = {"it is conflated out of the state", "the same as a delta, of policy resync"};
+    for (unsigned i = 0; i < COUNT_OF(policies); i++) {
+        struct runtime *runtime = world_open((struct topic_rule){.kind = TOPIC_MAP}, KEYS, &directory, &publisher);
+        load(runtime, directory, &publisher, 0, "a batch of 512 records each, many of them new keys");
+        weir_actor actor = subscribe(runtime, directory, &slow_behaviour, policies[i]);
+        settle(runtime);
+        recall(runtime, &publisher, actor, what[i]);
+        world_close(runtime, directory);
+        slow.owed = 0;
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(void);
-    } parts[] = {{"fold", bench_fold}, {"joins", bench_topic}, {"clear", bench_clear}, {"log", bench_log}};
-    unsigned wanted = argc < 2 ? 15 : 0;
+    } parts[] = {{"fold", bench_fold},
+                 {"joins", bench_topic},
+                 {"clear", bench_clear},
+                 {"log", bench_log},
+                 {"recall", bench_recall}};
+    unsigned wanted = argc < 2 ? (1u << COUNT_OF(parts)) - 1 : 0;
     for (int i = 1; i < argc; i++) {
         unsigned part = 0;
         while (part < COUNT_OF(parts) && strcmp(argv[i], parts[part].name) != 0)
             part++;
         if (part == COUNT_OF(parts)) {
-            fprintf(stderr, "usage: topic_large_bench [fold|joins|clear|log]...\n");
+            fprintf(stderr, "usage: topic_large_bench [fold|joins|clear|log|recall]...\n");
             return 2;
         }
         wanted |= 1u << part;
