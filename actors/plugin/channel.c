@@ -207,6 +207,20 @@ bool channel_must_wake(struct channel *ring)
     return true;
 }
 
+bool channel_has_moved(const struct channel *ring, struct channel_moved *seen)
+{
+    uint64_t tail = atomic_load_explicit(&ring->other->tail, memory_order_acquire);
+    uint64_t head = atomic_load_explicit(&ring->other->head, memory_order_acquire);
+    /* Behind the load of head: what a child has read was published before. */
+    uint64_t published = atomic_load_explicit(&ring->own->tail, memory_order_relaxed);
+    bool has_written = tail > seen->tail, has_read = head > seen->head && head <= published;
+    if (has_written)
+        seen->tail = tail;
+    if (has_read)
+        seen->head = head;
+    return has_written || has_read;
+}
+
 uint32_t channel_bell(const struct channel *ring)
 {
     return atomic_load_explicit(&ring->other->bell, memory_order_seq_cst);

@@ -108,6 +108,12 @@ void channel_want_room(struct channel *ring);
 bool channel_must_wake(struct channel *ring);
 /* The same after channel_consume alone, for one that waits for room. */
 bool channel_must_wake_for_room(struct channel *ring);
+/* For a thread that watches the other side and uses nothing of what it says: whether its positions have moved since the
+ * last call. They only rise, and it has read no more than was published; whatever else it writes there is no move. */
+struct channel_moved {
+    uint64_t tail, head; /* as of then; 0 at first */
+};
+bool channel_has_moved(const struct channel *ring, struct channel_moved *seen);
 /* A child sleeps until the other side's bell is no longer `seen` (read before channel_want), or timeout_ns (UINT64_MAX:
  * none) has passed; may return early. And the other side's ringing of it: one system call. */
 uint32_t channel_bell(const struct channel *ring);

@@ -226,6 +226,11 @@ bool parcel_pull(struct channel *ring, struct parcel_inbox *inbox, bool may_borr
         parcel_inbox_clear(inbox);
     while (channel_peek(ring, &frame, &data)) {
         bool has_more = (frame.flags & CHANNEL_FRAME_MORE) != 0;
+        /* Or a child that writes smaller ones, or empty ones, as fast as they are taken keeps us here for ever. */
+        if (has_more && frame.size != piece_max(ring)) {
+            ring->fault = "a piece of a message that does not have the size of pieces";
+            return false;
+        }
         if (may_borrow && !has_more && !inbox->is_partial) {
             inbox->is_borrowed = true;
             inbox->frame = frame;

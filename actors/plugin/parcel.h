@@ -1,6 +1,6 @@
 /* Inputs and outputs of a plugin instance as frames of a ring. What is too large for one frame goes in several, in
- * order, with nothing in between. Who reads from a process that it does not trust copies (parcel_pull with a limit),
- * then decodes, then checks (output_check.h). One thread a side. */
+ * order, all but the last of one size, with nothing in between. Who reads from a process that it does not trust copies
+ * (parcel_pull with a limit), then decodes, then checks (output_check.h). One thread a side. */
 #ifndef ACTORS_PLUGIN_PARCEL_H
 #define ACTORS_PLUGIN_PARCEL_H
 

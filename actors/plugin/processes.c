@@ -216,10 +216,8 @@ static void control_take(void)
  * has written or taken something since, and of two such rings the first may show what both are about. */
 static void bell_take(struct process *process, uint64_t now_ns)
 {
-    uint64_t shown = atomic_load_explicit(&process->ring->other->tail, memory_order_acquire) +
-                     atomic_load_explicit(&process->ring->other->head, memory_order_acquire);
-    process->rings_for_nothing = shown == process->shown ? process->rings_for_nothing + 1 : 0;
-    process->shown = shown;
+    bool has_moved = channel_has_moved(process->ring, &process->moved);
+    process->rings_for_nothing = has_moved ? 0 : process->rings_for_nothing + 1;
     if (process->rings_for_nothing == RINGS_FOR_NOTHING_MAX && all.spawner != NULL) {
         process->is_loud = true;
         spawner_kill(all.spawner, process->id);

@@ -25,7 +25,7 @@ struct process {
     /* The watcher's, under its lock. */
     uint64_t id;
     uint64_t rung_ns;
-    uint64_t shown; /* its positions as of its last ring, added: each only rises */
+    struct channel_moved moved; /* as of its last ring */
     uint32_t rings_for_nothing;
     int bell_fd;
 
