@@ -121,25 +121,28 @@ void batch_advance(const struct record_slice *slices, struct message *batch)
     batch->word[2] = TOPIC_NUMBER_WORD(TOPIC_NUMBER(batch->word[2]) + step, TOPIC_ACK_LEVEL(batch->word[2]));
 }
 
-/* Nothing is refused for want of memory that only waits to be given back. */
-static enum weir_error topic_reserve(struct topic *topic, struct view key, struct view value, uint32_t now_ms,
-                                     struct cell *out)
+/* Nothing is refused for want of memory that only waits to be given back. False: there was none. */
+static bool topic_relieve(struct topic *topic)
 {
-    enum weir_error error = ring_reserve(&topic->ring, key, value, now_ms, out);
-    if (error != WEIR_NO_MEMORY)
-        return error;
+    size_t before, after, max;
+    budget_level(topic->budget, &before, &max);
     (void)fold_sweep(&topic->fold, MAP_SWEEP_RELIEF_STEPS);
     (void)ring_sweep(&topic->ring, MAP_SWEEP_RELIEF_STEPS / MAP_SWEEP_FREE_STEPS);
-    return ring_reserve(&topic->ring, key, value, now_ms, out);
+    budget_level(topic->budget, &after, &max);
+    return after < before;
 }
 
 enum weir_error topic_fold(struct topic *topic, struct view key, struct view value, uint32_t now_ms)
 {
     struct cell cell;
-    enum weir_error error = topic_reserve(topic, key, value, now_ms, &cell);
+    enum weir_error error = ring_reserve(&topic->ring, key, value, now_ms, &cell);
+    if (error == WEIR_NO_MEMORY && topic_relieve(topic))
+        error = ring_reserve(&topic->ring, key, value, now_ms, &cell);
     if (error)
         return error;
     error = topic->fold.ops->apply(&topic->fold, &cell);
+    if (error == WEIR_NO_MEMORY && topic_relieve(topic))
+        error = topic->fold.ops->apply(&topic->fold, &cell);
     if (error)
         ring_cancel(&topic->ring);
     else

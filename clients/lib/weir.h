@@ -179,8 +179,9 @@ struct weir_subscribe_options {
                                           updates' seq then has holes, and WEIR_EVENT_IDLE says how far the topic is */
     bool no_snapshot;                  /* updates only */
     bool snapshot_only;                /* ENDED after END; of a topic that ended first, after BEGIN */
-    size_t outbox_bytes;               /* what may wait in the topic before the policy acts, behind the at most 256 KiB
-                                          that the broker has taken out of it; 0: as much as the topic retains */
+    size_t outbox_bytes;               /* what may wait in the topic before the policy acts, behind what the broker has
+                                          taken out of it: as much again, within 4 and 256 KiB; 0: as much as the topic
+                                          retains */
     const struct weir_cursor *cursors; /* where to resume; copied */
     size_t cursor_count;
     /* Called on the client's thread for each event, whose views end with the call. NULL: pull with weir_next. */

@@ -132,9 +132,59 @@ static void emissions_that_wait_too_long_are_refused(void **state)
     scene_close(&scene);
 }
 
+/* Records of keys of their own in one message, which nobody hears the fate of. */
+static void publish_keys(uint32_t count, uint16_t value_size)
+{
+    struct message message = {.tag = TOPIC_PUBLISH, .detail = count};
+    size_t size = 10u + value_size;
+    assert_int_equal(arena_alloc(scene.world.arena, count * size, NULL, &message.hold[0]), WEIR_OK);
+    assert_int_equal(arena_alloc(scene.world.arena, count * sizeof(struct record_slice), NULL, &message.hold[1]),
+                     WEIR_OK);
+    uint8_t *data = arena_data(scene.world.arena, message.hold[0]);
+    struct record_slice *slices = arena_data(scene.world.arena, message.hold[1]);
+    memset(data, 'x', count * size);
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t *record = data + i * size;
+        const uint8_t head[] = {0xa2, (uint8_t)('0' + i / 64),    (uint8_t)('0' + i % 64),
+                                0xda, (uint8_t)(value_size >> 8), (uint8_t)value_size};
+        memcpy(record, head, sizeof head);
+        slices[i] =
+            (struct record_slice){(uint32_t)(record - data), 3, (uint32_t)(record - data) + 3, 3u + value_size, 0};
+    }
+    assert_int_equal(actor_send(scene.world.runtime, WEIR_ACTOR_NONE, scene.publisher.topic, &message), WEIR_OK);
+}
+
+/* All in the turn that clears the topic, at whose end the first of it would be given back. */
+static void what_a_cleared_topic_has_yet_to_give_back_is_there_for_what_comes_next(void **state)
+{
+    (void)state;
+    enum { BYTES_MAX = 600000, VALUE = 848, COUNT = 250 };
+    struct message clear = {.tag = TOPIC_CLEAR};
+    memset(&scene, 0, sizeof scene);
+    log_level_set(LOG_OFF);
+    struct directory_rule rules[1] = {{.pattern = "a/#", .rule = {.kind = TOPIC_MAP}}};
+    struct directory_config config = world_config(rules, 1, 1);
+    config.state_bytes_max = BYTES_MAX;
+    world_open(&scene.world, &config, 1);
+    publisher_open(&scene.world, &scene.publisher, "a/b", TOPIC_MAP);
+    world_settle(&scene.world);
+    for (uint32_t i = 0; i < 1000; i++)
+        fill(i % 10, VALUE);
+    struct topic_status full = scene_status(&scene, "a/b");
+    assert_true(full.entries == 10 && full.ring_bytes > BYTES_MAX / 4);
+    assert_int_equal(full.refused, 0);
+    assert_int_equal(actor_control(scene.world.runtime, WEIR_ACTOR_NONE, scene.publisher.topic, &clear), WEIR_OK);
+    publish_keys(COUNT, VALUE);
+    world_settle(&scene.world);
+    assert_int_equal(scene_status(&scene, "a/b").refused, 0);
+    assert_int_equal(scene_status(&scene, "a/b").entries, COUNT);
+    scene_close(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_a_cleared_topic_has_yet_to_give_back_is_there_for_what_comes_next),
         cmocka_unit_test(emissions_wait_for_memory_in_their_order),
         cmocka_unit_test(emissions_that_wait_too_long_are_refused),
     };
