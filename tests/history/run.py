@@ -51,7 +51,8 @@ def arguments():
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run each seed N times")
     parser.add_argument("--binary", type=lambda path: Path(path).resolve(), default=binary,
                         help="weir (default $WEIR_BINARY or the release build)")
-    parser.add_argument("--failing", type=Path, help="weir-test (default: beside the binary)")
+    parser.add_argument("--failing", type=lambda path: Path(path).resolve(),
+                        help="weir-test (default: beside the binary)")
     parser.add_argument("--keep", type=Path, default=ROOT / "build/history", help="where recordings of failures go")
     parser.add_argument("--verbose", action="store_true", help="a line for each seed")
     options = parser.parse_args()
