@@ -17,7 +17,8 @@
 /* While nothing does. A look wakes a thread, which where other threads want the processor takes 30 to 60 us: every
  * millisecond that was a tenth of what a broker took for some ten thousand records a second. */
 #define WATCH_INTERVAL_CALM_NS (4 * NS_PER_MS)
-/* While all workers are parked at a look: messages come one by one, and few looks find any of them running. */
+/* While all workers are parked at a look: messages come one by one, and few looks find any of them running. What waits
+ * behind a turn that gets stuck meanwhile waits that much longer. */
 #define WATCH_INTERVAL_RESTING_NS (20 * NS_PER_MS)
 /* So many such looks without a worker that woke in between: the watcher rests, too. */
 #define QUIET_LOOKS_MAX 3
@@ -131,6 +132,7 @@ static void *watch_main(void *argument)
         if (quiet_looks > QUIET_LOOKS_MAX) {
             sleep_until_needed(watch);
             quiet_looks = 0;
+            is_resting = false; /* somebody has just begun, and may be stuck with what waits behind */
         }
         uint64_t now = clock_now_ns();
         look_around(runtime, seen, now);
