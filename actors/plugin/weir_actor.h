@@ -172,7 +172,7 @@ struct weir_actor_plugin {
     /* Must leave the state as it was unless it returns OK. */
     enum weir_actor_result (*handle)(struct weir_self *self, void *state, const struct weir_message *message);
     /* Optional, with restore: the state as one msgpack value, taken now and then, for restarts and reloads. is_full is
-     * no failure: it is called again with more room, up to the memory budget. Without: a restart begins with nothing.
+     * no failure: it is called again with more room, up to snapshot_bytes_max. Without: a restart begins with nothing.
      */
     enum weir_actor_result (*snapshot)(struct weir_self *self, void *state, struct weir_writer *out);
     enum weir_actor_result (*restore)(struct weir_self *self, void *state, struct weir_bytes snapshot);

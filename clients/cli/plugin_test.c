@@ -28,9 +28,9 @@ static const char help[] =
     "the\n"
     "record in (default: as the one before); timers fire by it, and nobody waits. kind is record (default), entry or\n"
     "reset: what a processor gets of a topic's snapshot; or ask: somebody asks the value.\n"
-    "Prints what the plugin emits as JSON lines {\"topic\",\"key\"?,\"value\",\"time_ms\"}, {\"line\",\"reply\"} for "
-    "what\n"
-    "it replies, and {\"line\",\"refused\"} for a record that it refuses; what it logs goes to stderr.\n"
+    "Prints what the plugin emits as JSON lines {\"topic\",\"key\"?,\"value\",\"merged\"?,\"time_ms\"},\n"
+    "{\"line\",\"reply\"} for what it replies, and {\"line\",\"refused\"} for a record that it refuses; what it logs\n"
+    "goes to stderr.\n"
     "Exit: 0 ok, 1 the plugin cannot be run or failed, 2 usage or a line that is no record.\n";
 
 enum { OPTION_CONFIG_FILE = CLI_OPTION_VERB, OPTION_AFTER, OPTION_RESTART, DEPTH_MAX = 64 };
