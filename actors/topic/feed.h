@@ -108,6 +108,8 @@ struct feed {
     enum weir_error end_error : 8;
     int8_t join;         /* index of its snapshot; -1: none */
     uint8_t overtakings; /* since it had caught up; at most OVERTAKINGS_MAX */
+    /* Policy block: held the topic back for too long, and is resynced instead. No bit: written without the lock. */
+    bool is_released;
     bool wants_snapshot : 1, wants_updates : 1;
     bool has_cursor : 1;
     bool is_resumed : 1;
@@ -118,9 +120,8 @@ struct feed {
     bool has_gap : 1;       /* updates were left out of what its subscriber knows */
     bool has_begun : 1;     /* its subscriber was sent a BEGIN */
     bool owes_reset : 1, owes_stale : 1, owes_live : 1;
-    bool is_stalled : 1;  /* was out of credit or room since it was last served */
-    bool is_released : 1; /* policy block: held the topic back for too long, and is resynced instead */
-    bool is_outrun : 1;   /* the ring evicted what follows the snapshot while that was being sent */
+    bool is_stalled : 1; /* was out of credit or room since it was last served */
+    bool is_outrun : 1;  /* the ring evicted what follows the snapshot while that was being sent */
 };
 
 static inline struct feed_filter *feed_filter(const struct feed *feed)
