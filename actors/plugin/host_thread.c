@@ -14,7 +14,7 @@
 /* Room that the queue keeps when it is empty. */
 #define QUEUE_KEPT ((size_t)256 << 10)
 #define QUEUE_FIRST ((size_t)4096)
-/* What one input may leave here beside the bytes it may emit: log lines, timers, heads. */
+/* What one input may leave here beside what it may emit: log lines, timers. */
 #define QUEUE_EXTRA ((size_t)1 << 20)
 
 /* Stands before the bytes of topic, key, value and text in the queue. */
@@ -67,7 +67,8 @@ static bool queue_add(struct plugin_host *host, const struct plugin_output *outp
 {
     size_t bytes = output->topic.size + output->key.size + output->value.size + output->text.size;
     size_t size = (sizeof(struct queued) + bytes + 15) & ~(size_t)15;
-    size_t bound = host->bounds.emit_bytes_max + QUEUE_EXTRA;
+    size_t heads = (size_t)host->bounds.emits_max * (sizeof(struct queued) + 16);
+    size_t bound = host->bounds.emit_bytes_max + heads + QUEUE_EXTRA;
     /* A snapshot is bounded by itself; for the end of an input there always is room. */
     bool is_bounded = output->kind != OUTPUT_DONE && output->kind != OUTPUT_SNAPSHOT;
     size_t spare = output->kind != OUTPUT_DONE ? DONE_SIZE : 0;

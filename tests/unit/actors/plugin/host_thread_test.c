@@ -45,11 +45,12 @@ static void place_take_back(void *context, struct plugin_output *out)
     out->value = place->output.value;
 }
 
-static struct plugin_host *started(void)
+static struct plugin_host *started_with(uint32_t emits_max)
 {
     static char why[PLUGIN_TEXT_SIZE];
     struct plugin_spec spec = {
         .name = "tested", .file = TEST_PLUGINS "/misbehave.so", .role = WEIR_ACTOR_FOLD, .config = view_of("\xc0", 1)};
+    spec.bounds.emits_max = emits_max;
     struct plugin_host *host = NULL;
     struct plugin_output output;
     struct plugin_end end;
@@ -60,6 +61,8 @@ static struct plugin_host *started(void)
     assert_int_equal(plugin_host_thread.take(host, &output, &end), WEIR_AGAIN);
     return host;
 }
+
+static struct plugin_host *started(void) { return started_with(0); }
 
 /* Calls it with a record: what went by the shortcut, and behind a bar what there was to take. */
 static const char *called(struct plugin_host *host, struct place *place, const char *json)
@@ -118,12 +121,31 @@ static void what_a_refused_record_emitted_is_taken_back(void **state)
     plugin_host_thread.stop(&host);
 }
 
+/* However small each is. */
+static void as_many_emissions_as_are_allowed_find_room(void **state)
+{
+    struct plugin_host *host = started_with(40000);
+    struct plugin_input input = input_message(1, "t", "k", "[\"emit-many\", 40000]");
+    struct plugin_output output = {.number = 0};
+    struct plugin_end end;
+    uint32_t emitted = 0;
+    (void)state;
+    assert_int_equal(plugin_host_thread.give(host, &input), WEIR_OK);
+    while (plugin_host_thread.take(host, &output, &end) == WEIR_OK && output.kind == OUTPUT_EMIT)
+        emitted++;
+    assert_int_equal(output.kind, OUTPUT_DONE);
+    assert_int_equal(output.result, WEIR_ACTOR_OK);
+    assert_int_equal(emitted, 40000);
+    plugin_host_thread.stop(&host);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_emission_goes_by_the_shortcut),
         cmocka_unit_test(whatever_else_comes_is_to_be_taken_in_its_order),
         cmocka_unit_test(what_a_refused_record_emitted_is_taken_back),
+        cmocka_unit_test(as_many_emissions_as_are_allowed_find_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
