@@ -81,7 +81,9 @@ static inline void ahead_turns(struct worker *worker)
             __builtin_prefetch(middle->state + at);
     }
     if (near) {
-        uint32_t top = mailbox_top(atomic_load_explicit(&near->mailbox, memory_order_relaxed));
+        /* Another worker may have taken it, and it may have ended there: then there is no envelope. */
+        uint64_t word = atomic_load_explicit(&near->mailbox, memory_order_relaxed);
+        uint32_t top = mailbox_is_closed(word) ? 0 : mailbox_top(word);
         __builtin_prefetch(envelope_at(worker->runtime, top));
         worker->chain = top;
         ahead_pointers(near, behaviour_of(near));

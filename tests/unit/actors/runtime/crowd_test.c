@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "actors/runtime/ahead.h"
+
 enum { TAG_GO = 1, TAG_TURN, TAG_ASK, TAG_ANSWER, TAG_HURRY };
 
 /* ------------------------------------------------------------------------------------------------ order */
@@ -141,11 +143,38 @@ static void each_of_a_crowd_is_answered_once_also_where_answers_fail_at_first(vo
     }
 }
 
+/* ----------------------------------------------------------------------------------------------- others */
+
+static void who_ended_in_the_hands_of_another_worker_has_no_messages_to_be_fetched(void **state)
+{
+    (void)state;
+    struct fixture fixture = fixture_simulated(1);
+    struct worker *worker = &fixture.runtime->workers[0];
+    weir_actor handle = fixture_spawn(&fixture, (struct probe){.context = NULL}, (struct actor_options){0});
+    fixture_settle(&fixture);
+    struct actor *actor = actor_find(fixture.runtime, handle);
+    assert_non_null(actor);
+    /* Looked at in this worker's queue before and closed after it was taken from there, which leaves its place in the
+     * ring as it was. */
+    uint64_t word = atomic_exchange(&actor->mailbox, MAILBOX_CLOSED);
+    for (int i = 0; i < 4; i++)
+        (void)run_queue_push(&worker->queue, actor);
+    worker->chain = 1;
+    ahead_turns(worker);
+    assert_int_equal(worker->chain, 0);
+    ahead_chain(worker);
+    for (int i = 0; i < 4; i++)
+        assert_ptr_equal(run_queue_pop(&worker->queue), actor);
+    atomic_store(&actor->mailbox, word);
+    fixture_end(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(actors_beyond_the_ring_have_their_turns_in_the_order_they_were_queued),
         cmocka_unit_test(each_of_a_crowd_is_answered_once_also_where_answers_fail_at_first),
+        cmocka_unit_test(who_ended_in_the_hands_of_another_worker_has_no_messages_to_be_fetched),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
