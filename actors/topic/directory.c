@@ -131,7 +131,9 @@ static void directory_note_unread(struct directory *directory, uint64_t records)
 
 static void directory_patron(struct directory *directory, weir_actor patron)
 {
-    if (actor_monitor(directory->runtime, directory->actor, patron) == WEIR_OK)
+    /* It says so again when it is restarted. */
+    if (!actor_is_same(directory->patron, patron) &&
+        actor_monitor(directory->runtime, directory->actor, patron) == WEIR_OK)
         directory->patron = patron;
 }
 

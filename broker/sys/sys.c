@@ -379,5 +379,8 @@ enum weir_error sys_start(const struct sys_options *options)
 {
     weir_actor actor;
     struct actor_options actor_options = {.supervisor = options->supervisor, .label = "sys"};
-    return actor_spawn(options->runtime, &behaviour, options, sizeof *options, &actor_options, &actor);
+    struct message patron = {.tag = DIRECTORY_PATRON};
+    enum weir_error error = actor_spawn(options->runtime, &behaviour, options, sizeof *options, &actor_options, &actor);
+    /* Before its first turn may have come: whoever subscribes from now on waits for it. */
+    return error ? error : actor_send(options->runtime, actor, directory_actor(options->directory), &patron);
 }

@@ -19,7 +19,7 @@ struct sys_options {
     uint64_t interval_ms; /* between two looks at what is followed */
 };
 
-/* Spawns the actor; the topics are there soon afterwards. */
+/* Spawns the actor. The topics are there soon afterwards; who subscribes to them meanwhile waits for that. */
 WEIR_MUST_USE enum weir_error sys_start(const struct sys_options *options);
 
 #endif
