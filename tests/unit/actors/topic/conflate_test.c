@@ -16,25 +16,6 @@ static struct reader_options stingy(enum overflow_policy policy, size_t outbox_m
     return options;
 }
 
-/* It has all that the topic said, and the state that comes of it. */
-static void assert_caught_up(struct scene *scene, struct reader *reader)
-{
-    assert_int_equal(reader->feeds[0]->phase, READER_LIVE);
-    assert_int_equal(reader->feeds[0]->seq, scene_status(scene, "a/b").seq);
-    world_told(&scene->world, reader->feeds[0], &reader->filter);
-}
-
-static void read_on(struct scene *scene, struct reader *reader)
-{
-    reader->generous = true;
-    for (size_t i = 0; i < reader->feed_count; i++)
-        reader->feeds[i]->owed += 1000000;
-    for (int i = 0; i < 50; i++) {
-        world_tick(&scene->world, reader->actor, 0);
-        world_settle(&scene->world);
-    }
-}
-
 static void conflation_sends_the_newest_of_each_key_in_order(void **state)
 {
     (void)state;

@@ -12,17 +12,6 @@ static struct reader_options stingy(enum overflow_policy policy, size_t outbox_m
     return options;
 }
 
-static void read_on(struct scene *scene, struct reader *reader)
-{
-    reader->generous = true;
-    for (size_t i = 0; i < reader->feed_count; i++)
-        reader->feeds[i]->owed += 1000000;
-    for (int i = 0; i < 50; i++) {
-        world_tick(&scene->world, reader->actor, 0);
-        world_settle(&scene->world);
-    }
-}
-
 static void drop_leaves_out_the_oldest_and_says_which(void **state)
 {
     (void)state;

@@ -12,24 +12,6 @@ static struct reader_options stingy(enum overflow_policy policy)
     return options;
 }
 
-static void assert_caught_up(struct scene *scene, struct reader *reader)
-{
-    assert_int_equal(reader->feeds[0]->phase, READER_LIVE);
-    assert_int_equal(reader->feeds[0]->seq, scene_status(scene, "a/b").seq);
-    world_told(&scene->world, reader->feeds[0], &reader->filter);
-}
-
-static void read_on(struct scene *scene, struct reader *reader)
-{
-    reader->generous = true;
-    for (size_t i = 0; i < reader->feed_count; i++)
-        reader->feeds[i]->owed += 10000000;
-    for (int i = 0; i < 50; i++) {
-        world_tick(&scene->world, reader->actor, 0);
-        world_settle(&scene->world);
-    }
-}
-
 static void read_one(struct scene *scene, struct reader *reader)
 {
     world_tick(&scene->world, reader->actor, 0);

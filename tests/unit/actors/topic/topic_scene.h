@@ -57,4 +57,24 @@ static inline struct topic_status scene_status(struct scene *scene, const char *
     return status;
 }
 
+/* It has all that the topic said, and the state that comes of it. */
+static inline void assert_caught_up(struct scene *scene, struct reader *reader)
+{
+    assert_int_equal(reader->feeds[0]->phase, READER_LIVE);
+    assert_int_equal(reader->feeds[0]->seq, scene_status(scene, "a/b").seq);
+    world_told(&scene->world, reader->feeds[0], &reader->filter);
+}
+
+/* A reader that was stingy gives all the credit that anything here takes. */
+static inline void read_on(struct scene *scene, struct reader *reader)
+{
+    reader->generous = true;
+    for (size_t i = 0; i < reader->feed_count; i++)
+        reader->feeds[i]->owed += 10000000;
+    for (int i = 0; i < 50; i++) {
+        world_tick(&scene->world, reader->actor, 0);
+        world_settle(&scene->world);
+    }
+}
+
 #endif
