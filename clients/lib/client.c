@@ -52,7 +52,11 @@ bool client_wait(struct weir *client, uint64_t deadline_ns)
     /* Looked at first, so that a wait that is woken all the time ends, too. */
     if (deadline_ns != UINT64_MAX && clock_now_ns() >= deadline_ns)
         return false;
-    return condition_wait(client, &client->changed, deadline_ns);
+    client->waiting_count++;
+    link_attend(client);
+    bool is_in_time = condition_wait(client, &client->changed, deadline_ns);
+    client->waiting_count--;
+    return is_in_time;
 }
 
 /* The next reconnect comes after a random part of a doubling time, so that many clients do not come back at once. */

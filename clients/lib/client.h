@@ -35,6 +35,7 @@ struct link {
     bool is_flushing;      /* a thread is in the pipe's send, without the lock */
     bool has_received;     /* bytes are in inbox that were not taken apart */
     bool is_resting;       /* the client's thread waits for bytes: client_wake interrupts it */
+    bool is_patient;       /* it does not hurry for what comes: link_attend makes it */
     bool is_paused;        /* not receiving, because too many events wait for the user */
     bool was_up;           /* this client has had a session before */
     enum weir_error error; /* why it closes */
@@ -47,9 +48,11 @@ struct link {
     struct outbuf control;              /* frames that never wait behind data */
     struct outbuf data;                 /* closed PUBLISH frames that wait for credit or the line */
     struct outbuf sending;              /* what is with the pipe now */
-    uint64_t sent_ns;                   /* when the last send ended */
-    uint64_t send_ns;                   /* how long the last one took that was done at once */
+    uint64_t sent_ns, sent_before_ns;   /* when the last send ended, and the one before it */
+    uint64_t send_ns;                   /* how long one takes that is done at once */
+    uint64_t rested_ns;                 /* how long the line has rested, without what such sends took */
     uint64_t credit_total, credit_used; /* for PUBLISH bodies, from the broker */
+    uint64_t credit_first;              /* what it began with: the whole window */
     uint64_t granted_total, consumed_total; /* for ENTRIES and UPDATES bodies, to the broker */
     uint64_t data_total;                    /* of those, what came */
     uint64_t leftover;                      /* bytes of earlier connections that were queued when this one began */
@@ -177,6 +180,7 @@ struct weir {
     struct ready_list ready;              /* with a callback: the client's thread delivers */
     struct ready_list pullable;           /* for weir_await */
     struct weir_subscription *delivering; /* whose callback runs now */
+    unsigned waiting_count;               /* the user's threads that wait on `changed` */
     size_t queued_bytes, queued_count;    /* of all subscriptions; bytes: what counts for credit */
     size_t queued_free_bytes;             /* of queued frames that take no credit */
     struct queued *spare, *small;         /* blocks of consumed frames, for the next ones; see event.c */
@@ -206,6 +210,8 @@ void link_receive(struct weir *client);
 /* Waits for bytes in the client's thread until then, or until client_wake; false: nothing may be received now, so there
  * is nothing to wait for. Releases the lock meanwhile. */
 bool link_rest(struct weir *client, uint64_t until_ns);
+/* Somebody waits for what comes, so the client's thread looks at once. */
+void link_attend(struct weir *client);
 /* Takes apart what came; true when it did something. */
 bool link_take(struct weir *client);
 /* The next time the link wants attention; sends pings and gives up on a silent peer. */
@@ -221,6 +227,8 @@ void link_pump(struct weir *client);
 void link_pump_released(struct weir *client);
 /* What was with the pipe is with the kernel. */
 void link_sent(struct weir *client);
+/* Whether the broker's credit is half used up. */
+bool link_is_short_of_credit(const struct link *link);
 /* Queues a control frame. */
 void link_control(struct weir *client, const struct frame *frame);
 /* The user has dealt with size bytes of data frames: renews the broker's credit. */

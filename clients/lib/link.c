@@ -16,6 +16,7 @@
 enum {
     RECEIVE_SIZE = 64 * 1024,  /* one read's worth under load */
     STREAM_SIZE_MIN = 8192,    /* some fifty small records: what comes meanwhile is worth another thread */
+    PATIENCE_MS = 5,           /* until acks that nobody waits for are looked at: 200 times a second costs little */
     PINGS_MAX = 2,             /* silence of one interval and two pings more: dead after the third */
     QUEUED_MAX = 256 * 1024,   /* events that wait for the user; beyond, nothing is received until half are gone */
     QUEUED_FREE_MAX = 4 << 20, /* the same for bytes of those that take no credit: some tens a frame, as a rule */
@@ -122,6 +123,27 @@ void link_receive(struct weir *client)
     }
 }
 
+/* Acks that follow one another, and that nobody waits for, are looked at a few at a time: each would wake the thread,
+ * on a core that whoever publishes, or the broker, wants. As soon as somebody begins to wait, or the credit is half
+ * used up, link_attend ends that. */
+static bool link_may_be_patient(const struct weir *client, uint64_t now_ns)
+{
+    const struct link *link = &client->link;
+    /* A publisher with a name keeps its records until their acks. */
+    bool is_awaited = client->options.on_outcome != NULL || client->subscriptions != NULL ||
+                      client->publisher_name != NULL || client->waiting_count > 0;
+    return link->state == LINK_UP && !is_awaited && now_ns - link->sent_before_ns < PATIENCE_MS * NS_PER_MS / 2 &&
+           !link_is_short_of_credit(link);
+}
+
+void link_attend(struct weir *client)
+{
+    if (!client->link.is_patient)
+        return;
+    client->link.is_patient = false;
+    client_wake(client);
+}
+
 bool link_rest(struct weir *client, uint64_t until_ns)
 {
     struct link *link = &client->link;
@@ -129,12 +151,16 @@ bool link_rest(struct weir *client, uint64_t until_ns)
     size_t received = 0;
     if (!link_may_receive(client))
         return false;
+    bool is_patient = link_may_be_patient(client, now);
     uint64_t left_ms = until_ns > now ? (until_ns - now + NS_PER_MS - 1) / NS_PER_MS : 1;
+    left_ms = is_patient && left_ms > PATIENCE_MS ? PATIENCE_MS : left_ms;
     link->is_resting = true;
+    link->is_patient = is_patient;
     pthread_mutex_unlock(&client->lock);
-    enum weir_error error = sp_pipe_receive_wait(link->pipe, link->space, link->offered, left_ms, &received);
+    enum weir_error error =
+        sp_pipe_receive_wait(link->pipe, link->space, link->offered, left_ms, is_patient, &received);
     pthread_mutex_lock(&client->lock);
-    link->is_resting = false;
+    link->is_resting = link->is_patient = false;
     if (error == WEIR_OK)
         link_note_received(client, received);
     else if (error != WEIR_AGAIN)
@@ -207,7 +233,7 @@ static void link_on_hello(struct weir *client, const struct frame *frame)
         return;
     }
     link->state = LINK_UP;
-    link->credit_total = frame->as.hello.credit;
+    link->credit_total = link->credit_first = frame->as.hello.credit;
     link->message_max = frame->as.hello.message_max;
     link->takes_options = frame->as.hello.publish_with;
     client->counts.reconnects += link->was_up;

@@ -267,6 +267,7 @@ static enum weir_error publisher_offer(struct weir *client, const struct weir_re
 {
     size_t need = record_need(record);
     while (!client->is_over && !publisher_has_room(client, need)) {
+        link_attend(client);
         if (!may_wait || !client_wait(client, deadline_ns))
             return WEIR_BUSY;
     }

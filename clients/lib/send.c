@@ -12,6 +12,8 @@
 enum {
     SENDING_SIZE_MAX = 256 * 1024, /* data sent at once: more would only delay control frames behind it */
     CONTROL_BODY_MAX = 1024,       /* all control frames but those sized by their parts fit */
+    RESTED_SENDS = 4,              /* as many sends as may follow one another after a rest */
+    SEND_NS_STEP = 1000,           /* more than twice what they take, and this, counts as that */
     PONGS_SIZE_MAX = 64 * 1024,    /* answers that a peer may leave unread: thousands of pings */
 };
 
@@ -116,8 +118,14 @@ static size_t frame_size_bound(const struct frame *frame)
     return CONTROL_BODY_MAX;
 }
 
+bool link_is_short_of_credit(const struct link *link)
+{
+    return link->credit_total - link->credit_used < link->credit_first / 2 || link->credit_used > link->credit_total;
+}
+
 void link_control(struct weir *client, const struct frame *frame)
 {
+    link_attend(client);
     struct outbuf *control = &client->link.control;
     size_t capacity = frame_size_bound(frame);
     uint8_t small[CONTROL_BODY_MAX];
@@ -186,6 +194,8 @@ static void data_take(struct weir *client)
     if (!outbuf_move(&link->sending, &link->data, size))
         return; /* memory is out: it stays for the next attempt */
     link->credit_used += bodies_size;
+    if (link_is_short_of_credit(link))
+        link_attend(client);
     for (size_t i = 0; i < count; i++)
         publisher_on_sending(client);
 }
@@ -194,6 +204,7 @@ void link_sent(struct weir *client)
 {
     struct link *link = &client->link;
     link->is_sending = false;
+    link->sent_before_ns = link->sent_ns;
     link->sent_ns = clock_now_ns();
     outbuf_clear(&link->sending);
     publisher_on_sent(client);
@@ -214,6 +225,25 @@ static enum weir_error sending_released(struct weir *client, const struct iovec 
     return error;
 }
 
+/* Whether the line has rested long enough for one more send at once. It saves up rest, so that a few records that are
+ * due together do not cost a switch of threads. */
+static bool pace_allows(struct link *link, uint64_t now_ns)
+{
+    uint64_t most = link->send_ns * RESTED_SENDS, rested = link->rested_ns + (now_ns - link->sent_ns);
+    link->rested_ns = rested < most ? rested : most;
+    return link->rested_ns >= link->send_ns;
+}
+
+/* A send at once took so long. One during which the system ran somebody else looks long: it must not count for much,
+ * since while it does no send corrects it. */
+static void pace_spend(struct link *link, uint64_t took_ns)
+{
+    uint64_t most = link->send_ns * 2 + SEND_NS_STEP;
+    uint64_t counted = took_ns < most ? took_ns : most;
+    link->rested_ns -= link->rested_ns < counted ? link->rested_ns : counted;
+    link->send_ns = (link->send_ns * 3 + counted) / 4;
+}
+
 /* True when all of it went out at once. */
 static bool sending_flush(struct weir *client, bool releases)
 {
@@ -222,12 +252,12 @@ static bool sending_flush(struct weir *client, bool releases)
     size_t sent = 0;
     client->counts.bytes_sent += part.iov_len;
     uint64_t begin = clock_now_ns();
-    if (begin - link->sent_ns >= link->send_ns) {
+    if (pace_allows(link, begin)) {
         enum weir_error error =
             releases ? sending_released(client, &part, &sent) : sp_pipe_send_now(link->pipe, &part, 1, &sent);
         if (error == WEIR_OK) {
             link_sent(client);
-            link->send_ns = link->sent_ns - begin;
+            pace_spend(link, link->sent_ns - begin);
             pthread_cond_broadcast(&client->changed);
             return true;
         }

@@ -128,7 +128,8 @@ struct weir_counts {
     uint64_t reconnects;
     uint64_t bytes_sent, bytes_received;
 };
-WEIR_API void weir_counts(struct weir *client, struct weir_counts *out); /* Callback: yes */
+/* Of acks that follow one another, while nobody waits for them, acked and refused may be 5 ms behind. Callback: yes */
+WEIR_API void weir_counts(struct weir *client, struct weir_counts *out);
 
 /* ----------------------------------------------------------------------------------------- subscribing */
 

@@ -306,7 +306,7 @@ static bool wait_begin(struct sp_pipe *pipe)
 }
 
 enum weir_error sp_pipe_receive_wait(struct sp_pipe *pipe, void *buffer, size_t size, uint64_t timeout_ms,
-                                     size_t *received)
+                                     bool is_patient, size_t *received)
 {
     MAGIC_CHECK(pipe, PIPE_MAGIC);
     REQUIRE(pipe->is_started && size > 0 && timeout_ms > 0);
@@ -314,7 +314,7 @@ enum weir_error sp_pipe_receive_wait(struct sp_pipe *pipe, void *buffer, size_t 
         sp_pipe_close(pipe);
         return WEIR_CLOSED;
     }
-    struct pollfd sources[] = {{.fd = pipe->descriptor, .events = POLLIN}, {.fd = pipe->bell, .events = POLLIN}};
+    struct pollfd sources[] = {{pipe->descriptor, is_patient ? POLLRDHUP : POLLIN, 0}, {pipe->bell, POLLIN, 0}};
     pipe_lock(pipe);
     bool has_begun = wait_begin(pipe);
     pipe_unlock(pipe);
@@ -327,9 +327,8 @@ enum weir_error sp_pipe_receive_wait(struct sp_pipe *pipe, void *buffer, size_t 
     uint64_t rung;
     if (has_rung)
         (void)!read(pipe->bell, &rung, sizeof rung);
-    if (is_closing)
-        return WEIR_CLOSED;
-    return has_begun && sources[0].revents != 0 ? sp_pipe_receive_now(pipe, buffer, size, received) : WEIR_AGAIN;
+    bool is_due = is_closing || (has_begun && (sources[0].revents != 0 || (is_patient && !has_rung)));
+    return is_due ? sp_pipe_receive_now(pipe, buffer, size, received) : WEIR_AGAIN;
 }
 
 void sp_pipe_receive_interrupt(struct sp_pipe *pipe)

@@ -87,9 +87,10 @@ WEIR_MUST_USE enum weir_error sp_pipe_receive_now(struct sp_pipe *pipe, void *bu
 
 /* Receives in the caller's thread, which sleeps until bytes come: one switch of threads less than with
  * on_received. WEIR_OK: *received bytes, at least 1. WEIR_AGAIN: timeout_ms (at least 1) have passed, or it was
- * interrupted. WEIR_CLOSED: the pipe is closing. Not while a receive is under way, nor from a handler. */
+ * interrupted. WEIR_CLOSED: the pipe is closing. Not while a receive is under way, nor from a handler.
+ * is_patient: bytes do not wake it; what came is received when the time is over, or when the peer has sent its last. */
 WEIR_MUST_USE enum weir_error sp_pipe_receive_wait(struct sp_pipe *pipe, void *buffer, size_t size, uint64_t timeout_ms,
-                                                   size_t *received);
+                                                   bool is_patient, size_t *received);
 /* Ends the sp_pipe_receive_wait under way, or the next one as it begins. Any thread, while the pipe lives. */
 void sp_pipe_receive_interrupt(struct sp_pipe *pipe);
 

@@ -31,16 +31,6 @@ static void check(enum weir_error error, const char *what)
         die("weir: %s: %s", what, weir_error_text(error));
 }
 
-/* The generator's publishers ask for every ack and lose no record silently: a refusal ends the run. On the client's
- * thread. */
-static void on_outcome(struct weir *client, uint64_t number, uint32_t count, enum weir_error outcome, uint64_t epoch,
-                       uint64_t seq, const char *reason, void *context)
-{
-    (void)client, (void)number, (void)count, (void)epoch, (void)seq, (void)context;
-    if (outcome != WEIR_OK && outcome != WEIR_CLOSED)
-        die("weir: a record was refused: %s: %s", weir_error_text(outcome), reason);
-}
-
 static void on_link(struct weir *client, enum weir_link link, enum weir_error cause, const char *reason, void *context)
 {
     (void)client;
@@ -52,8 +42,7 @@ static struct endpoint *open_with(const struct options *options, const char *pol
 {
     struct endpoint *e = allocate(sizeof *e);
     const char *reason = "";
-    struct weir_options wanted = {
-        .url = options->address, .name = "bench", .on_link = on_link, .on_outcome = on_outcome, .context = e};
+    struct weir_options wanted = {.url = options->address, .name = "bench", .on_link = on_link, .context = e};
     e->options = *options;
     e->policy = policy;
     e->topics = topic_names(options->topics, "b/%u");
@@ -120,15 +109,22 @@ static void driver_publish(void *endpoint, unsigned topic, const void *data, siz
     check(weir_publish(e->client, &record, WEIR_FOREVER, NULL), "publish");
 }
 
+/* The library sends at once, and gathers while the line is busy. Publishers ask for every ack and lose no record
+ * silently: a refusal ends the run. */
 static void driver_flush(void *endpoint)
 {
-    (void)endpoint; /* the library sends at once, and gathers while the line is busy */
+    struct endpoint *e = endpoint;
+    struct weir_counts counts;
+    weir_counts(e->client, &counts);
+    if (counts.refused > 0)
+        die("weir: %lu records were refused", (unsigned long)counts.refused);
 }
 
 static void driver_sync(void *endpoint)
 {
     struct endpoint *e = endpoint;
     check(weir_flush(e->client, WEIR_FOREVER), "acks");
+    driver_flush(e);
 }
 
 static void driver_poll(void *endpoint, int timeout_ms)

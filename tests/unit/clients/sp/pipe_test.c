@@ -236,12 +236,12 @@ static void wait_check(const char *url)
     size_t size = 0;
     pair_init(&pair, url);
     struct sp_pipe *pipe = pair.service.pipe;
-    assert_int_equal(sp_pipe_receive_wait(pipe, text, sizeof text, 1, &size), WEIR_AGAIN);
+    assert_int_equal(sp_pipe_receive_wait(pipe, text, sizeof text, 1, false, &size), WEIR_AGAIN);
     for (uint64_t i = 0; i < ROUNDS; i++) {
         struct helper helper = {pair.client.pipe, i % 2 ? pipe : NULL, i * 20000};
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, help, &helper), 0);
-        enum weir_error error = sp_pipe_receive_wait(pipe, text, sizeof text, FOREVER_MS, &size);
+        enum weir_error error = sp_pipe_receive_wait(pipe, text, sizeof text, FOREVER_MS, false, &size);
         pthread_join(thread, NULL);
         assert_int_equal(error, i % 2 ? WEIR_AGAIN : WEIR_OK);
         if (i % 2 == 0)
@@ -253,7 +253,7 @@ static void wait_check(const char *url)
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, help, &helper), 0);
         enum weir_error error = WEIR_AGAIN;
-        while ((error = sp_pipe_receive_wait(pipe, text, sizeof text, 1, &size)) == WEIR_AGAIN)
+        while ((error = sp_pipe_receive_wait(pipe, text, sizeof text, 1, false, &size)) == WEIR_AGAIN)
             continue;
         pthread_join(thread, NULL);
         assert_int_equal(error, WEIR_OK);
@@ -261,10 +261,10 @@ static void wait_check(const char *url)
     }
     end_fini(&pair.client);
     enum weir_error error = WEIR_AGAIN; /* as the end of the last wait's time may come late, and to this one */
-    while ((error = sp_pipe_receive_wait(pipe, text, sizeof text, FOREVER_MS, &size)) == WEIR_AGAIN)
+    while ((error = sp_pipe_receive_wait(pipe, text, sizeof text, FOREVER_MS, false, &size)) == WEIR_AGAIN)
         continue;
     assert_int_equal(error, WEIR_CLOSED);
-    assert_int_equal(sp_pipe_receive_wait(pipe, text, sizeof text, FOREVER_MS, &size), WEIR_CLOSED);
+    assert_int_equal(sp_pipe_receive_wait(pipe, text, sizeof text, FOREVER_MS, false, &size), WEIR_CLOSED);
     end_fini(&pair.service);
     server_fini(&pair.server);
 }
@@ -275,6 +275,35 @@ static void a_waiting_receive_ends_with_bytes_an_interruption_its_time_or_the_pi
     over_each_transport(wait_check);
 }
 
+static void patient_check(const char *url)
+{
+    enum { FOREVER_MS = 600000 };
+    struct pair pair;
+    char text[16];
+    size_t size = 0;
+    pair_init(&pair, url);
+    struct sp_pipe *pipe = pair.service.pipe;
+    struct helper sending = {pair.client.pipe, NULL, 0}, interrupting = {NULL, pipe, 1000000};
+    (void)help(&sending);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, help, &interrupting), 0);
+    assert_int_equal(sp_pipe_receive_wait(pipe, text, sizeof text, FOREVER_MS, true, &size), WEIR_AGAIN);
+    pthread_join(thread, NULL);
+    assert_int_equal(sp_pipe_receive_wait(pipe, text, sizeof text, 1, true, &size), WEIR_OK);
+    assert_int_equal(size, 4);
+    assert_int_equal(sp_pipe_receive_wait(pipe, text, sizeof text, 1, true, &size), WEIR_AGAIN);
+    end_fini(&pair.client);
+    assert_int_equal(sp_pipe_receive_wait(pipe, text, sizeof text, FOREVER_MS, true, &size), WEIR_CLOSED);
+    end_fini(&pair.service);
+    server_fini(&pair.server);
+}
+
+static void a_patient_wait_ends_with_its_time_an_interruption_or_the_pipe_alone(void **state)
+{
+    (void)state;
+    over_each_transport(patient_check);
+}
+
 static void an_interruption_before_the_wait_ends_it_at_once(void **state)
 {
     (void)state;
@@ -283,7 +312,7 @@ static void an_interruption_before_the_wait_ends_it_at_once(void **state)
     size_t size = 0;
     pair_init(&pair, "tcp://127.0.0.1:0");
     sp_pipe_receive_interrupt(pair.service.pipe);
-    assert_int_equal(sp_pipe_receive_wait(pair.service.pipe, text, sizeof text, 600000, &size), WEIR_AGAIN);
+    assert_int_equal(sp_pipe_receive_wait(pair.service.pipe, text, sizeof text, 600000, false, &size), WEIR_AGAIN);
     pair_fini(&pair);
 }
 
@@ -453,6 +482,7 @@ int main(void)
         cmocka_unit_test(now_answers_without_a_handler),
         cmocka_unit_test(now_and_send_together_lose_nothing),
         cmocka_unit_test(a_waiting_receive_ends_with_bytes_an_interruption_its_time_or_the_pipe),
+        cmocka_unit_test(a_patient_wait_ends_with_its_time_an_interruption_or_the_pipe_alone),
         cmocka_unit_test(an_interruption_before_the_wait_ends_it_at_once),
         cmocka_unit_test(idle_pipe_closes_once_and_its_peer_hears_of_it),
         cmocka_unit_test(close_from_other_threads_ends_everything_once),
