@@ -116,4 +116,9 @@ size_t arena_leaks_report(struct arena *arena,
 /* Gives this thread's cached free slots back; a thread calls it before it ends. */
 void arena_thread_flush(struct arena *arena);
 
+/* For a thread that has nothing to do now, as often as it likes: once in ARENA_REST_NS it gives its cached free slots
+ * back, and a part of the free slabs that nobody has needed since the last time goes back to the system. True: there
+ * may be more to give back after ARENA_REST_NS, even where nothing happens until then. now_ns: any monotonic clock. */
+bool arena_thread_rest(struct arena *arena, uint64_t now_ns);
+
 #endif

@@ -315,4 +315,11 @@ size_t arena_leaks_report(struct arena *arena,
 /* No thread caches anything here. */
 void arena_thread_flush(struct arena *arena) { MAGIC_CHECK(arena, ARENA_MAGIC); }
 
+bool arena_thread_rest(struct arena *arena, uint64_t now_ns)
+{
+    MAGIC_CHECK(arena, ARENA_MAGIC);
+    (void)now_ns;
+    return false;
+}
+
 #endif

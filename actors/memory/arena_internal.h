@@ -97,6 +97,7 @@ struct magazine {
  * hence atomic, relaxed: they are exact once the threads are quiet. */
 struct cache {
     uint64_t thread;              /* 0: nobody's; under the caches' lock */
+    uint64_t rested_ns;           /* when its thread gave it back at rest; that thread's */
     struct cache *next;           /* under the caches' lock */
     _Atomic int64_t large_blocks; /* as live above, for blocks with slabs of their own */
     _Atomic int64_t large_bytes;
@@ -116,20 +117,22 @@ struct arena {
 
     struct size_class classes[CLASS_COUNT];
 
-    _Alignas(64) pthread_mutex_t runs_lock; /* down to dirty_count */
+    _Alignas(64) pthread_mutex_t runs_lock; /* down to dirty_low */
     uint64_t *used;                         /* bit set: the slab is in use */
     uint64_t *dirty;                        /* bit set: the slab is free and has memory behind it */
     uint32_t slabs_high;                    /* slabs from here on were never used */
     uint32_t slabs_low;                     /* slabs below are in use */
     uint32_t slabs_used;
     uint32_t dirty_count;
+    uint32_t dirty_low; /* the lowest dirty_count since runs_rest: slabs that nobody has needed */
 
     /* Changed by whoever commits or gives back, by compare-and-swap so that it never passes bytes_max;
      * relaxed: it guards no data. */
     _Alignas(64) _Atomic size_t committed;
     _Atomic uint64_t refusals; /* relaxed counters, down to returns */
     _Atomic uint64_t stale;
-    _Atomic uint64_t returns; /* slabs that went back to the system */
+    _Atomic uint64_t returns;   /* slabs that went back to the system */
+    _Atomic uint64_t rested_ns; /* when runs_rest was called last; who moves it on, calls it. Relaxed: a hint */
 
     pthread_mutex_t caches_lock;
     struct cache *caches;
@@ -150,6 +153,8 @@ void runs_fini(struct arena *arena);
 WEIR_MUST_USE enum weir_error runs_take(struct arena *arena, uint32_t count, size_t left, uint32_t *slab_out);
 /* Their shape is 0 again. Keeps some memory for reuse, gives back the rest. */
 void runs_give(struct arena *arena, uint32_t slab, uint32_t count);
+/* Gives back half of what nobody has needed since the last call, within bounds. True: more is kept than at rest. */
+bool runs_rest(struct arena *arena);
 
 /* classes.c */
 bool classes_init(struct arena *arena);

@@ -100,7 +100,8 @@ void cache_clear(struct arena *arena, struct cache *cache)
 {
     for (uint32_t i = 0; i < CLASS_COUNT; i++) {
         struct magazine *magazine = &cache->magazines[i];
-        class_give(arena, i, magazine->blocks, magazine->count);
+        if (magazine->count > 0)
+            class_give(arena, i, magazine->blocks, magazine->count);
         magazine->count = 0;
     }
 }
@@ -119,6 +120,24 @@ void arena_thread_flush(struct arena *arena)
     /* The figures stay with the cache, whoever has it next: they are only ever summed. */
     cache->thread = 0;
     pthread_mutex_unlock(&arena->caches_lock);
+}
+
+bool arena_thread_rest(struct arena *arena, uint64_t now_ns)
+{
+    if (last_cache.arena_id != arena->id)
+        return false; /* the thread has no blocks of this arena, or used another one's since */
+    struct cache *cache = last_cache.cache;
+    if (now_ns - cache->rested_ns < ARENA_REST_NS)
+        return true;
+    cache->rested_ns = now_ns;
+    cache_clear(arena, cache);
+    uint64_t rested_ns = atomic_load_explicit(&arena->rested_ns, memory_order_relaxed);
+    if (now_ns - rested_ns < ARENA_REST_NS ||
+        !atomic_compare_exchange_strong_explicit(&arena->rested_ns, &rested_ns, now_ns, memory_order_relaxed,
+                                                 memory_order_relaxed))
+        return true; /* another thread was here just now, before these slots came back */
+    classes_trim(arena);
+    return runs_rest(arena);
 }
 
 #endif

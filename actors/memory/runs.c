@@ -114,6 +114,8 @@ static void dirty_trim(struct arena *arena, uint32_t keep)
         arena_uncommit(arena, size);
         atomic_fetch_add_explicit(&arena->returns, end - slab, memory_order_relaxed);
     }
+    if (arena->dirty_count < arena->dirty_low)
+        arena->dirty_low = arena->dirty_count;
 }
 
 enum weir_error arena_commit(struct arena *arena, size_t size)
@@ -182,6 +184,8 @@ static void run_mark_used(struct arena *arena, uint32_t slab, uint32_t count, ui
         bit_clear(arena->dirty, i);
     }
     arena->dirty_count -= dirty;
+    if (arena->dirty_count < arena->dirty_low)
+        arena->dirty_low = arena->dirty_count;
     arena->slabs_used += count;
     if (slab + count > arena->slabs_high)
         arena->slabs_high = slab + count;
@@ -229,6 +233,22 @@ void runs_give(struct arena *arena, uint32_t slab, uint32_t count)
     if (arena->dirty_count > keep)
         dirty_trim(arena, keep);
     pthread_mutex_unlock(&arena->runs_lock);
+}
+
+bool runs_rest(struct arena *arena)
+{
+    pthread_mutex_lock(&arena->runs_lock);
+    uint32_t give = (arena->dirty_low + 1) / 2;
+    if (give > ARENA_REST_RETURNS_MAX)
+        give = ARENA_REST_RETURNS_MAX;
+    if (arena->dirty_count > ARENA_SLABS_KEPT_RESTING && give > 0) {
+        uint32_t keep = arena->dirty_count - give;
+        dirty_trim(arena, keep > ARENA_SLABS_KEPT_RESTING ? keep : ARENA_SLABS_KEPT_RESTING);
+    }
+    arena->dirty_low = arena->dirty_count;
+    bool has_more = arena->dirty_count > ARENA_SLABS_KEPT_RESTING;
+    pthread_mutex_unlock(&arena->runs_lock);
+    return has_more;
 }
 
 #endif

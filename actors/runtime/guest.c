@@ -32,5 +32,6 @@ enum weir_error actor_control_here(struct runtime *runtime, weir_actor from, wei
     worker->help_from = HELP_FROM;
     worker_enter(before);
     park_give_back(worker, has_more);
+    (void)arena_thread_rest(runtime->config.arena, clock_now_ns()); /* what comes later, when it is a guest again */
     return error;
 }

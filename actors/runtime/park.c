@@ -91,6 +91,10 @@ void park_wait(struct worker *worker)
             uint64_t retry = clock_now_ns() + LATER_RETRY_NS;
             deadline = retry < deadline ? retry : deadline;
         }
+        if (worker->is_unrested) {
+            uint64_t rest = clock_now_ns() + ARENA_REST_NS;
+            deadline = rest < deadline ? rest : deadline;
+        }
         token_wait(worker, deadline);
         if (keeps_time)
             atomic_store_explicit(&runtime->timekeeper, 0, memory_order_seq_cst);

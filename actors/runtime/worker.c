@@ -286,6 +286,8 @@ void *worker_main(void *argument)
             worker_turn(worker, actor);
             continue;
         }
+        uint64_t now = atomic_load_explicit(&worker->clock_ns, memory_order_relaxed); /* read just now, worker_next */
+        worker->is_unrested = arena_thread_rest(runtime->config.arena, now);
         atomic_store_explicit(&worker->running, NULL, memory_order_relaxed);
         atomic_store_explicit(&worker->clock_ns, 0, memory_order_relaxed);
         park_wait(worker);

@@ -46,6 +46,7 @@ struct worker {
      * they have to tell is not at work: this worker sleeps a while before it tries again. */
     uint32_t later_taken, later_before;
     bool is_later_barren;
+    bool is_unrested; /* it may have more memory to give back when it has slept for ARENA_REST_NS */
 
     /* The clock is read once in clock_turns turns: often enough to tell time to some microseconds. */
     uint32_t clock_turns, clock_left;

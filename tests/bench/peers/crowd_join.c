@@ -7,7 +7,7 @@
 #include "tests/bench/peers/usage.h"
 #include "tests/bench/peers/util.h"
 
-enum { WINDOW = 1 << 20 /* as libweir's */, SMALL_WINDOW = 4096, SETTLE_MS = 500 };
+enum { WINDOW = 1 << 20 /* as libweir's */, SMALL_WINDOW = 4096, SETTLE_MS = 500, REST_MS = 4000 /* as work idle */ };
 
 static const char TOPIC[] = "state"; /* which the broker's configuration makes a map */
 
@@ -64,7 +64,7 @@ void work_rest(const struct crowd_plan *plan)
     crowd_init(&crowd, plan->sessions, WINDOW);
     long before = usage_memory_kib(plan->broker, "VmRSS");
     struct crowd_session *sessions = crowd_connect(&crowd, plan->url, plan->sessions);
-    settle(&crowd, SETTLE_MS);
+    settle(&crowd, REST_MS);
     long connected = usage_memory_kib(plan->broker, "VmRSS");
     for (unsigned i = 0; i < plan->sessions; i++)
         for (unsigned k = 0; k < plan->subscriptions; k++) {
@@ -74,13 +74,13 @@ void work_rest(const struct crowd_plan *plan)
     uint64_t wanted = (uint64_t)plan->sessions * plan->subscriptions;
     crowd_await(&crowd, &crowd.standing, wanted, plan->patience, "subscriptions stand");
     crowd_await(&crowd, &crowd.ended, wanted, plan->patience, "snapshots ended");
-    settle(&crowd, SETTLE_MS);
+    settle(&crowd, REST_MS);
     long subscribed = usage_memory_kib(plan->broker, "VmRSS");
     struct usage from = usage_now(plan->broker);
     settle(&crowd, plan->seconds * 1e3);
     struct usage to = usage_now(plan->broker);
     crowd_close(&crowd);
-    wait_ms(2 * SETTLE_MS);
+    wait_ms(REST_MS);
     printf(",\"subscriptions\":%lu,\"bytes_a_connection\":%.0f,\"bytes_a_subscription\":%.0f", (unsigned long)wanted,
            per(1024.0 * (double)(connected - before), plan->sessions),
            per(1024.0 * (double)(subscribed - connected), (unsigned)wanted));
