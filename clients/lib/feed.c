@@ -110,17 +110,6 @@ enum weir_error feed_begin(struct weir *client, struct weir_subscription *subscr
     return WEIR_OK;
 }
 
-/* Are the items as many pairs as the frame claims? Until this is known nothing is reported and no cursor moves. */
-static bool items_are_whole(struct view items, uint32_t count)
-{
-    struct view key, value;
-    uint32_t found = 0;
-    enum weir_error error = WEIR_OK;
-    while ((error = items_next(&items, CLIENT_DEPTH_MAX, &key, &value)) == WEIR_OK)
-        found++;
-    return error == WEIR_AGAIN && found == count;
-}
-
 static const char *updates_follow(struct feed *feed, const struct frame *frame)
 {
     if (feed->is_joining || !feed->has_cursor)
@@ -128,7 +117,7 @@ static const char *updates_follow(struct feed *feed, const struct frame *frame)
     /* Where only some keys are followed, updates of the others are left out without a word. */
     if (feed->subscription->key != NULL ? frame->as.updates.seq <= feed->seq : frame->as.updates.seq != feed->seq + 1)
         return "the broker left a gap in a topic's updates";
-    if (!items_are_whole(frame->as.updates.items, frame->as.updates.count))
+    if (!items_are_whole(frame->as.updates.items, CLIENT_DEPTH_MAX, frame->as.updates.count))
         return "the broker sent malformed updates";
     feed->seq = frame->as.updates.seq + frame->as.updates.count - 1;
     return NULL;
@@ -141,8 +130,9 @@ static const char *frame_follow(struct feed *feed, const struct frame *frame)
     case FRAME_ENTRIES:
         if (!feed->is_joining)
             return "the broker sent entries outside a snapshot";
-        return items_are_whole(frame->as.entries.items, frame->as.entries.count) ? NULL
-                                                                                 : "the broker sent malformed entries";
+        return items_are_whole(frame->as.entries.items, CLIENT_DEPTH_MAX, frame->as.entries.count)
+                   ? NULL
+                   : "the broker sent malformed entries";
     case FRAME_END:
         if (!feed->is_joining)
             return "the broker ended a snapshot that had not begun";

@@ -206,6 +206,8 @@ WEIR_MUST_USE enum weir_error frame_read(struct view body, unsigned depth_max, s
 /* Takes the next [key|nil, value] pair off items: key encoded (size 0 for nil). WEIR_AGAIN at the end,
  * WEIR_BAD_REQUEST. */
 WEIR_MUST_USE enum weir_error items_next(struct view *items, unsigned depth_max, struct view *key, struct view *value);
+/* Are the items count pairs, each of them well-formed? */
+bool items_are_whole(struct view items, unsigned depth_max, uint32_t count);
 /* Takes the next cursor off subscribe.cursors. WEIR_AGAIN at the end; frame_read has checked their form. */
 WEIR_MUST_USE enum weir_error cursors_next(struct view *cursors, struct cursor *out);
 

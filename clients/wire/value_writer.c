@@ -74,6 +74,16 @@ void value_write_str(struct value_writer *writer, struct view text)
 void value_write_bin(struct value_writer *writer, struct view bytes)
 {
     REQUIRE(bytes.size <= UINT32_MAX);
+    /* What most publishers write, again and again: a bin 8, without three calls of the packer's. */
+    if (bytes.size > 0 && bytes.size <= UINT8_MAX && !writer->is_full &&
+        writer->capacity - writer->size >= 2 + bytes.size) {
+        uint8_t *at = writer->data + writer->size;
+        at[0] = 0xc4;
+        at[1] = (uint8_t)bytes.size;
+        memcpy(at + 2, bytes.data, bytes.size);
+        writer->size += 2 + bytes.size;
+        return;
+    }
     msgpack_packer packer = packer_of(writer);
     (void)msgpack_pack_bin(&packer, bytes.size);
     (void)msgpack_pack_bin_body(&packer, bytes.data, bytes.size);

@@ -178,6 +178,39 @@ static void items_are_pairs_of_key_and_value(void **state)
     assert_int_equal(items_next(&wrong, 16, &key, &value), WEIR_BAD_REQUEST);
 }
 
+/* Those that are decided by their first bytes, too, and wherever they are cut off. */
+static void an_items_value_is_what_a_scan_says(void **state)
+{
+    (void)state;
+    uint8_t bytes[600] = {0xc0};
+    for (unsigned at = 0; at < 256 * 4; at++) {
+        memset(bytes + 1, 'a', sizeof bytes - 1);
+        bytes[1] = (uint8_t)(at / 4);
+        bytes[2] = bytes[3] = (uint8_t[]){0, 1, 2, 0x91}[at % 4];
+        for (size_t size = 1; size < sizeof bytes; size += size < 12 ? 1 : 49) {
+            struct view items = view_of(bytes, size), key, value;
+            size_t scanned = 0;
+            bool is_value = value_scan(view_of(bytes + 1, size - 1), 16, &scanned) == WEIR_OK;
+            assert_int_equal(items_next(&items, 16, &key, &value), is_value ? WEIR_OK : WEIR_BAD_REQUEST);
+            assert_int_equal(is_value ? value.size : 0, scanned);
+            assert_int_equal(items.size, is_value ? size - 1 - scanned : size);
+        }
+    }
+}
+
+static void items_are_whole_when_each_pair_is_and_none_is_missing(void **state)
+{
+    (void)state;
+    struct view items = BYTES(0xa1, 'k', 5, 0xc0, 0xc4, 2, 7, 7, 0xc0, 0x91, 1);
+    assert_true(items_are_whole(items, 16, 3));
+    assert_false(items_are_whole(items, 16, 2));
+    assert_false(items_are_whole(items, 16, 4));
+    assert_false(items_are_whole(items, 0, 3));
+    for (size_t cut = 1; cut < items.size; cut++)
+        assert_false(items_are_whole(view_of(items.data, cut), 16, 3));
+    assert_true(items_are_whole(view_of(NULL, 0), 16, 0));
+}
+
 static void options_left_out_have_their_defaults(void **state)
 {
     (void)state;
@@ -324,6 +357,8 @@ int main(void)
         cmocka_unit_test(wrong_types_and_ranges_are_refused),
         cmocka_unit_test(publish_needs_records_pairs_and_a_known_ack),
         cmocka_unit_test(items_are_pairs_of_key_and_value),
+        cmocka_unit_test(an_items_value_is_what_a_scan_says),
+        cmocka_unit_test(items_are_whole_when_each_pair_is_and_none_is_missing),
         cmocka_unit_test(options_left_out_have_their_defaults),
         cmocka_unit_test(unknown_options_are_ignored),
         cmocka_unit_test(subscribe_checks_policy_and_cursors),
