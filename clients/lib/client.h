@@ -83,7 +83,8 @@ struct publish_waiter {
 
 struct publisher {
     /* The open batch: records of one topic and ack level, not yet a frame. */
-    char topic[TOPIC_NAME_SIZE_MAX + 1];
+    char topic[TOPIC_NAME_SIZE_MAX]; /* of the last one, where none is open */
+    size_t topic_size;
     enum ack_level ack;
     struct publish_with with;
     uint8_t *items;

@@ -48,7 +48,7 @@ static size_t batch_head(const struct publisher *publisher, uint8_t head[FRAME_H
 {
     struct frame frame = {.op = with_is_none(&publisher->with) ? FRAME_PUBLISH : FRAME_PUBLISH_WITH};
     frame.as.publish.with = publisher->with;
-    frame.as.publish.topic = view_text(publisher->topic);
+    frame.as.publish.topic = view_of(publisher->topic, publisher->topic_size);
     frame.as.publish.number = publisher->first_number;
     frame.as.publish.ack = publisher->ack;
     frame.as.publish.count = publisher->count;
@@ -96,25 +96,24 @@ static bool record_has_options(const struct weir_record *record)
 }
 
 /* What a frame takes beside its items: op, topic, number, ack and the heads of the arrays. */
-static size_t head_need(const struct weir_record *record)
+static size_t head_need(const struct weir_record *record, size_t topic_size)
 {
-    return strlen(record->topic) + HEAD_MAX + (record_has_options(record) ? OPTIONS_MAX : 0);
+    return topic_size + HEAD_MAX + (record_has_options(record) ? OPTIONS_MAX : 0);
 }
 
-static size_t batch_size_max(const struct weir *client, const struct weir_record *record)
+/* Whether the topic is that of the batch, or of the last one, whose name has been checked. */
+static bool topic_is_last(const struct publisher *publisher, struct view topic)
 {
-    size_t allowed = client->link.message_max - head_need(record);
-    return allowed < BATCH_SIZE_MAX ? allowed : BATCH_SIZE_MAX;
+    return topic.size > 0 && view_is_same(topic, view_of(publisher->topic, publisher->topic_size));
 }
 
-static bool batch_takes(const struct publisher *publisher, const struct weir_record *record, size_t need,
-                        size_t size_max)
+static bool batch_takes(const struct publisher *publisher, const struct weir_record *record, struct view topic,
+                        size_t need, size_t size_max)
 {
-    return publisher->count == 0 ||
-           (publisher->items_size + need <= size_max && publisher->count < BATCH_COUNT_MAX &&
-            !publisher->with.has_if_seq && !record->is_conditional && publisher->with.ttl_ms == record->ttl_ms &&
-            publisher->with.bind == record->bind && publisher->ack == (enum ack_level)record->ack &&
-            strcmp(publisher->topic, record->topic) == 0);
+    return publisher->count == 0 || (publisher->items_size + need <= size_max && publisher->count < BATCH_COUNT_MAX &&
+                                     !publisher->with.has_if_seq && !record->is_conditional &&
+                                     publisher->with.ttl_ms == record->ttl_ms && publisher->with.bind == record->bind &&
+                                     publisher->ack == (enum ack_level)record->ack && topic_is_last(publisher, topic));
 }
 
 static bool batch_reserve(struct publisher *publisher, size_t need)
@@ -152,7 +151,7 @@ static size_t item_write(uint8_t *out, size_t capacity, const struct weir_record
 }
 
 /* Counts the record as the batch's next one. */
-static void batch_count(struct publisher *publisher, const struct weir_record *record)
+static void batch_count(struct publisher *publisher, const struct weir_record *record, struct view topic)
 {
     if (publisher->count++ > 0)
         return;
@@ -160,28 +159,29 @@ static void batch_count(struct publisher *publisher, const struct weir_record *r
     publisher->ack = (enum ack_level)record->ack;
     publisher->with = (struct publish_with){record->is_conditional, record->bind,
                                             record->is_conditional ? record->if_seq : 0, record->ttl_ms};
-    memcpy(publisher->topic, record->topic, strlen(record->topic) + 1);
+    memcpy(publisher->topic, topic.data, topic.size);
+    publisher->topic_size = topic.size;
 }
 
-static bool batch_add(struct publisher *publisher, const struct weir_record *record, size_t need)
+static bool batch_add(struct publisher *publisher, const struct weir_record *record, struct view topic, size_t need)
 {
     if (!batch_reserve(publisher, need))
         return false;
     publisher->items_size +=
         item_write(publisher->items + publisher->items_size, publisher->items_capacity - publisher->items_size, record);
-    batch_count(publisher, record);
+    batch_count(publisher, record, topic);
     publisher->next_number++;
     return true;
 }
 
 /* A record that fills a frame by itself is written into it at once, rather than copied once more. No batch is open. */
-static bool batch_add_alone(struct weir *client, const struct weir_record *record, size_t need)
+static bool batch_add_alone(struct weir *client, const struct weir_record *record, struct view topic, size_t need)
 {
     struct publisher *publisher = &client->publisher;
     struct outbuf *data = &client->link.data;
     size_t data_size = outbuf_size(data);
     uint8_t head[FRAME_HEAD_SIZE_MAX];
-    batch_count(publisher, record);
+    batch_count(publisher, record, topic);
     size_t head_size = batch_head(publisher, head);
     uint8_t *body = outbuf_body_reserve(data, client->link.is_ipc, head_size + need);
     publisher->next_number++;
@@ -198,13 +198,10 @@ static bool batch_add_alone(struct weir *client, const struct weir_record *recor
 
 /* ------------------------------------------------------------------------------------------ publishing */
 
-/* What the broker would end the session for must not get there. */
+/* What the broker would end the session for must not get there; the topic's name is looked at in publisher_offer. */
 static enum weir_error record_check(const struct weir_record *record)
 {
     struct view value = view_of(record->value, record->value_size);
-    enum weir_error error = name_check(view_text(record->topic), NULL);
-    if (error != WEIR_OK)
-        return error;
     if (record->ack < WEIR_ACK_NONE || record->ack > WEIR_ACK_DURABLE)
         return WEIR_BAD_REQUEST;
     if (value.size > MESSAGE_SIZE_MAX || (record->key != NULL && strlen(record->key) > KEY_SIZE_MAX))
@@ -216,7 +213,7 @@ static enum weir_error record_check(const struct weir_record *record)
     if (record->form == WEIR_BYTES)
         return WEIR_OK;
     size_t scanned = 0;
-    error = value_scan(value, MSGPACK_DEPTH_MAX_DEFAULT, &scanned);
+    enum weir_error error = value_scan(value, MSGPACK_DEPTH_MAX_DEFAULT, &scanned);
     return error != WEIR_OK || scanned != value.size ? WEIR_BAD_REQUEST : WEIR_OK;
 }
 
@@ -236,15 +233,17 @@ static bool publisher_has_room(const struct weir *client, size_t need)
            (waiting == 0 || waiting + need <= client->options.publish_buffer_bytes);
 }
 
-static enum weir_error publisher_add(struct weir *client, const struct weir_record *record, size_t need,
-                                     uint64_t *number)
+static enum weir_error publisher_add(struct weir *client, const struct weir_record *record, struct view topic,
+                                     size_t need, uint64_t *number)
 {
     struct publisher *publisher = &client->publisher;
+    size_t head = head_need(record, topic.size), message_max = client->link.message_max;
     if (record_has_options(record) && !client->link.takes_options)
         return WEIR_FORBIDDEN;
-    if (need + head_need(record) > client->link.message_max)
+    if (need + head > message_max)
         return WEIR_TOO_BIG;
-    if (!batch_takes(publisher, record, need, batch_size_max(client, record))) {
+    if (!batch_takes(publisher, record, topic, need,
+                     message_max - head < BATCH_SIZE_MAX ? message_max - head : BATCH_SIZE_MAX)) {
         publisher_close_batch(client);
         if (publisher->count > 0)
             return WEIR_NO_MEMORY;
@@ -253,7 +252,7 @@ static enum weir_error publisher_add(struct weir *client, const struct weir_reco
         return WEIR_NO_MEMORY;
     uint64_t given = publisher->next_number;
     bool is_alone = publisher->count == 0 && need > BATCH_SIZE_MAX;
-    if (is_alone ? !batch_add_alone(client, record, need) : !batch_add(publisher, record, need))
+    if (is_alone ? !batch_add_alone(client, record, topic, need) : !batch_add(publisher, record, topic, need))
         return WEIR_NO_MEMORY;
     if (number != NULL)
         *number = given;
@@ -261,17 +260,22 @@ static enum weir_error publisher_add(struct weir *client, const struct weir_reco
     return WEIR_OK;
 }
 
-/* Waits for room, then adds; the caller pumps. Lock held. */
+/* Waits for room, then adds; the caller pumps. Lock held: most records are for the same topic as the one before, whose
+ * name need not be checked again. */
 static enum weir_error publisher_offer(struct weir *client, const struct weir_record *record, uint64_t deadline_ns,
                                        bool may_wait, uint64_t *number)
 {
+    struct view topic = view_text(record->topic);
+    enum weir_error error = topic_is_last(&client->publisher, topic) ? WEIR_OK : name_check(topic, NULL);
+    if (error != WEIR_OK)
+        return error;
     size_t need = record_need(record);
     while (!client->is_over && !publisher_has_room(client, need)) {
         link_attend(client);
         if (!may_wait || !client_wait(client, deadline_ns))
             return WEIR_BUSY;
     }
-    return client->is_over ? WEIR_CLOSED : publisher_add(client, record, need, number);
+    return client->is_over ? WEIR_CLOSED : publisher_add(client, record, topic, need, number);
 }
 
 enum weir_error weir_publish(struct weir *client, const struct weir_record *record, uint64_t timeout_ms,
