@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "actors/base/assert.h"
+#include "actors/plugin/prefault.h"
 
 /* A request or an event goes through within this, or the other process is broken. */
 #define SPAWNER_SEND_S_MAX 5
@@ -59,6 +60,7 @@ __attribute__((noreturn)) static void child_enter(const struct nursery *nursery,
     sigset_t none;
     int high[SPAWNER_FDS];
     bool is_whole = true;
+    prefault_do();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "weir-plugin");
     for (int i = 0; i < SPAWNER_FDS; i++)
@@ -187,6 +189,7 @@ __attribute__((noreturn)) static void nursery_run(struct nursery *nursery, void 
     if (!nursery_prepare(nursery))
         _exit(EXIT_FAILURE);
     prepare();
+    prefault_prepare();
     for (bool is_wanted = true; is_wanted;) {
         struct pollfd ready[] = {{nursery->fd, POLLIN, 0}, {nursery->signals, POLLIN, 0}};
         if (poll(ready, COUNT_OF(ready), -1) < 0 && errno != EINTR)
