@@ -24,9 +24,13 @@ enum weir_error topic_fold_merged(struct topic *topic, struct view key, struct v
 {
     struct cell cell;
     enum weir_error error = ring_reserve(&topic->ring, key, value, now_ms, &cell);
+    if (error == WEIR_NO_MEMORY && topic_relieve(topic))
+        error = ring_reserve(&topic->ring, key, value, now_ms, &cell);
     if (error)
         return error;
     error = cell.key_size > 0 ? merged_apply(topic, &cell, merged) : WEIR_BAD_REQUEST;
+    if (error == WEIR_NO_MEMORY && topic_relieve(topic))
+        error = merged_apply(topic, &cell, merged);
     if (error)
         ring_cancel(&topic->ring);
     else

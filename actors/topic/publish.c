@@ -121,8 +121,7 @@ void batch_advance(const struct record_slice *slices, struct message *batch)
     batch->word[2] = TOPIC_NUMBER_WORD(TOPIC_NUMBER(batch->word[2]) + step, TOPIC_ACK_LEVEL(batch->word[2]));
 }
 
-/* Nothing is refused for want of memory that only waits to be given back. False: there was none. */
-static bool topic_relieve(struct topic *topic)
+bool topic_relieve(struct topic *topic)
 {
     size_t before, after, max;
     budget_level(topic->budget, &before, &max);

@@ -187,6 +187,8 @@ void batch_advance(const struct record_slice *slices, struct message *batch);
 void topic_note_success(struct topic *topic);
 /* Folds one record and appends it to the ring as the next seq; key.size 0: none. Refusals leave no trace. */
 WEIR_MUST_USE enum weir_error topic_fold(struct topic *topic, struct view key, struct view value, uint32_t now_ms);
+/* For want of memory, before a record is refused: gives back what only waits for that. False: there was nothing. */
+WEIR_MUST_USE bool topic_relieve(struct topic *topic);
 bool topic_is_refusal(enum weir_error error);
 /* Whether the next record must wait for a subscriber. Feeds that could take something are served first. */
 bool topic_is_blocked(struct turn *turn, struct topic *topic);

@@ -132,11 +132,12 @@ static void emissions_that_wait_too_long_are_refused(void **state)
     scene_close(&scene);
 }
 
-/* Records of keys of their own in one message, which nobody hears the fate of. */
-static void publish_keys(uint32_t count, uint16_t value_size)
+/* Records of keys of their own in one message, which nobody hears the fate of. is_merged: each with a form of the same
+ * size that the updates of its key come to. */
+static void publish_keys(uint32_t count, uint16_t value_size, bool is_merged)
 {
-    struct message message = {.tag = TOPIC_PUBLISH, .detail = count};
-    size_t size = 10u + value_size;
+    struct message message = {.tag = TOPIC_PUBLISH, .detail = count, .word = {0, is_merged ? TOPIC_MERGED : 0}};
+    size_t pair = 3u + 3u + value_size, size = pair + (is_merged ? 3u + value_size : 0u);
     assert_int_equal(arena_alloc(scene.world.arena, count * size, NULL, &message.hold[0]), WEIR_OK);
     assert_int_equal(arena_alloc(scene.world.arena, count * sizeof(struct record_slice), NULL, &message.hold[1]),
                      WEIR_OK);
@@ -148,16 +149,16 @@ static void publish_keys(uint32_t count, uint16_t value_size)
         const uint8_t head[] = {0xa2, (uint8_t)('0' + i / 64),    (uint8_t)('0' + i % 64),
                                 0xda, (uint8_t)(value_size >> 8), (uint8_t)value_size};
         memcpy(record, head, sizeof head);
-        slices[i] =
-            (struct record_slice){(uint32_t)(record - data), 3, (uint32_t)(record - data) + 3, 3u + value_size, 0};
+        memcpy(record + pair, head + 3, is_merged ? 3 : 0);
+        slices[i] = (struct record_slice){(uint32_t)(record - data), 3, (uint32_t)(record - data) + 3, 3u + value_size,
+                                          (uint32_t)(size - pair)};
     }
     assert_int_equal(actor_send(scene.world.runtime, WEIR_ACTOR_NONE, scene.publisher.topic, &message), WEIR_OK);
 }
 
 /* All in the turn that clears the topic, at whose end the first of it would be given back. */
-static void what_a_cleared_topic_has_yet_to_give_back_is_there_for_what_comes_next(void **state)
+static void cleared_and_filled_again(bool is_merged)
 {
-    (void)state;
     enum { BYTES_MAX = 600000, VALUE = 848, COUNT = 250 };
     struct message clear = {.tag = TOPIC_CLEAR};
     memset(&scene, 0, sizeof scene);
@@ -174,17 +175,30 @@ static void what_a_cleared_topic_has_yet_to_give_back_is_there_for_what_comes_ne
     assert_true(full.entries == 10 && full.ring_bytes > BYTES_MAX / 4);
     assert_int_equal(full.refused, 0);
     assert_int_equal(actor_control(scene.world.runtime, WEIR_ACTOR_NONE, scene.publisher.topic, &clear), WEIR_OK);
-    publish_keys(COUNT, VALUE);
+    publish_keys(COUNT, VALUE, is_merged);
     world_settle(&scene.world);
     assert_int_equal(scene_status(&scene, "a/b").refused, 0);
     assert_int_equal(scene_status(&scene, "a/b").entries, COUNT);
     scene_close(&scene);
 }
 
+static void what_a_cleared_topic_has_yet_to_give_back_is_there_for_what_comes_next(void **state)
+{
+    (void)state;
+    cleared_and_filled_again(false);
+}
+
+static void what_a_cleared_topic_has_yet_to_give_back_is_there_for_what_a_plugin_merges(void **state)
+{
+    (void)state;
+    cleared_and_filled_again(true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_a_cleared_topic_has_yet_to_give_back_is_there_for_what_comes_next),
+        cmocka_unit_test(what_a_cleared_topic_has_yet_to_give_back_is_there_for_what_a_plugin_merges),
         cmocka_unit_test(emissions_wait_for_memory_in_their_order),
         cmocka_unit_test(emissions_that_wait_too_long_are_refused),
     };
