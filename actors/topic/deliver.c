@@ -84,7 +84,7 @@ void feed_restart(struct topic *topic, uint32_t slot, enum topic_cause cause)
 
 void feeds_notify(struct topic *topic, bool is_stale)
 {
-    for (uint32_t slot = 0; slot < topic->feeds.capacity; slot++) {
+    for (uint32_t slot = 0; slot < topic->feeds.used; slot++) {
         struct feed *feed = &topic->feeds.table[slot];
         if (feed->phase == FEED_FREE)
             continue;

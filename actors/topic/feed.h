@@ -162,8 +162,9 @@ struct feeds {
     struct feed *table;
     uint32_t *buckets; /* by feed number, behind the table; FEED_NONE ends a chain */
     weir_msg block;
-    uint32_t capacity, bucket_count, count, free;
-    uint32_t watched; /* first feed of policy block or disconnect */
+    uint32_t capacity, bucket_count, count;
+    uint32_t used, free; /* slots below `used` were taken once; the free ones among them */
+    uint32_t watched;    /* first feed of policy block or disconnect */
     struct {
         uint32_t first, last;
     } lists[LIST_COUNT];

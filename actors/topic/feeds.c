@@ -3,7 +3,8 @@
 #include "actors/base/assert.h"
 #include "actors/topic/state.h"
 
-#define GROWTH_HALF_MAX 4096u /* from here on a table grows by a quarter, so that less of it is empty */
+/* A table grows by this part of itself, so that little of it is empty; each feed is copied some eight times at most. */
+#define GROWTH_PART 8
 
 void feeds_init(struct feeds *feeds)
 {
@@ -23,10 +24,16 @@ static uint32_t *feeds_bucket(const struct feeds *feeds, uint32_t number)
     return &feeds->buckets[number & (feeds->bucket_count - 1)];
 }
 
+/* As many as fit into the block, whose size is one of few. */
+static uint32_t feeds_fit(const struct topic *topic, weir_msg block, uint32_t bucket_count)
+{
+    return (uint32_t)((arena_capacity(topic->arena, block) - bucket_count * sizeof(uint32_t)) / sizeof(struct feed));
+}
+
 static enum weir_error feeds_grow(struct topic *topic)
 {
     struct feeds *feeds = &topic->feeds;
-    uint32_t capacity = feeds->capacity + 1 + feeds->capacity / (feeds->capacity < GROWTH_HALF_MAX ? 2 : 4);
+    uint32_t capacity = feeds->capacity + 1 + feeds->capacity / GROWTH_PART;
     uint32_t bucket_count = 1;
     while (bucket_count < capacity / 2)
         bucket_count *= 2;
@@ -35,13 +42,10 @@ static enum weir_error feeds_grow(struct topic *topic)
     enum weir_error error = arena_alloc(topic->arena, size, topic->common->feeds_budget, &block);
     if (error)
         return error;
+    capacity = feeds_fit(topic, block, bucket_count);
     struct feed *table = arena_data(topic->arena, block);
-    if (feeds->capacity)
-        memcpy(table, feeds->table, feeds->capacity * sizeof *table);
-    for (uint32_t i = capacity; i-- > feeds->capacity;) {
-        table[i] = (struct feed){.phase = FEED_FREE, .list = LIST_NONE, .next = feeds->free};
-        feeds->free = i;
-    }
+    if (feeds->used)
+        memcpy(table, feeds->table, feeds->used * sizeof *table);
     arena_drop(topic->arena, feeds->block);
     feeds->table = table;
     feeds->buckets = (uint32_t *)(void *)(table + capacity);
@@ -50,7 +54,7 @@ static enum weir_error feeds_grow(struct topic *topic)
     feeds->bucket_count = bucket_count;
     for (uint32_t i = 0; i < bucket_count; i++)
         feeds->buckets[i] = FEED_NONE;
-    for (uint32_t i = 0; i < capacity; i++) {
+    for (uint32_t i = 0; i < feeds->used; i++) {
         if (table[i].phase == FEED_FREE)
             continue;
         uint32_t *bucket = feeds_bucket(feeds, table[i].feed);
@@ -60,17 +64,29 @@ static enum weir_error feeds_grow(struct topic *topic)
     return WEIR_OK;
 }
 
+/* One that was in use before, or the next that never was: what lies behind is not touched, and need not be there. */
+static enum weir_error feeds_take(struct topic *topic, uint32_t *slot_out)
+{
+    struct feeds *feeds = &topic->feeds;
+    if (feeds->free != FEED_NONE) {
+        *slot_out = feeds->free;
+        feeds->free = feeds->table[feeds->free].next;
+        return WEIR_OK;
+    }
+    enum weir_error error = feeds->used == feeds->capacity ? feeds_grow(topic) : WEIR_OK;
+    if (!error)
+        *slot_out = feeds->used++;
+    return error;
+}
+
 enum weir_error feeds_add(struct topic *topic, uint32_t number, uint32_t *slot_out)
 {
     struct feeds *feeds = &topic->feeds;
-    if (feeds->free == FEED_NONE) {
-        enum weir_error error = feeds_grow(topic);
-        if (error)
-            return error;
-    }
-    uint32_t slot = feeds->free;
+    uint32_t slot;
+    enum weir_error error = feeds_take(topic, &slot);
+    if (error)
+        return error;
     uint32_t *bucket = feeds_bucket(feeds, number);
-    feeds->free = feeds->table[slot].next;
     feeds->table[slot] =
         (struct feed){.feed = number, .phase = FEED_BEGIN, .list = LIST_NONE, .join = -1, .chain = *bucket};
     *bucket = slot;

@@ -183,7 +183,7 @@ void filter_cut(struct topic *topic, struct feed *feed, struct ring_cursor befor
 
 void filters_progress(struct topic *topic)
 {
-    for (uint32_t slot = 0; slot < topic->feeds.capacity; slot++) {
+    for (uint32_t slot = 0; slot < topic->feeds.used; slot++) {
         struct feed *feed = &topic->feeds.table[slot];
         if (feed->phase != FEED_LIVE || feed_filter(feed) == NULL ||
             feed->cursor.seq <= feed->extra->filter->told_seq + 1)

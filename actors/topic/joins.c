@@ -68,7 +68,7 @@ static void join_give_up_oldest(struct topic *topic)
     for (int i = 1; i < TOPIC_SNAPSHOTS_MAX; i++)
         if (topic->joins->at[i]->number < topic->joins->at[oldest]->number)
             oldest = i;
-    for (uint32_t slot = 0; slot < topic->feeds.capacity; slot++) {
+    for (uint32_t slot = 0; slot < topic->feeds.used; slot++) {
         const struct feed *feed = &topic->feeds.table[slot];
         if (feed->phase != FEED_FREE && feed->join == oldest)
             feed_restart(topic, slot, CAUSE_OVERFLOW);

@@ -141,7 +141,7 @@ bool topic_shared_feeds_each(struct topic_shared *shared, bool (*each)(const str
     bool goes_on = true;
     pthread_mutex_lock(&shared->lock);
     const struct feeds *feeds = shared->feeds;
-    for (uint32_t slot = 0; feeds != NULL && goes_on && slot < feeds->capacity; slot++) {
+    for (uint32_t slot = 0; feeds != NULL && goes_on && slot < feeds->used; slot++) {
         const struct feed *feed = &feeds->table[slot];
         if (feed->phase == FEED_FREE)
             continue;

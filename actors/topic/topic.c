@@ -66,7 +66,7 @@ static enum weir_error topic_start(struct turn *turn, void *state, const void *a
 static void topic_credit(struct topic *topic, const struct message *message)
 {
     uint64_t slot = message->word[0], more = message->word[1];
-    if (slot >= topic->feeds.capacity || topic->feeds.table[slot].feed != message->detail)
+    if (slot >= topic->feeds.used || topic->feeds.table[slot].feed != message->detail)
         return; /* it has ended meanwhile */
     struct feed *feed = &topic->feeds.table[slot];
     if (feed->phase == FEED_FREE)
@@ -119,7 +119,7 @@ void topic_clear(struct turn *turn, struct topic *topic, const struct message *o
     }
     topic->served_seq = 0;
     topic->epoch = topic_epoch_next(topic->epoch);
-    for (uint32_t slot = 0; slot < topic->feeds.capacity; slot++) {
+    for (uint32_t slot = 0; slot < topic->feeds.used; slot++) {
         struct feed *feed = &topic->feeds.table[slot];
         if (feed->phase == FEED_FREE || feed->phase == FEED_ENDED)
             continue;
@@ -141,7 +141,7 @@ static void topic_close(struct turn *turn, struct topic *topic, const struct mes
     topic->is_closing = true;
     topic_mute_update(turn, topic);
     topic_stash_refuse(turn, topic, WEIR_CLOSED);
-    for (uint32_t slot = 0; slot < topic->feeds.capacity; slot++) {
+    for (uint32_t slot = 0; slot < topic->feeds.used; slot++) {
         struct feed *feed = &topic->feeds.table[slot];
         if (feed->phase == FEED_FREE)
             continue;
@@ -378,7 +378,7 @@ static void topic_stop(struct turn *turn, void *state, enum weir_error cause)
     topic_answer_send(turn, topic);
     topic_shared_publish(turn, topic);
     pthread_mutex_lock(&topic->shared->lock);
-    for (uint32_t slot = 0; slot < topic->feeds.capacity; slot++) {
+    for (uint32_t slot = 0; slot < topic->feeds.used; slot++) {
         const struct feed *feed = &topic->feeds.table[slot];
         if (feed->phase == FEED_FREE)
             continue;

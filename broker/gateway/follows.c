@@ -6,7 +6,7 @@
 
 enum {
     CAPACITY_FIRST = 2,
-    GROWTH_HALF_MAX = 4096, /* from here on a table grows by a quarter, so that less of it is empty */
+    GROWTH_PART = 8, /* a table grows by this part of itself, so that little of it is empty */
     WINDOW_MIN = 1024,
     WINDOW_MAX = 256 * 1024
 };
@@ -47,14 +47,23 @@ static struct followed *place_vacant(struct follows *follows, uint32_t id)
     return &follows->places[at];
 }
 
+/* What of a block's room there is anyway; much more only where the block is whole slabs, which are there as far as they
+ * are written to. */
+static uint32_t capacity_fit(size_t room, uint32_t capacity)
+{
+    size_t fit = room / sizeof(struct followed);
+    return fit <= capacity + capacity / 2 ? (uint32_t)fit : capacity;
+}
+
 static bool follows_resize(struct connection *connection, struct follows *follows, uint32_t capacity)
 {
-    struct follows resized = {.capacity = capacity, .count = follows->count};
+    struct follows resized = {.count = follows->count};
     size_t size = capacity * sizeof *resized.places;
     if (arena_alloc(connection->arena, size, connection->budget, &resized.block) != WEIR_OK)
         return false;
+    resized.capacity = capacity_fit(arena_capacity(connection->arena, resized.block), capacity);
     resized.places = arena_data(connection->arena, resized.block);
-    memset(resized.places, 0, size);
+    memset(resized.places, 0, resized.capacity * sizeof *resized.places);
     for (uint32_t i = 0; i < follows->capacity; i++)
         if (follows->places[i].id != 0)
             *place_vacant(&resized, follows->places[i].id) = follows->places[i];
@@ -63,13 +72,13 @@ static bool follows_resize(struct connection *connection, struct follows *follow
     return true;
 }
 
-/* At most three quarters full, so that looking is short. */
+/* At most four fifths full, so that looking is short. */
 static bool follows_reserve(struct connection *connection, struct follows *follows)
 {
     uint32_t capacity = follows->capacity;
-    if ((follows->count + 1) * UINT64_C(4) <= capacity * UINT64_C(3))
+    if ((follows->count + 1) * UINT64_C(5) <= capacity * UINT64_C(4))
         return true;
-    uint32_t grown = capacity + 1 + capacity / (capacity < GROWTH_HALF_MAX ? 2 : 4);
+    uint32_t grown = capacity + 1 + capacity / GROWTH_PART;
     return follows_resize(connection, follows, grown < CAPACITY_FIRST ? CAPACITY_FIRST : grown);
 }
 

@@ -5,7 +5,7 @@
 
 #define PLACE_NONE UINT32_MAX
 
-enum { GROWTH_HALF_MAX = 4096 }; /* from here on a table grows by a quarter, so that less of it is empty */
+enum { GROWTH_PART = 8 }; /* a table grows by this part of itself, so that little of it is empty */
 
 uint32_t subscription_internal(const struct session *session, const struct subscription *subscription)
 {
@@ -47,24 +47,34 @@ static void bucket_add(struct subscriptions *table, uint32_t place)
     *bucket = place;
 }
 
+/* As many places as fit into the block, whose size is one of few; where it is whole slabs, which are there as far as
+ * they are written to, no more than wanted. */
+static uint32_t places_fit(size_t room, uint32_t wanted, uint32_t bucket_count)
+{
+    size_t fit = (room - bucket_count * sizeof(uint32_t)) / sizeof(struct subscription);
+    if (fit > wanted + wanted / 2)
+        return wanted;
+    return fit < 1u << SUBSCRIPTION_PLACE_BITS ? (uint32_t)fit : 1u << SUBSCRIPTION_PLACE_BITS;
+}
+
 /* A full table's places with room for more behind them. */
 static bool table_grow(struct connection *connection, struct subscriptions *table)
 {
     struct subscriptions grown = {.count = table->count, .bucket_count = 1, .free = PLACE_NONE};
-    grown.capacity = table->capacity + 1 + table->capacity / (table->capacity < GROWTH_HALF_MAX ? 2 : 4);
-    if (grown.capacity > 1u << SUBSCRIPTION_PLACE_BITS)
-        grown.capacity = 1u << SUBSCRIPTION_PLACE_BITS;
-    while (grown.bucket_count < grown.capacity / 2)
+    uint32_t wanted = table->capacity + 1 + table->capacity / GROWTH_PART;
+    if (wanted > 1u << SUBSCRIPTION_PLACE_BITS)
+        wanted = 1u << SUBSCRIPTION_PLACE_BITS;
+    while (grown.bucket_count < wanted / 2)
         grown.bucket_count *= 2;
-    size_t places_size = grown.capacity * sizeof *grown.places;
-    size_t size = places_size + grown.bucket_count * sizeof *grown.buckets;
-    if (grown.capacity == table->capacity ||
-        arena_alloc(connection->arena, size, connection->budget, &grown.block) != WEIR_OK)
+    size_t size = wanted * sizeof *grown.places + grown.bucket_count * sizeof *grown.buckets;
+    if (wanted == table->capacity || arena_alloc(connection->arena, size, connection->budget, &grown.block) != WEIR_OK)
         return false;
+    grown.capacity = places_fit(arena_capacity(connection->arena, grown.block), wanted, grown.bucket_count);
     grown.places = arena_data(connection->arena, grown.block);
+    size_t places_size = grown.capacity * sizeof *grown.places;
     grown.buckets = (uint32_t *)(void *)((uint8_t *)grown.places + places_size);
     memset(grown.places, 0, places_size);
-    memset(grown.buckets, 0xff, size - places_size);
+    memset(grown.buckets, 0xff, grown.bucket_count * sizeof *grown.buckets);
     if (table->capacity > 0)
         memcpy(grown.places, table->places, table->capacity * sizeof *table->places);
     for (uint32_t i = 0; i < table->capacity; i++)
