@@ -28,7 +28,11 @@ static inline void child_clock_find(void)
 static inline uint64_t child_cpu_ns(void)
 {
     struct timespec spent;
-    clock_gettime(child_clock, &spent);
+    if (clock_gettime(child_clock, &spent) != 0) {
+        fprintf(stderr,
+                "bench: the child has ended meanwhile (the log says why): its processor time is gone, measure again\n");
+        exit(1);
+    }
     return (uint64_t)spent.tv_sec * NS_PER_S + (uint64_t)spent.tv_nsec;
 }
 

@@ -3,9 +3,14 @@
 
 Crashes come in rounds, each followed by a calm one of the same length and load, so that what else the machine does
 falls on both. Checked: the broker is the one that was started; each record is acknowledged once, with the next seq; the
-subscriber gets each once, in order; the plugin counted each once; restarts are exactly the crashes. Measured: from the
-crash until the subscriber is told `live`; publish to update of the other topic, by a process of its own; and, for
+subscriber gets each once, in order; the plugin counted each once; restarts are exactly the crashes. Measured: until the
+subscriber is told `stale` (found) and `live`; publish to update of the other topic, by a process of its own; and, for
 scale, how long /bin/true takes meanwhile, which is what the machine makes of any start of a process.
+
+Time counts from the kill, or from when the bad record is published (its second and third try: from `live` before). So a
+loop has its time budget before it crashes, and a hog what it takes to fill its memory, a fault for each of 5,600
+pages; when a plugin crashes in there nobody outside can see. For these two `found to live` is printed as well; a loop
+is judged by that alone, a hog by the whole.
 
     kill    kill -9 from outside, at a random moment of a live plugin
     segv    a record that crashes it: three tries, then quarantine
@@ -295,11 +300,14 @@ def table(figures):
     for row in figures:
         calm, crashing = row["other_calm"], row["other_crashing"]
         live = row["down"] if row["case"] == "loop" else row["live"]
+        name = "found to live" if row["case"] == "loop" else "crash to live"
         ratios = [crashing[part] / calm[part] if calm[part] else float("nan") for part in ("p50_ms", "p99_ms")]
         print(f"{row['case']:5} {row['crashes']} crashes, {row['records']} records acknowledged and seen once: "
               f"{'yes' if not row['wrong'] else 'NO'}")
         print(f"      crash to found  p50 {row['found']['p50_ms']:.1f}  p99 {row['found']['p99_ms']:.1f} ms")
-        print(f"      {'found' if row['case'] == 'loop' else 'crash'} to live   p50 {live['p50_ms']:.1f}  "
+        if row["case"] == "hog":
+            print(f"      found to live   p50 {row['down']['p50_ms']:.1f}  p99 {row['down']['p99_ms']:.1f} ms")
+        print(f"      {name}   p50 {live['p50_ms']:.1f}  "
               f"p99 {live['p99_ms']:.1f}  max {live['max_ms']:.1f} ms"
               f"{'' if live['p99_ms'] <= LIVE_GOAL_MS else f'   goal of p99 {LIVE_GOAL_MS} ms missed'}")
         start = row["true_crashing"]
