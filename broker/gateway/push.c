@@ -3,10 +3,31 @@
 #include "broker/gateway/connection.h"
 #include "clients/wire/record.h"
 
-struct push {
-    size_t done;      /* bytes of the body under way that are done with; the connection was paused there */
-    uint32_t records; /* in it so far */
+enum {
+    DENSE_COUNT = 32,         /* messages between two looks at how fast they come */
+    DENSE_GAP_NS = 50 * 1000, /* what one takes that comes alone: its sender is interrupted, and a thread here woken */
 };
+
+struct push {
+    size_t done;       /* bytes of the body under way that are done with; the connection was paused there */
+    uint32_t records;  /* in it so far */
+    uint32_t count;    /* of bodies since then: */
+    uint64_t since_ns; /* the last look; 0: there was none */
+    bool is_dense;     /* they come so fast that their sender is let run before they are received */
+};
+
+static void push_look(struct connection *connection, struct push *push)
+{
+    if (++push->count < DENSE_COUNT)
+        return;
+    uint64_t now_ns = turn_now_ns(connection->turn);
+    bool is_dense = now_ns - push->since_ns < (uint64_t)DENSE_COUNT * DENSE_GAP_NS;
+    if (is_dense != push->is_dense)
+        sp_pipe_gather(connection->pipe, is_dense);
+    push->is_dense = is_dense;
+    push->since_ns = now_ns;
+    push->count = 0;
+}
 
 static enum weir_error push_refuse(struct connection *connection, enum weir_error error, const char *reason)
 {
@@ -44,7 +65,9 @@ static enum weir_error push_body(struct connection *connection, struct view body
         push->records++;
         push->done = (size_t)(rest.data - body.data);
     }
-    *push = (struct push){.done = 0};
+    push->done = 0;
+    push->records = 0;
+    push_look(connection, push);
     return WEIR_OK;
 }
 

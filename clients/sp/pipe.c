@@ -238,6 +238,11 @@ void sp_pipe_receive(struct sp_pipe *pipe, void *buffer, size_t size)
         sp_pipe_close(pipe);
 }
 
+void sp_pipe_gather(struct sp_pipe *pipe, bool is_gathering)
+{
+    atomic_store_explicit(&pipe->source.is_gathering, is_gathering, memory_order_relaxed);
+}
+
 /* Does the receive under way if there may be something to receive; true when a handler was called. The poller's. */
 static bool receive_step(struct sp_pipe *pipe)
 {
@@ -343,23 +348,6 @@ void sp_pipe_receive_interrupt(struct sp_pipe *pipe)
 
 /* --------------------------------------------------------------------------------------------- sending */
 
-/* Takes the first size bytes off parts; returns how many parts are left. */
-static unsigned parts_advance(struct iovec *parts, unsigned count, size_t size)
-{
-    unsigned first = 0;
-    while (first < count && size >= parts[first].iov_len) {
-        size -= parts[first].iov_len;
-        first++;
-    }
-    for (unsigned i = first; i < count; i++)
-        parts[i - first] = parts[i];
-    if (first < count) {
-        parts[0].iov_base = (char *)parts[0].iov_base + size;
-        parts[0].iov_len -= size;
-    }
-    return count - first;
-}
-
 static void parts_copy(struct iovec *out, const struct iovec *parts, unsigned count)
 {
     REQUIRE(count >= 1 && count <= SP_IOV_MAX);
@@ -369,7 +357,7 @@ static void parts_copy(struct iovec *out, const struct iovec *parts, unsigned co
 /* Writes as much as the kernel takes; *count parts are left. WEIR_AGAIN: it is full. Any other error: of the pipe. */
 static enum weir_error write_all(struct sp_pipe *pipe, struct iovec *parts, unsigned *count, size_t *sent)
 {
-    *count = parts_advance(parts, *count, 0); /* parts of no bytes at the front */
+    *count = sp_parts_advance(parts, *count, 0); /* parts of no bytes at the front */
     while (*count > 0) {
         const struct msghdr message = {.msg_iov = parts, .msg_iovlen = *count};
         ssize_t written = sendmsg(pipe->descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -378,7 +366,7 @@ static enum weir_error write_all(struct sp_pipe *pipe, struct iovec *parts, unsi
         if (written < 0)
             return errno == EAGAIN ? WEIR_AGAIN : sp_errno_error(errno);
         *sent += (size_t)written;
-        *count = parts_advance(parts, *count, (size_t)written);
+        *count = sp_parts_advance(parts, *count, (size_t)written);
     }
     return WEIR_OK;
 }

@@ -80,6 +80,11 @@ const char *sp_pipe_address(const struct sp_pipe *pipe);
  */
 void sp_pipe_receive(struct sp_pipe *pipe, void *buffer, size_t size);
 
+/* From now on the poller lets other threads run before it looks at what came: for many small messages in a row whose
+ * sender waits for no answer. On a busy machine that then goes on with the next ones, where it would be interrupted for
+ * each, and they are read together; on an idle one nothing waits. Any thread. */
+void sp_pipe_gather(struct sp_pipe *pipe, bool is_gathering);
+
 /* The same at once, in the caller's thread and without a handler: one read, no thread switch, for when more is likely
  * there. WEIR_OK: *received bytes, at least 1. WEIR_AGAIN: nothing is there, sp_pipe_receive waits for it. WEIR_CLOSED:
  * the pipe is closing. Not while a receive is under way. A miss costs a system call. */

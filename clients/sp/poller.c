@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -195,6 +196,8 @@ static void *poller_main(void *argument)
         ENSURE(count >= 0 || errno == EINTR);
         for (int i = 0; i < count; i++) {
             struct sp_source *source = batch[i].data.ptr;
+            if (count == 1 && atomic_load_explicit(&source->is_gathering, memory_order_relaxed))
+                (void)sched_yield();
             source->on_events(source, batch[i].events);
         }
         jobs_run(poller);

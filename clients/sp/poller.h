@@ -4,6 +4,7 @@
 #ifndef CLIENTS_SP_POLLER_H
 #define CLIENTS_SP_POLLER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -15,6 +16,9 @@ struct sp_poller;
 /* Embedded in whoever waits for a descriptor. events: of epoll. */
 struct sp_source {
     void (*on_events)(struct sp_source *source, uint32_t events);
+    /* Before it is called, other threads are let run that want the processor, unless other sources have events, too:
+     * see sp_pipe_gather. Relaxed: a call sooner or later makes no difference. */
+    atomic_bool is_gathering;
 };
 
 /* Something to be done once on the poller's thread, between two waits. Its owner embeds it, and posts it again only

@@ -204,6 +204,22 @@ void sp_socket_tune(int descriptor, enum sp_transport transport)
     (void)setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
 }
 
+unsigned sp_parts_advance(struct iovec *parts, unsigned count, size_t size)
+{
+    unsigned first = 0;
+    while (first < count && size >= parts[first].iov_len) {
+        size -= parts[first].iov_len;
+        first++;
+    }
+    for (unsigned i = first; i < count; i++)
+        parts[i - first] = parts[i];
+    if (first < count) {
+        parts[0].iov_base = (char *)parts[0].iov_base + size;
+        parts[0].iov_len -= size;
+    }
+    return count - first;
+}
+
 int sp_time_left_ms(uint64_t deadline_ns)
 {
     uint64_t now = clock_now_ns();

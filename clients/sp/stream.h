@@ -48,6 +48,9 @@ WEIR_MUST_USE enum weir_error sp_peer_describe(int descriptor, enum sp_transport
 /* Sent at once, and not noticed dead only in hours: what every tcp connection wants. */
 void sp_socket_tune(int descriptor, enum sp_transport transport);
 
+/* Takes the first size bytes off parts; returns how many parts are left. */
+unsigned sp_parts_advance(struct iovec *parts, unsigned count, size_t size);
+
 /* How long until deadline_ns in milliseconds, at least 1; 0 when it has passed. */
 int sp_time_left_ms(uint64_t deadline_ns);
 

@@ -2,6 +2,9 @@
  * says harms anybody. */
 #include <nng/nng.h>
 #include <nng/protocol/pipeline0/push.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
 
 #include "tests/unit/broker/gateway/asking.h"
 #include "tests/unit/broker/gateway/blocker.h"
@@ -34,6 +37,35 @@ static void push_publishes_records(void **state)
     assert_int_equal(status.records_in, 2);
     assert_int_equal(status.records_accepted, 2);
     assert_int_equal(status.records_refused, 0);
+    close(fd);
+    WAIT_UNTIL(world_connections(&world) == 0);
+    world_stop(&world);
+}
+
+static atomic_uint yields;
+
+/* In the place of the C library's. */
+int sched_yield(void)
+{
+    atomic_fetch_add(&yields, 1);
+    return (int)syscall(SYS_sched_yield);
+}
+
+static void stream_of_small_messages_lets_its_sender_run(void **state)
+{
+    (void)state;
+    struct world world;
+    world_start(&world, NULL, NULL);
+    int fd = raw_dial(&world, SP_PUSH0);
+    atomic_store(&yields, 0);
+    push_text(fd, "a", "alone");
+    WAIT_UNTIL(world_seq(&world, "a") == 1);
+    assert_int_equal(atomic_load(&yields), 0);
+    uint64_t sent = 1, deadline = clock_now_ns() + 60 * NS_PER_S;
+    for (; atomic_load(&yields) == 0 && clock_now_ns() < deadline; sent++)
+        push_text(fd, "a", "one of many");
+    assert_true(atomic_load(&yields) > 0);
+    WAIT_UNTIL(world_seq(&world, "a") == sent);
     close(fd);
     WAIT_UNTIL(world_connections(&world) == 0);
     world_stop(&world);
@@ -405,6 +437,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(push_publishes_records),
+        cmocka_unit_test(stream_of_small_messages_lets_its_sender_run),
         cmocka_unit_test(interleaved_topics_keep_their_order),
         cmocka_unit_test(any_cut_of_the_stream_is_the_same_stream),
         cmocka_unit_test(a_full_topic_stops_its_publisher_and_nobody_else),

@@ -1,5 +1,9 @@
-/* What handlers may do: free another pipe, and send again and again. */
+/* What handlers may do: free another pipe, and send again and again; and when others run before they are called. */
 #include "tests/unit/clients/sp/harness.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
 
 /* A pipe whose handler frees another one, as an actor does that has its turn inside a handler. */
 struct successor {
@@ -114,11 +118,50 @@ static void handlers_may_send_more_than_a_pipe_does_in_its_turn(void **state)
     over_tcp_and_ipc(chain_check);
 }
 
+static atomic_uint yields;
+
+/* In the place of the C library's. */
+int sched_yield(void)
+{
+    atomic_fetch_add(&yields, 1);
+    return (int)syscall(SYS_sched_yield);
+}
+
+static void gather_and_exchange(const char *url)
+{
+    struct server server;
+    struct end client, service;
+    char byte;
+    server_init(&server, url, 5000);
+    dial(&client, sp_listener_url(server.listener));
+    end_init(&service, server_take(&server));
+    uint64_t deadline = clock_now_ns() + WAIT_S * NS_PER_S;
+    for (int gathers = 0; gathers < 2; gathers++) {
+        sp_pipe_gather(service.pipe, gathers);
+        atomic_store(&yields, 0);
+        for (int i = 0; i < 100 || (gathers && atomic_load(&yields) == 0 && clock_now_ns() < deadline); i++) {
+            assert_true(end_send(&client, "x", 1));
+            assert_int_equal(end_receive(&service, &byte, 1), 1);
+        }
+        assert_int_equal(atomic_load(&yields) > 0, gathers);
+    }
+    end_fini(&client);
+    end_fini(&service);
+    server_fini(&server);
+}
+
+static void who_gathers_lets_others_run_before_it_receives(void **state)
+{
+    (void)state;
+    over_tcp_and_ipc(gather_and_exchange);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_closed_pipe_may_be_destroyed_in_the_handler_of_another),
         cmocka_unit_test(handlers_may_send_more_than_a_pipe_does_in_its_turn),
+        cmocka_unit_test(who_gathers_lets_others_run_before_it_receives),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
