@@ -35,9 +35,10 @@ FAILURES_MAX = 100  # of which the names stand at the end
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
-    # Where races in code that is not ours are named; the file says why for each.
-    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+    # A program that ends with threads left would wait a second for races of theirs: scenarios run hundreds of those.
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1:atexit_sleep_ms=50",
 }
+# Where races in code that is not ours are named; the file says why for each.
 TSAN_SUPPRESSIONS = ROOT / "tests" / "tsan.suppressions"
 
 
