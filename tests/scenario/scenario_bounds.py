@@ -8,16 +8,19 @@ import random
 import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from harness import WAIT, Broker, Closed, Op, Peer, Refused, Request, Session, sanitized, wait_until
 from ledger import History, check_follower
 from sp import PAIR0, PUSH0, REQ0, SUB0, open_socket, pack, sp_header
 
-QUICK = "connections:\n  handshake_ms: 300\n  log_interval_ms: 0\n"
+# Who says hello does so in time on any machine; where that time is to run out it is short, for a machine that is fast.
+CALM = "connections:\n  handshake_ms: 60000\n  log_interval_ms: 0\n"
+QUICK = "connections:\n  handshake_ms: 1000\n  log_interval_ms: 0\n"
 
 
 @contextlib.contextmanager
-def undisturbed(config=QUICK, topics=()):
+def undisturbed(config=CALM, topics=()):
     """A broker with a bystander: what it publishes while the block runs is all acknowledged and all delivered."""
     with Broker(config=config, topics=topics) as broker, broker.request() as request, \
             broker.follow("bystander") as follower:
@@ -104,21 +107,33 @@ def test_protocols_that_are_not_served_are_closed_and_counted():
 
 @sanitized
 def test_a_handshake_that_does_not_end_in_time_is_closed():
-    with undisturbed() as broker:
-        for url in urls(broker):
-            start = time.monotonic()
-            raw(url, sp_header(PUSH0)[:7])
-            assert time.monotonic() - start > 0.2, "seven bytes of eight"
-            raw(url, b"")
-            with open_socket(url) as dripping:
-                for byte in sp_header(PUSH0)[:6]:
-                    with contextlib.suppress(OSError):
-                        dripping.sendall(bytes([byte]))
-                        dripping.settimeout(0.08)
-                        if not dripping.recv(1):
-                            break
-            with Peer(url, PAIR0) as silent:
-                silent.wait_closed()
+    def seven_bytes_of_eight(url):
+        start = time.monotonic()
+        raw(url, sp_header(PUSH0)[:7])
+        assert time.monotonic() - start > 0.9, "seven bytes of eight"
+
+    def nothing(url):
+        raw(url, b"")
+
+    def dripping(url):
+        with open_socket(url) as connection, contextlib.suppress(ConnectionError):
+            for byte in sp_header(PUSH0)[:6]:
+                connection.sendall(bytes([byte]))
+                connection.settimeout(0.25)
+                with contextlib.suppress(TimeoutError):
+                    assert connection.recv(1) == b""
+                    return
+            connection.settimeout(WAIT)
+            assert connection.recv(1) == b""
+
+    def silent(url):
+        with Peer(url, PAIR0) as peer:
+            peer.wait_closed()
+
+    with undisturbed(QUICK) as broker, ThreadPoolExecutor(8) as pool:
+        for attempt in [pool.submit(peer, url) for url in urls(broker)
+                        for peer in (seven_bytes_of_eight, nothing, dripping, silent)]:
+            attempt.result()
 
 
 @sanitized
@@ -139,7 +154,7 @@ def test_lengths_beyond_the_bound_are_cut_before_their_body():
 @sanitized
 def test_a_message_of_exactly_the_bound_is_taken_and_one_byte_more_is_not():
     for bound in (4096, 65536):
-        config = f"connections:\n  message_bytes_max: {bound}\n  handshake_ms: 300\n  log_interval_ms: 0\n"
+        config = f"connections:\n  message_bytes_max: {bound}\n  handshake_ms: 60000\n  log_interval_ms: 0\n"
         with Broker(config=config) as broker:
             for url in urls(broker):
                 head = pack(["publish", {"topic": "t", "value": ""}])[:-1]
@@ -183,7 +198,7 @@ def test_bodies_cut_short_and_lengths_without_body_hurt_nobody():
 
 @sanitized
 def test_silent_peers_are_reaped_after_their_idle_time():
-    config = QUICK + "  idle_ms: 300\n  heartbeat_ms: 100\n"
+    config = CALM + "  idle_ms: 1000\n  heartbeat_ms: 300\n"
     with Broker(config=config) as broker:
         peers = [Peer(broker.tcp, PUSH0), Peer(broker.ipc, REQ0), Peer(broker.tcp, PUSH0)]
         peers[2].send_bytes(peers[2].prefix(1000))  # a length and no body
@@ -314,15 +329,17 @@ def test_a_session_says_hello_first_in_time_and_in_a_known_version():
                     session.send(pack(frame))
                     assert session.wait_for(Op.CLOSE)[1] in ("protocol", "bad-request"), frame
                     session.wait_closed()
+        assert "t" not in [row["topic"] for row in broker.ask_admin("topics")["topics"]]
+    with undisturbed(QUICK) as broker:
+        for url in urls(broker):
             with Session(url, hello=False) as silent:
                 assert silent.wait_for(Op.CLOSE)[1] == "timeout"
                 silent.wait_closed()
-        assert "t" not in [row["topic"] for row in broker.ask_admin("topics")["topics"]]
 
 
 @sanitized
 def test_sending_beyond_the_credit_ends_the_session():
-    config = QUICK + "sessions:\n  publish_window_bytes: 2048\n"
+    config = CALM + "sessions:\n  publish_window_bytes: 2048\n"
     with undisturbed(config, ["slow=log,mailbox_max=1,retain_bytes_max=4096"]) as broker:
         with broker.session(credit=4096) as reader, broker.session() as session:
             reader.auto_credit = False
@@ -342,7 +359,7 @@ def test_sending_beyond_the_credit_ends_the_session():
 
 @sanitized
 def test_too_many_records_in_one_message_are_refused():
-    config = QUICK + "  records_per_message_max: 100\n"
+    config = CALM + "  records_per_message_max: 100\n"
     with undisturbed(config) as broker:
         for url in urls(broker):
             with Peer(url, PUSH0) as push:
@@ -361,7 +378,7 @@ def test_too_many_records_in_one_message_are_refused():
 
 @sanitized
 def test_a_peer_that_never_reads_is_bounded():
-    config = QUICK + "  requests_max: 8\n"
+    config = CALM + "  requests_max: 8\n"
     with undisturbed(config) as broker:
         with broker.request() as asker:
             asker.ask("publish", topic="big", value="x" * 100_000)
@@ -388,7 +405,7 @@ def test_half_closed_connections_end():
 
 
 def test_each_refused_peer_is_logged_once_an_interval():
-    config = "connections:\n  handshake_ms: 300\n  log_interval_ms: 60000\n"
+    config = "connections:\n  log_interval_ms: 60000\n"
     with undisturbed(config) as broker:
         for _ in range(20):
             raw(broker.tcp, b"GET / HTTP/1.1\r\n\r\n")
