@@ -245,6 +245,8 @@ static enum weir_error directory_pools_init(struct directory *directory, const s
     enum weir_error error =
         index_pool_init(&directory->subs, arena, budget, sizeof(struct sub), config->subscriptions_max);
     if (!error)
+        error = index_pool_init(&directory->entries, arena, budget, sizeof(struct topic_entry), config->topics_max);
+    if (!error)
         error = index_pool_init(&directory->subscribers, arena, budget, sizeof(struct subscriber),
                                 config->subscriptions_max);
     if (!error)
@@ -380,6 +382,7 @@ void directory_destroy(struct directory **pointer)
     index_pool_fini(&directory->links);
     index_pool_fini(&directory->waits);
     index_table_fini(&directory->topics);
+    index_pool_fini(&directory->entries);
     index_pool_fini(&directory->subscribers);
     patterns_destroy(&directory->patterns);
     free(directory->heads);

@@ -16,17 +16,29 @@ void directory_subscribed(struct turn *turn, struct directory *directory, weir_a
                         &reply); /* who has 64,000 unread messages will be cut off before it misses this one */
 }
 
+/* What is behind it in its list. Only the end of a subscription is a job of one without details, and by then its
+ * subscriber's number stands for it no more. */
+static uint32_t *job_next(const struct directory *directory, struct sub *sub)
+{
+    return sub->is_plain ? &sub->number_next : &sub_details(directory, sub)->job_next;
+}
+
+static uint32_t *job_next_at(const struct directory *directory, uint32_t sub_index)
+{
+    return job_next(directory, directory_sub_at(directory, sub_index));
+}
+
 void directory_job_add(struct turn *turn, struct directory *directory, uint32_t sub_index, enum sub_job job)
 {
     struct sub *sub = directory_sub_at(directory, sub_index);
     bool is_queued = sub->job != JOB_NONE;
     sub->job = job;
     if (!is_queued) {
-        sub->job_next = INDEX_NONE;
+        *job_next(directory, sub) = INDEX_NONE;
         if (directory->job_first == INDEX_NONE)
             directory->job_first = sub_index;
         else
-            directory_sub_at(directory, directory->job_last)->job_next = sub_index;
+            *job_next_at(directory, directory->job_last) = sub_index;
         directory->job_last = sub_index;
     }
     directory_jobs_continue(turn, directory);
@@ -46,11 +58,11 @@ bool directory_await_patron(struct turn *turn, struct directory *directory, uint
         return false;
     }
     sub->job = JOB_AWAIT;
-    sub->job_next = INDEX_NONE;
+    *job_next(directory, sub) = INDEX_NONE;
     if (directory->await_first == INDEX_NONE)
         directory->await_first = sub_index;
     else
-        directory_sub_at(directory, directory->await_last)->job_next = sub_index;
+        *job_next_at(directory, directory->await_last) = sub_index;
     directory->await_last = sub_index;
     return true;
 }
@@ -60,7 +72,7 @@ void directory_await_over(struct turn *turn, struct directory *directory)
 {
     for (uint32_t index = directory->await_first; index != INDEX_NONE;) {
         struct sub *sub = directory_sub_at(directory, index);
-        uint32_t next = sub->job_next;
+        uint32_t next = *job_next(directory, sub);
         enum sub_job job = sub->job == JOB_AWAIT ? JOB_VISIT : sub->job;
         sub->job = JOB_NONE;
         directory_job_add(turn, directory, index, job);
@@ -169,13 +181,13 @@ static void undo_finish(struct turn *turn, struct directory *directory, uint32_t
 static void job_rotate(struct directory *directory)
 {
     uint32_t index = directory->job_first;
-    struct sub *sub = directory_sub_at(directory, index);
-    if (sub->job_next == INDEX_NONE)
+    uint32_t *next = job_next_at(directory, index);
+    if (*next == INDEX_NONE)
         return;
-    directory->job_first = sub->job_next;
-    directory_sub_at(directory, directory->job_last)->job_next = index;
+    directory->job_first = *next;
+    *job_next_at(directory, directory->job_last) = index;
     directory->job_last = index;
-    sub->job_next = INDEX_NONE;
+    *next = INDEX_NONE;
 }
 
 void directory_jobs_step(struct turn *turn, struct directory *directory)
@@ -194,7 +206,7 @@ void directory_jobs_step(struct turn *turn, struct directory *directory)
             job_rotate(directory);
             break;
         }
-        directory->job_first = sub->job_next;
+        directory->job_first = *job_next(directory, sub);
         sub->job = JOB_NONE;
         if (is_visit)
             visit_finish(turn, directory, index, error);

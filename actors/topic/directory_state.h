@@ -37,9 +37,10 @@ enum directory_internal_tag {
                                TOPIC_BEGIN, word[2] enum weir_error. The feed ended by itself. */
 };
 
-/* A topic, in an arena block of its own. */
+/* A topic. In a pool. */
 struct topic_entry {
-    weir_msg block, shared_block, rule_block;
+    uint32_t is_used, place; /* where it is in the pool, once it is used */
+    weir_msg shared_block, rule_block;
     struct topic_shared *shared; /* the name is in it */
     weir_actor actor;
     struct budget *budget;
@@ -83,9 +84,8 @@ struct sub {
         weir_actor told; /* over: who is told of its end */
     };
     uint32_t sub;         /* the subscriber's number for it */
-    uint32_t number_next; /* in its bucket */
+    uint32_t number_next; /* in its bucket; over, and plain: in the list of jobs */
     uint32_t links;       /* its feeds */
-    uint32_t job_next;
     uint32_t pattern_next, pattern_prev;
     uint32_t credit;
 };
@@ -96,6 +96,7 @@ struct sub_details {
     weir_msg request;      /* struct directory_subscribe while topics are visited: key and cursors are in it */
     weir_msg cursor_index; /* offsets of the request's cursors, by the hash of their topics */
     uint32_t cursor_index_count;
+    uint32_t job_next;
     uint32_t link_made; /* feeds made while topics were visited */
     uint32_t visited;   /* topics below this index have been looked at */
     uint32_t interval_ms, block_ms;
@@ -155,7 +156,7 @@ struct directory {
     size_t retain_count_max_dead, subscriptions_max, feeds_max, state_bytes_max;
     size_t merged_bytes_max;
     uint32_t block_max_ms;
-    struct index_pool subs, subscribers, links, waits;
+    struct index_pool entries, subs, subscribers, links, waits;
     uint32_t *subscriber_buckets;
     uint32_t subscriber_bucket_count;
     uint32_t *number_buckets; /* 1 + index of the first of the subscriptions whose subscriber and number hash there, so

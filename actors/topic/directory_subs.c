@@ -308,7 +308,6 @@ static enum weir_error sub_add(struct directory *directory, weir_actor actor, co
                         .sub = request->sub,
                         .number_next = *bucket,
                         .links = INDEX_NONE,
-                        .job_next = INDEX_NONE,
                         .snapshot = request->snapshot,
                         .updates = request->updates,
                         .policy = request->policy,

@@ -166,7 +166,7 @@ static void entry_free(struct directory *directory, struct topic_entry *entry)
     arena_drop(directory->arena, entry->shared_block);
     arena_drop(directory->arena, entry->rule_block);
     budget_destroy(&entry->budget);
-    arena_drop(directory->arena, entry->block);
+    index_pool_give(&directory->entries, entry->place);
 }
 
 /* What a topic may use at most: its state twice over, as a snapshot may keep all of it besides, and the ring. */
@@ -179,13 +179,13 @@ static size_t topic_budget_max(const struct topic_rule *rule)
 static enum weir_error entry_create(struct directory *directory, struct view name, const struct topic_rule *rule,
                                     struct topic_entry **out)
 {
-    weir_msg block;
-    enum weir_error error = arena_alloc(directory->arena, sizeof(struct topic_entry), directory->feeds_budget, &block);
+    uint32_t place;
+    enum weir_error error = index_pool_take(&directory->entries, &place);
     if (error)
         return error;
-    struct topic_entry *entry = arena_data(directory->arena, block);
-    *entry =
-        (struct topic_entry){.block = block, .name_next = INDEX_NONE, .actor_next = INDEX_NONE, .links = INDEX_NONE};
+    struct topic_entry *entry = index_pool_at(&directory->entries, place);
+    *entry = (struct topic_entry){
+        .is_used = true, .place = place, .name_next = INDEX_NONE, .actor_next = INDEX_NONE, .links = INDEX_NONE};
     char owner[64];
     snprintf(owner, sizeof owner, "topic %.*s", (int)(name.size < 48 ? name.size : 48), (const char *)name.data);
     error = budget_create(directory->state_budget, owner, topic_budget_max(rule), &entry->budget);
