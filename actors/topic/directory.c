@@ -370,10 +370,10 @@ void directory_destroy(struct directory **pointer)
             directory_topic_free(directory, i);
     }
     for (uint32_t i = 0; i < index_pool_count(&directory->subs); i++) {
-        if (!directory_sub_at(directory, i)->is_used)
+        struct sub *sub = index_pool_find(&directory->subs, i);
+        if (sub == NULL)
             continue;
-        directory_sub_at(directory, i)->links = INDEX_NONE;
-        directory_sub_at(directory, i)->subscriber = INDEX_NONE;
+        sub->links = sub->subscriber = INDEX_NONE;
         directory_sub_free(directory, i);
     }
     for (uint32_t i = 0; i < RULES_SHARED_MAX; i++)

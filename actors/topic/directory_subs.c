@@ -200,10 +200,8 @@ enum weir_error directory_link(struct turn *turn, struct directory *directory, u
 uint32_t directory_link_find(const struct directory *directory, const struct message *message)
 {
     uint64_t index = message->word[0];
-    if (index >= index_pool_count(&directory->links))
-        return INDEX_NONE;
-    uint32_t feed = directory_link_at(directory, (uint32_t)index)->feed;
-    return feed != 0 && feed == message->detail ? (uint32_t)index : INDEX_NONE;
+    const struct feed_link *link = index_pool_find(&directory->links, index);
+    return link != NULL && link->feed == message->detail ? (uint32_t)index : INDEX_NONE;
 }
 
 void directory_feed_ended(struct turn *turn, struct directory *directory, const struct message *message)

@@ -90,6 +90,7 @@ static void a_pool_gives_each_index_to_one_user(void **state)
     static uint32_t indexes[ITEMS];
     struct arena *arena;
     struct index_pool pool;
+    struct arena_usage usage;
     assert_int_equal(arena_create(&(struct arena_config){.bytes_max = (size_t)64 << 20}, &arena), WEIR_OK);
     assert_int_equal(index_pool_init(&pool, arena, NULL, sizeof(struct item), ITEMS), WEIR_OK);
     for (int round = 0; round < 3; round++) {
@@ -101,9 +102,16 @@ static void a_pool_gives_each_index_to_one_user(void **state)
             *item = (struct item){.head.is_used = 1, .word = i};
         }
         for (uint32_t i = 0; i < ITEMS; i++) {
-            assert_int_equal(((struct item *)index_pool_at(&pool, indexes[i]))->word, i);
-            index_pool_give(&pool, indexes[i]);
+            uint32_t index = indexes[(i * UINT32_C(7919) + 13) % ITEMS]; /* in another order, with no common factor */
+            struct item *item = index_pool_find(&pool, index);
+            assert_ptr_equal(item, index_pool_at(&pool, index));
+            assert_int_equal(indexes[item->word], index);
+            index_pool_give(&pool, index);
+            assert_null(index_pool_find(&pool, index));
         }
+        /* Of all the chunks one stays. */
+        arena_usage(arena, &usage);
+        assert_int_equal(usage.blocks_live, 1);
     }
     uint32_t index, count = index_pool_count(&pool);
     assert_true(count >= ITEMS && count < 2 * ITEMS); /* what was given back is used first */
@@ -113,7 +121,6 @@ static void a_pool_gives_each_index_to_one_user(void **state)
     }
     assert_int_equal(index_pool_take(&pool, &index), WEIR_FULL);
     index_pool_fini(&pool);
-    struct arena_usage usage;
     arena_usage(arena, &usage);
     assert_int_equal(usage.blocks_live, 0);
     arena_destroy(&arena);
