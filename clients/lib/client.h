@@ -32,6 +32,7 @@ struct link {
     enum link_state state;
     struct sp_pipe *pipe;
     bool is_ipc, is_receiving, is_sending, is_closed;
+    bool is_deferred;      /* nothing is with the pipe yet: a poller will come by; is_sending is set, too */
     bool is_flushing;      /* a thread is in the pipe's send, without the lock */
     bool has_received;     /* bytes are in inbox that were not taken apart */
     bool is_resting;       /* the client's thread waits for bytes: client_wake interrupts it */
@@ -50,7 +51,7 @@ struct link {
     struct outbuf sending;              /* what is with the pipe now */
     uint64_t sent_ns, sent_before_ns;   /* when the last send ended, and the one before it */
     uint64_t send_ns;                   /* how long one takes that is done at once */
-    uint64_t rested_ns;                 /* how long the line has rested, without what such sends took */
+    uint64_t rested_ns, paced_ns;       /* how long the line has rested beyond what sends took, until paced_ns */
     uint64_t credit_total, credit_used; /* for PUBLISH bodies, from the broker */
     uint64_t credit_first;              /* what it began with: the whole window */
     uint64_t granted_total, consumed_total; /* for ENTRIES and UPDATES bodies, to the broker */
@@ -226,8 +227,8 @@ void link_fini(struct weir *client);
 void link_pump(struct weir *client);
 /* The same, with the lock released during a send. */
 void link_pump_released(struct weir *client);
-/* What was with the pipe is with the kernel. */
-void link_sent(struct weir *client);
+/* What was with the pipe is with the kernel, or a poller comes by to send. On a poller's thread. */
+void link_on_sent(struct weir *client);
 /* Whether the broker's credit is half used up. */
 bool link_is_short_of_credit(const struct link *link);
 /* Queues a control frame. */

@@ -57,8 +57,7 @@ static void on_sent(void *owner, enum weir_error error)
     if (error != WEIR_OK) {
         link_close(client, error, "the connection was lost while sending");
     } else {
-        link_sent(client);
-        link_pump_released(client);
+        link_on_sent(client);
     }
     pthread_cond_broadcast(&client->changed);
     pthread_mutex_unlock(&client->lock);
@@ -195,7 +194,7 @@ static void link_begin(struct weir *client, struct sp_pipe *pipe)
         sp_inbox_clear(&link->inbox, link->is_ipc);
     else
         sp_inbox_init(&link->inbox, link->is_ipc, RECEIVE_SIZE, MESSAGE_SIZE_MAX);
-    link->is_closed = link->is_receiving = link->is_sending = link->has_received = false;
+    link->is_closed = link->is_receiving = link->is_sending = link->is_deferred = link->has_received = false;
     link->is_flowing = link->is_streaming = false;
     link->pings = 0;
     link->credit_total = link->credit_used = link->consumed_total = link->data_total = 0;
@@ -273,7 +272,7 @@ void link_reap(struct weir *client)
     memcpy(reason, link->reason, sizeof reason);
     link->pipe = NULL;
     link->state = LINK_DOWN;
-    link->has_received = link->is_sending = link->is_receiving = false;
+    link->has_received = link->is_sending = link->is_deferred = link->is_receiving = false;
     outbuf_clear(&link->control);
     outbuf_clear(&link->sending);
     feeds_close(client);

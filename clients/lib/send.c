@@ -1,7 +1,7 @@
 /* What a client sends: control frames first, then PUBLISH frames as far as the broker's credit reaches. While the line
- * rests for at least as long as a send takes, each is one write in the thread that asks for it, which so spends no more
- * than half of its time on them; while they follow one another more closely a poller tells of each, and what comes
- * until then gathers for the next. Any thread, with the lock held. */
+ * rests for at least as long as sends take, each is one write in the thread that asks for it, which so spends no more
+ * than half of its time on them; while they follow one another more closely a poller comes by and sends what has
+ * gathered until then. Any thread, with the lock held. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -200,12 +200,12 @@ static void data_take(struct weir *client)
         publisher_on_sending(client);
 }
 
-void link_sent(struct weir *client)
+static void sending_sent(struct weir *client)
 {
     struct link *link = &client->link;
     link->is_sending = false;
     link->sent_before_ns = link->sent_ns;
-    link->sent_ns = clock_now_ns();
+    link->sent_ns = link->paced_ns = clock_now_ns();
     outbuf_clear(&link->sending);
     publisher_on_sent(client);
 }
@@ -225,17 +225,18 @@ static enum weir_error sending_released(struct weir *client, const struct iovec 
     return error;
 }
 
-/* Whether the line has rested long enough for one more send at once. It saves up rest, so that a few records that are
- * due together do not cost a switch of threads. */
+/* Whether the line has rested long enough for one more send by whoever publishes. It saves up rest, so that a few
+ * records that are due together do not cost a switch of threads. */
 static bool pace_allows(struct link *link, uint64_t now_ns)
 {
-    uint64_t most = link->send_ns * RESTED_SENDS, rested = link->rested_ns + (now_ns - link->sent_ns);
+    uint64_t most = link->send_ns * RESTED_SENDS, rested = link->rested_ns + (now_ns - link->paced_ns);
     link->rested_ns = rested < most ? rested : most;
+    link->paced_ns = now_ns;
     return link->rested_ns >= link->send_ns;
 }
 
-/* A send at once took so long. One during which the system ran somebody else looks long: it must not count for much,
- * since while it does no send corrects it. */
+/* A send took so long. One during which the system ran somebody else looks long: it must not count for much, since
+ * while it does no send corrects it. */
 static void pace_spend(struct link *link, uint64_t took_ns)
 {
     uint64_t most = link->send_ns * 2 + SEND_NS_STEP;
@@ -245,50 +246,81 @@ static void pace_spend(struct link *link, uint64_t took_ns)
 }
 
 /* True when all of it went out at once. */
-static bool sending_flush(struct weir *client, bool releases)
+static bool sending_flush(struct weir *client, bool releases, bool is_paced)
 {
     struct link *link = &client->link;
     struct iovec part = {link->sending.data + link->sending.start, outbuf_size(&link->sending)};
     size_t sent = 0;
     client->counts.bytes_sent += part.iov_len;
     uint64_t begin = clock_now_ns();
-    if (pace_allows(link, begin)) {
-        enum weir_error error =
-            releases ? sending_released(client, &part, &sent) : sp_pipe_send_now(link->pipe, &part, 1, &sent);
-        if (error == WEIR_OK) {
-            link_sent(client);
+    enum weir_error error =
+        releases ? sending_released(client, &part, &sent) : sp_pipe_send_now(link->pipe, &part, 1, &sent);
+    if (error == WEIR_OK) {
+        sending_sent(client);
+        if (is_paced)
             pace_spend(link, link->sent_ns - begin);
-            pthread_cond_broadcast(&client->changed);
-            return true;
-        }
-        part.iov_base = (uint8_t *)part.iov_base + sent;
-        part.iov_len -= sent;
-        if (error == WEIR_CLOSED) {
-            link->is_sending = true; /* for ever: what was in it is settled when the link is reaped */
-            link_close(client, WEIR_CLOSED, "the connection was lost while sending");
-            return false;
-        }
+        pthread_cond_broadcast(&client->changed);
+        return true;
     }
     link->is_sending = true;
+    if (error == WEIR_CLOSED) { /* for ever: what was in it is settled when the link is reaped */
+        link_close(client, WEIR_CLOSED, "the connection was lost while sending");
+        return false;
+    }
+    part.iov_base = (uint8_t *)part.iov_base + sent;
+    part.iov_len -= sent;
     sp_pipe_send(link->pipe, &part, 1);
     return false;
 }
 
-static void pump(struct weir *client, bool releases)
+static bool has_unsent(const struct weir *client)
+{
+    const struct link *link = &client->link;
+    if (outbuf_size(&link->control) > 0)
+        return true;
+    return link->state == LINK_UP && link->credit_used < link->credit_total &&
+           (outbuf_size(&link->data) > 0 || client->publisher.count > 0);
+}
+
+/* A poller comes by soon and sends what has gathered until then. */
+static void sending_defer(struct link *link)
+{
+    const struct iovec nothing = {.iov_len = 0};
+    link->is_sending = link->is_deferred = true;
+    sp_pipe_send(link->pipe, &nothing, 1);
+}
+
+static void pump(struct weir *client, bool releases, bool is_poller)
 {
     struct link *link = &client->link;
-    bool is_done = true;
-    while (is_done && !link->is_sending && link->pipe != NULL && link->state != LINK_DOWN && link->error == WEIR_OK) {
+    bool is_done = true, has_sent = false;
+    while (is_done && !link->is_sending && link->pipe != NULL && link->state != LINK_DOWN && link->error == WEIR_OK &&
+           has_unsent(client)) {
+        /* A poller comes by again once it has seen whether others want it. */
+        if (is_poller ? has_sent : !pace_allows(link, clock_now_ns())) {
+            sending_defer(link);
+            return;
+        }
         if (!outbuf_move(&link->sending, &link->control, outbuf_size(&link->control))) {
             link_close(client, WEIR_NO_MEMORY, "no memory for a frame");
             return;
         }
         if (link->state == LINK_UP)
             data_take(client);
-        is_done = outbuf_size(&link->sending) > 0 && sending_flush(client, releases);
+        is_done = has_sent = outbuf_size(&link->sending) > 0 && sending_flush(client, releases, !is_poller);
     }
 }
 
-void link_pump(struct weir *client) { pump(client, false); }
+void link_pump(struct weir *client) { pump(client, false, false); }
 
-void link_pump_released(struct weir *client) { pump(client, true); }
+void link_pump_released(struct weir *client) { pump(client, true, false); }
+
+void link_on_sent(struct weir *client)
+{
+    struct link *link = &client->link;
+    if (link->is_deferred)
+        link->is_deferred = link->is_sending = false;
+    else
+        sending_sent(client);
+    pump(client, true, true);
+}
