@@ -91,6 +91,10 @@ void work_stream(void)
     struct usage from = usage_now(load.broker);
     load_set(&load_record_from, from.time_ns);
     wait_ms((int)(load.seconds * 1e3));
+    /* Figures are of a delivery: on a busy machine a moment may pass without one. */
+    for (uint64_t began = now_ns(); subscribers_received() == received_from; wait_ms(1))
+        if ((double)(now_ns() - began) > load.patience * 1e9)
+            die("%s: nothing was delivered", load.driver->name);
     uint64_t received_to = subscribers_received();
     struct usage to = usage_now(load.broker);
     finish();
