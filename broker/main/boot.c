@@ -9,9 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#ifdef WEIR_SYSTEMD
-#include <systemd/sd-daemon.h>
-#endif
 
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
@@ -19,6 +16,7 @@
 #include "broker/admin/admin.h"
 #include "broker/gateway/gateway.h"
 #include "broker/gateway/publisher.h"
+#include "broker/main/readiness.h"
 #include "broker/session/session.h"
 #include "broker/sys/sys.h"
 
@@ -43,15 +41,6 @@ struct boot {
     uint64_t started_ns;
     enum weir_error down_cause; /* written by a worker before it raises SIGTERM; read after sigwaitinfo returned */
 };
-
-static void systemd_tell(const char *state)
-{
-#ifdef WEIR_SYSTEMD
-    sd_notify(0, state);
-#else
-    (void)state;
-#endif
-}
 
 /* ------------------------------------------------------------------------------------ from other threads */
 
@@ -143,12 +132,12 @@ static void on_reload(struct boot *boot)
         log_warning("config.reload", "outcome=ignored reason=\"started without a configuration file\"");
         return;
     }
-    systemd_tell("RELOADING=1");
+    readiness_tell("RELOADING=1");
     if (boot->source.reload(&next, error, boot->source.context) != WEIR_OK) {
         char quoted[CONFIG_ERROR_SIZE * 2];
         log_error("config.reload", "outcome=refused reason=%s", log_quote(quoted, sizeof quoted, error, strlen(error)));
         config_fini(&next);
-        systemd_tell("READY=1");
+        readiness_tell("READY=1");
         return;
     }
     gateway_config_make(&next, &gateway);
@@ -166,7 +155,7 @@ static void on_reload(struct boot *boot)
         log_info("config.reload", "outcome=done file=%s", boot->source.path);
     }
     config_fini(&next);
-    systemd_tell("READY=1");
+    readiness_tell("READY=1");
 }
 
 /* ------------------------------------------------------------------------------------------------- boot */
@@ -337,7 +326,7 @@ enum weir_error boot_start(struct config *config, const struct boot_source *sour
         enum weir_error leak = boot_stop(&boot);
         return leak == WEIR_OK ? result : leak;
     }
-    systemd_tell("READY=1");
+    readiness_tell("READY=1");
     *out = boot;
     return WEIR_OK;
 }
@@ -399,7 +388,7 @@ enum weir_error boot_stop(struct boot **boot_in)
     struct boot *boot = *boot_in;
     size_t leaks = 0;
     *boot_in = NULL;
-    systemd_tell("STOPPING=1");
+    readiness_tell("STOPPING=1");
     stop_service(boot);
     if (boot->runtime != NULL)
         runtime_stop(boot->runtime);
