@@ -9,7 +9,12 @@ PLUGINS = BINARY.parent / "tests/plugins"
 HOSTS = ("thread", "process")
 
 
+# As much as a slow machine may need; where a plugin is to run out of its time, the test says how much that is.
+TIMES = {"time_ms_max": 60000, "start_ms_max": 60000}
+
+
 def definition(name, file, role="fold", host="thread", **settings):
+    settings = TIMES | settings
     lines = [f"  - name: {name}", f"    file: {PLUGINS}/{file}.so", f"    role: {role}", f"    host: {host}"]
     lines += [f"    {key}: {json.dumps(value)}" for key, value in settings.items()]
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ PLUGINS = BINARY.parent / "plugins"
 def fold(name, host, config):
     """A broker's configuration with one plugin as the kind of the topics below its name."""
     return (f"plugins:\n  - name: {name}\n    file: {PLUGINS}/{name}.so\n    role: fold\n    host: {host}\n"
-            f"    config: {json.dumps(config)}\n"
+            f"    time_ms_max: 60000\n    config: {json.dumps(config)}\n"
             f"topics:\n  rules:\n    - pattern: {name}/#\n      kind: plugin:{name}\n")
 
 
@@ -19,7 +19,8 @@ def processor(name, host, config, patterns, emit):
     """One that follows and emits; what it emits to are maps, and so is what it follows."""
     rules = "".join(f"    - pattern: {pattern}\n      kind: map\n" for pattern in patterns + emit)
     return (f"plugins:\n  - name: {name}\n    file: {PLUGINS}/{name}.so\n    role: processor\n    host: {host}\n"
-            f"    patterns: {json.dumps(patterns)}\n    emit: {json.dumps(emit)}\n    config: {json.dumps(config)}\n"
+            f"    patterns: {json.dumps(patterns)}\n    emit: {json.dumps(emit)}\n"
+            f"    time_ms_max: 60000\n    config: {json.dumps(config)}\n"
             f"topics:\n  rules:\n{rules}")
 
 
