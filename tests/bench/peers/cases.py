@@ -11,6 +11,7 @@ class Case:
     repeat: bool = True  # False: stable enough to be measured once in the quick mode
     peers: tuple = ()  # the only ones it is for
     program: str = ""  # where it is not the load generator of the peer
+    share: float = 0  # of the rate that the peer reaches unpaced, taken just before: the rate of this one
 
 
 def throughput(size=128, pubs=1, subs=1, topics=1):
@@ -21,6 +22,11 @@ def throughput(size=128, pubs=1, subs=1, topics=1):
 
 def latency(rate, size=128, subs=1):
     return Case("latency", f"W3 {rate} msg/s, {size} B, 1 pub, {subs} sub", {"rate": rate, "size": size, "subs": subs})
+
+
+def loaded(percent, size=128, subs=1):
+    return Case("loaded", f"W3 {percent} % of what it reaches, {size} B, 1 pub, {subs} sub",
+                {"size": size, "subs": subs}, share=percent / 100)
 
 
 # Those that keep state, and the floor.
@@ -116,7 +122,7 @@ LARGE_CASE = replace(throughput(LARGE), peers=("weir-block", *QUICK_PEERS[1:]))
 
 QUICK = [throughput(16), throughput(128), throughput(128, topics=10_000), throughput(1024), throughput(16384),
          LARGE_CASE, throughput(128, subs=16), latency(1_000), latency(10_000), latency(50_000),
-         latency(10_000, subs=16),
+         latency(10_000, subs=16), loaded(90),
          snapshot(10_000), snapshot(100_000), connections(1000), subscriptions(10_000), *STOCK, *CROWD_QUICK]
 
 FULL = [
@@ -124,13 +130,14 @@ FULL = [
     *(throughput(topics=topics) for topics in (100, 10_000)),
     *(throughput(size, subs=subs) for size in (16, 128, 1024) for subs in (4, 16, 100)),
     *(latency(rate) for rate in (1000, 10_000, 50_000)),
-    latency(10_000, subs=16),
+    latency(10_000, subs=16), loaded(50), loaded(90),
     *(snapshot(keys) for keys in (10_000, 100_000, 1_000_000)),
     connections(1000), subscriptions(10_000), subscriptions(100_000), *STOCK, *CROWD_FULL,
 ]
 
 # Does it still work? A moment of each kind, Weir alone.
-SMOKE = [throughput(128), latency(1_000), snapshot(1_000), connections(10), subscriptions(100), *STOCK, *CROWD_SMOKE]
+SMOKE = [throughput(128), latency(1_000), loaded(50), snapshot(1_000), connections(10), subscriptions(100), *STOCK,
+         *CROWD_SMOKE]
 
 
 @dataclass
@@ -163,6 +170,11 @@ COLUMNS = {
         ("delivered", "delivered", ".4f", 1), ("broker us/msg", "broker_cpu_us", ".2f", 1),
         ("wakes/msg", "broker_switches", ".2f", 1),
         ("syscalls/msg", "broker_syscalls", ".2f", 1), ("noise", "other_cores", ".2f", 1)]),
+    "loaded": (("latency_p50_us",), [
+        ("msg/s", "rate", ",.0f", 1), ("p50 us", "latency_p50_us", ",.0f", 1), ("p90", "latency_p90_us", ",.0f", 1),
+        ("p99", "latency_p99_us", ",.0f", 1), ("p99.9", "latency_p999_us", ",.0f", 1),
+        ("max", "latency_max_us", ",.0f", 1), ("delivered", "delivered", ".4f", 1),
+        ("broker us/msg", "broker_cpu_us", ".3f", 1), ("noise", "other_cores", ".2f", 1)]),
     "snapshot": (("snapshot_ms", "broker_cpu_us"), [
         ("ms", "snapshot_ms", ",.1f", 1), ("keys/s", "keys_per_s", ",.0f", 1),
         ("delivered", "delivered", ".4f", 1), ("broker us/key", "broker_cpu_us", ".3f", 1),

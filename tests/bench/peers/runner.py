@@ -6,6 +6,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from peers import ALL
@@ -66,6 +67,12 @@ class Machine:
 
     def measure(self, name, case):
         """The result of the load generator as a dictionary; None where it is not applicable."""
+        if case.share:
+            reached = self.measure(name, replace(case, share=0))
+            if reached is None:
+                return None
+            rate = case.share * reached["deliveries_per_s"] / case.options["subs"]
+            case = replace(case, share=0, options={**case.options, "rate": f"{rate:.0f}"})
         peer = ALL[name]
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             port = free_ports()
