@@ -421,7 +421,7 @@ static enum weir_error batch_publish(struct turn *turn, struct topic *topic, str
     if (topic->forward != NULL && topic->published > published)
         topic->forward->short_since_ns = topic->forward->short_pause_ns = 0;
     outcome_flush(turn, topic, batch, &outcome);
-    if (topic->turn_records >= TOPIC_TURN_RECORDS)
+    if (topic_turn_is_over(topic))
         turn_yield(turn);
     if (error == WEIR_BUSY && stash_push(topic, &topic->stash, batch, is_stashed))
         topic_batch_refuse(turn, topic, batch, WEIR_NO_MEMORY);

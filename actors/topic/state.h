@@ -190,6 +190,13 @@ WEIR_MUST_USE enum weir_error topic_fold(struct topic *topic, struct view key, s
 /* For want of memory, before a record is refused: gives back what only waits for that. False: there was nothing. */
 WEIR_MUST_USE bool topic_relieve(struct topic *topic);
 bool topic_is_refusal(enum weir_error error);
+/* Whether this turn has folded enough. */
+static inline bool topic_turn_is_over(const struct topic *topic)
+{
+    bool is_cheap = topic->fold.rule->kind == TOPIC_LAST && topic->memory == NULL &&
+                    topic->ring.weight - topic->served_weight < TOPIC_TURN_BYTES;
+    return topic->turn_records >= (is_cheap ? TOPIC_TURN_CHEAP : TOPIC_TURN_RECORDS);
+}
 /* Whether the next record must wait for a subscriber. Feeds that could take something are served first. */
 bool topic_is_blocked(struct turn *turn, struct topic *topic);
 /* Recomputes how far records may go before a subscriber of policy block has moved on. */

@@ -82,9 +82,13 @@
  * they fetch, half a KiB each, stays in its first cache but one. */
 #define FOLD_PREPARE_MAX 16
 /* Records folded in one turn before other actors get theirs, and up to a batch more: below a millisecond, though each
- * of them may wait for memory and copy a leaf. A subscriber gets what a turn folded in runs of 64 KiB at most, so
- * longer turns would spare few messages. */
+ * of them may wait for memory and copy a leaf. */
 #define TOPIC_TURN_RECORDS 512
+/* Those of kind last without options always cost the same, some 50 ns. While what the turn has folded is below what
+ * subscribers are sent in one run, it goes on, up to so many records that it is over in half a millisecond: each turn
+ * costs a send to each subscriber, and one to each publisher. */
+#define TOPIC_TURN_BYTES ((size_t)65536)
+#define TOPIC_TURN_CHEAP 4096
 /* Envelopes sent to one feed, and to all, before the others and the mailbox get their turn. */
 #define FEED_SENDS_MAX 16
 #define TOPIC_SENDS_MAX 4096
