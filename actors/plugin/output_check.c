@@ -72,6 +72,8 @@ bool emission_check(const struct plugin_output *output, struct output_known know
         return bad(why, why_size, "the key is not UTF-8");
     if (output->update_size > 0)
         return merged_check(output, bounds, why, why_size);
+    if (known.value && output->value.size <= bounds->value_bytes_max)
+        return true;
     return value_check(output->value, bounds->value_bytes_max, bounds->depth_max, why, why_size);
 }
 
@@ -85,7 +87,7 @@ static bool text_check(struct view text, char *why, size_t why_size)
 bool output_check(const struct plugin_output *output, const struct runner_bounds *bounds, char *why, size_t why_size)
 {
     switch (output->kind) {
-    case OUTPUT_EMIT: return emission_check(output, (struct output_known){false, false}, bounds, why, why_size);
+    case OUTPUT_EMIT: return emission_check(output, (struct output_known){.topic = false}, bounds, why, why_size);
     case OUTPUT_SNAPSHOT:
         return value_check(output->value, bounds->snapshot_bytes_max, VALUE_DEPTH_LIMIT, why, why_size);
     case OUTPUT_REPLY: return value_check(output->value, bounds->value_bytes_max, bounds->depth_max, why, why_size);

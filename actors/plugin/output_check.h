@@ -12,6 +12,7 @@ bool output_check(const struct plugin_output *output, const struct runner_bounds
 /* What is known to be good of an emission, since it was checked before. */
 struct output_known {
     bool topic, key;
+    bool value; /* well-formed and not too deep; whether it is too large is looked at */
 };
 /* The rest of it is checked. */
 bool emission_check(const struct plugin_output *output, struct output_known known, const struct runner_bounds *bounds,

@@ -231,6 +231,27 @@ static void wrong_emissions_fail_with_the_reason(void **state)
     }
 }
 
+static void what_came_is_held_to_bounds_when_it_goes_on(void **state)
+{
+    (void)state;
+    struct runner_bounds bounds = {.value_bytes_max = 8, .depth_max = 2};
+    struct runner *runner = started(TEST_PLUGINS "/echo.so", &bounds);
+    assert_string_equal(handled(runner, 1, "k", "\"fits it\""), "1 emit t k \"fits it\"\n1 done 0\n");
+    assert_string_equal(handled(runner, 2, "k", "[[1]]"), "2 emit t k [[1]]\n2 done 0\n");
+    assert_string_equal(handled(runner, 3, "k", "{\"a\":{}}"), "3 emit t k {\"a\":{}}\n3 done 0\n");
+    runner_close(&runner);
+    static const char *const cases[][2] = {{"\"12345678\"", "the value has 9 bytes, at most 8"},
+                                           {"[[[1]]]", "not exactly one msgpack value of depth 2"},
+                                           {"{\"a\":[{}]}", "not exactly one msgpack value of depth 2"}};
+    for (size_t index = 0; index < sizeof cases / sizeof cases[0]; index++) {
+        runner = started(TEST_PLUGINS "/echo.so", &bounds);
+        const char *text = handled(runner, 1, "k", cases[index][0]);
+        if (strstr(text, "1 done 2") == NULL || strstr(text, cases[index][1]) == NULL)
+            fail_msg("%s: %s", cases[index][0], text);
+        runner_close(&runner);
+    }
+}
+
 static void refusal_leaves_the_instance_usable(void **state)
 {
     (void)state;
@@ -409,6 +430,7 @@ int main(void)
         cmocka_unit_test(state_is_carried_by_snapshot_and_restore),
         cmocka_unit_test(config_reaches_init_and_init_can_refuse),
         cmocka_unit_test(wrong_emissions_fail_with_the_reason),
+        cmocka_unit_test(what_came_is_held_to_bounds_when_it_goes_on),
         cmocka_unit_test(refusal_leaves_the_instance_usable),
         cmocka_unit_test(requests_are_replied_to_once_and_nothing_else_is),
         cmocka_unit_test(plugin_of_before_requests_is_not_asked),
