@@ -170,7 +170,8 @@ bool feed_is_early(struct topic *topic, struct feed *feed, uint64_t now_ns)
         feed->cursor.seq > topic->ring.seq_last)
         return false;
     if (now_ns < feed->extra->due_ns) {
-        topic->pace_due_ns = feed->extra->due_ns < topic->pace_due_ns ? feed->extra->due_ns : topic->pace_due_ns;
+        topic->limits->pace_due_ns =
+            feed->extra->due_ns < topic->limits->pace_due_ns ? feed->extra->due_ns : topic->limits->pace_due_ns;
         return true;
     }
     /* On a grid, so that many feeds of one interval are woken by few timers. */
@@ -185,14 +186,14 @@ bool feed_is_early(struct topic *topic, struct feed *feed, uint64_t now_ns)
 void feeds_pace(struct topic *topic, uint64_t now_ns)
 {
     struct feeds *feeds = &topic->feeds;
-    topic->pace_due_ns = UINT64_MAX;
+    topic->limits->pace_due_ns = UINT64_MAX;
     for (uint32_t slot = feeds->lists[LIST_PACED].first; slot != FEED_NONE;) {
         const struct feed *feed = &feeds->table[slot];
         uint32_t next = feed->next;
         if (feed->extra->due_ns <= now_ns)
             feeds_list(feeds, slot, LIST_READY);
-        else if (feed->extra->due_ns < topic->pace_due_ns)
-            topic->pace_due_ns = feed->extra->due_ns;
+        else if (feed->extra->due_ns < topic->limits->pace_due_ns)
+            topic->limits->pace_due_ns = feed->extra->due_ns;
         slot = next;
     }
 }

@@ -17,7 +17,9 @@ enum weir_error feed_extra_open(struct topic *topic, const struct topic_subscrib
         return WEIR_OK;
     size_t size = sizeof(struct feed_extra) + (is_filtered ? sizeof(struct feed_filter) + topic_part_size(part) : 0);
     weir_msg block;
-    enum weir_error error = arena_alloc(topic->arena, size, topic->common->feeds_budget, &block);
+    enum weir_error error = topic_limits_ensure(topic);
+    if (!error)
+        error = arena_alloc(topic->arena, size, topic->common->feeds_budget, &block);
     if (error)
         return error;
     struct feed_extra *extra = arena_data(topic->arena, block);

@@ -135,7 +135,7 @@ void feed_block_note(struct topic *topic, struct feed *feed, bool is_blocking, u
         return;
     uint64_t due_ns = feed->extra->blocking_since_ns + feed->extra->block_ns;
     if (due_ns > now_ns) {
-        topic->block_due_ns = due_ns < topic->block_due_ns ? due_ns : topic->block_due_ns;
+        topic->limits->block_due_ns = due_ns < topic->limits->block_due_ns ? due_ns : topic->limits->block_due_ns;
         return;
     }
     feed->is_released = true;

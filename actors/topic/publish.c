@@ -155,64 +155,6 @@ bool topic_is_refusal(enum weir_error error)
            error == WEIR_OUTDATED || error == WEIR_FULL;
 }
 
-/* How far records may go before this feed's cursor must move: its outbox, and half the ring, so that what it has not
- * had yet is surely kept. */
-static void feed_allowance(const struct topic *topic, const struct feed *feed, uint64_t *seq, uint64_t *weight)
-{
-    uint64_t half = topic->ring.bytes_max / 2;
-    uint64_t allowed = feed_outbox_max(feed) < half ? feed_outbox_max(feed) : half;
-    uint64_t let_off = feed_lag_allowed(feed);
-    if (let_off > allowed)
-        allowed = let_off < half ? let_off : half;
-    *seq = feed->cursor.seq + topic->ring.count_max - 1;
-    *weight = topic->ring.weight - ring_lag(&topic->ring, &feed->cursor) + allowed;
-}
-
-void topic_limits_update(struct turn *turn, struct topic *topic)
-{
-    struct feeds *feeds = &topic->feeds;
-    uint32_t blocked = FEED_NONE;
-    topic->block_seq = topic->block_weight = topic->ring.keep_page = topic->block_due_ns = UINT64_MAX;
-    for (uint32_t slot = feeds->watched; slot != FEED_NONE; slot = feeds->table[slot].extra->watch_next) {
-        struct feed *feed = &feeds->table[slot];
-        bool is_placed = feed->phase == FEED_ENTRIES || feed->phase == FEED_END || feed->phase == FEED_LIVE;
-        if (feed->policy != POLICY_BLOCK || feed->is_released || !is_placed || !feed->wants_updates ||
-            !ring_has(&topic->ring, &feed->cursor))
-            continue;
-        uint64_t seq, weight;
-        feed_allowance(topic, feed, &seq, &weight);
-        bool is_blocking =
-            feed->cursor.seq <= topic->ring.seq_last && (seq <= topic->ring.seq_last || weight <= topic->ring.weight);
-        feed_block_note(topic, feed, is_blocking, turn_now_ns(turn));
-        if (feed->is_released)
-            continue;
-        if (is_blocking)
-            blocked = slot;
-        topic->block_seq = seq < topic->block_seq ? seq : topic->block_seq;
-        topic->block_weight = weight < topic->block_weight ? weight : topic->block_weight;
-        topic->ring.keep_page = feed->cursor.page < topic->ring.keep_page ? feed->cursor.page : topic->ring.keep_page;
-    }
-    if (blocked == FEED_NONE)
-        topic->blocked_since_ns = 0;
-    else if (topic->blocked_since_ns == 0)
-        topic->blocked_since_ns = turn_now_ns(turn);
-    topic->blocked_slot = blocked;
-}
-
-static bool is_at_limit(const struct topic *topic)
-{
-    return topic->ring.seq_last >= topic->block_seq || topic->ring.weight >= topic->block_weight;
-}
-
-bool topic_is_blocked(struct turn *turn, struct topic *topic)
-{
-    if (!is_at_limit(topic))
-        return false;
-    topic_serve(turn, topic);
-    topic_limits_update(turn, topic);
-    return topic->blocked_slot != FEED_NONE;
-}
-
 void topic_mute_update(struct turn *turn, struct topic *topic)
 {
     bool is_muted = topic->stash.count > 0 || forward_waiting(topic) > 0 || topic->is_closing;
@@ -233,7 +175,7 @@ static void stash_resume_send(struct turn *turn, struct topic *topic)
 void topic_unblock(struct turn *turn, struct topic *topic)
 {
     topic_limits_update(turn, topic);
-    if (topic->blocked_slot == FEED_NONE)
+    if (topic_blocked_slot(topic) == FEED_NONE)
         stash_resume_send(turn, topic);
     topic_mute_update(turn, topic);
 }
@@ -471,7 +413,7 @@ enum weir_error topic_resume(struct turn *turn, struct topic *topic, struct mess
     if (topic->stash.count == 0)
         return WEIR_OK;
     topic_limits_update(turn, topic);
-    if (topic->blocked_slot != FEED_NONE)
+    if (topic_blocked_slot(topic) != FEED_NONE)
         return WEIR_OK;
     /* It is the message in hand now: should it fail, it is this one that is tried again. */
     stash_pop(topic, &topic->stash, message);

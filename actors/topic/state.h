@@ -2,6 +2,7 @@
  *
  *   topic.c     the behaviour: start, dispatch, end of turn, end
  *   publish.c   records: fold, ring, acks; held back while a subscriber blocks
+ *   limits.c    how far they may go before those who block have moved on
  *   stash.c     batches that are held back
  *   forward.c   records of a topic whose kind is a plugin, on their way to it
  *   options.c   records that are published with options: numbers, conditions, an end of their own
@@ -98,6 +99,19 @@ struct topic_memory {
     struct marks marks;
 };
 
+/* What feeds with more than a place need of their topic: those of policy block, with a pace or a filter. In an arena
+ * block of its own, from the first of these feeds on. */
+struct topic_limits {
+    weir_msg block;
+    uint64_t block_seq, block_weight; /* no record beyond either before block feeds have moved on */
+    uint64_t blocked_since_ns;
+    uint64_t block_due_ns;               /* when the first of them has blocked for long enough; UINT64_MAX: never */
+    uint64_t block_timer_ns;             /* a timer is armed for this moment; 0: none is */
+    uint64_t pace_due_ns, pace_timer_ns; /* the same for feeds that wait for their next batch */
+    uint64_t progress_timer_ns;          /* the same for when filtered ones are told how far the topic is */
+    uint32_t blocked_slot;               /* feed that blocks; FEED_NONE */
+};
+
 /* What all topics of a directory have in common: its own, and constant. */
 struct topic_common {
     weir_actor directory;
@@ -139,15 +153,9 @@ struct topic {
     struct recall *recalls;
 
     uint64_t served_seq, served_weight; /* what idle feeds were last woken for */
-    uint64_t block_seq, block_weight;   /* no record beyond either before block feeds have moved on */
+    struct topic_limits *limits;        /* NULL: no feed has needed them */
     struct stash stash;                 /* batches that a subscriber holds back */
     struct forward *forward;            /* NULL: its kind is no plugin */
-    uint64_t blocked_since_ns;
-    uint64_t block_due_ns;               /* when the first of them has blocked for long enough; UINT64_MAX: never */
-    uint64_t block_timer_ns;             /* a timer is armed for this moment; 0: none is */
-    uint64_t pace_due_ns, pace_timer_ns; /* the same for feeds that wait for their next batch */
-    uint32_t looks;                      /* at records, of a conflated or filtered feed in the step under way */
-    uint32_t blocked_slot;               /* feed that blocks; FEED_NONE */
 
     uint64_t published, refused, dead, resyncs, duplicates;
     uint64_t pages_sent;
@@ -160,10 +168,10 @@ struct topic {
     bool is_muted, is_closing, is_drained, is_stale_told, has_merged;
     bool is_trouble_told; /* others may see that it fails, or holds records back */
     bool is_serve_sent, is_resume_sent, has_expiry;
-    bool is_lapse_put_off;      /* a removal could not be made */
-    bool has_joiners;           /* feeds opened since feeds were served last */
-    bool has_untold;            /* feeds left out updates that their subscribers know nothing of */
-    uint64_t progress_timer_ns; /* a timer is armed for when they are told; 0: none is */
+    bool is_lapse_put_off; /* a removal could not be made */
+    bool has_joiners;      /* feeds opened since feeds were served last */
+    bool has_untold;       /* feeds left out updates that their subscribers know nothing of */
+    uint32_t looks;        /* at records, of a conflated or filtered feed in the step under way */
     struct topic_answer answer;
 };
 
@@ -199,6 +207,12 @@ static inline bool topic_turn_is_over(const struct topic *topic)
 }
 /* Whether the next record must wait for a subscriber. Feeds that could take something are served first. */
 bool topic_is_blocked(struct turn *turn, struct topic *topic);
+/* limits.c. The topic gets its limits, if it has none. WEIR_NO_MEMORY. */
+WEIR_MUST_USE enum weir_error topic_limits_ensure(struct topic *topic);
+static inline uint32_t topic_blocked_slot(const struct topic *topic)
+{
+    return topic->limits != NULL ? topic->limits->blocked_slot : FEED_NONE;
+}
 /* Recomputes how far records may go before a subscriber of policy block has moved on. */
 void topic_limits_update(struct turn *turn, struct topic *topic);
 /* Sends TOPIC_RESUME when batches held back may go on; unmutes when there are none. */

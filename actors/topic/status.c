@@ -28,16 +28,21 @@ static uint64_t rare_sum(const struct topic *topic)
     return 1 + topic->epoch + topic->refused + topic->duplicates + topic->dead + topic->resyncs + topic->restarts;
 }
 
+static uint64_t topic_blocked_since_ns(const struct topic *topic)
+{
+    return topic->limits != NULL ? topic->limits->blocked_since_ns : 0;
+}
+
 static bool is_in_trouble(const struct topic *topic)
 {
     return topic->failures > 0 || topic->stash.count > 0 || topic->forward != NULL ||
-           topic->blocked_slot != FEED_NONE || topic->blocked_since_ns != 0;
+           topic_blocked_slot(topic) != FEED_NONE || topic_blocked_since_ns(topic) != 0;
 }
 
 static void rare_publish(struct turn *turn, struct topic *topic)
 {
     struct topic_shared *shared = topic->shared;
-    uint32_t blocked = topic->blocked_slot;
+    uint32_t blocked = topic_blocked_slot(topic);
     shared->actor = turn_self(turn);
     shared->epoch = topic->epoch;
     shared->refused = topic->refused;
@@ -50,7 +55,7 @@ static void rare_publish(struct turn *turn, struct topic *topic)
     shared->stashed = topic->stash.count + forward_waiting(topic);
     shared->blocked_feed = blocked == FEED_NONE ? 0 : topic->feeds.table[blocked].feed;
     shared->blocked_by = blocked == FEED_NONE ? WEIR_ACTOR_NONE : topic->feeds.table[blocked].subscriber;
-    shared->blocked_since_ns = topic->blocked_since_ns;
+    shared->blocked_since_ns = topic_blocked_since_ns(topic);
     shared->short_since_ns = topic->forward != NULL && topic->stash.count > 0 ? topic->forward->short_since_ns : 0;
 }
 

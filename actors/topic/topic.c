@@ -38,12 +38,7 @@ static enum weir_error topic_start(struct turn *turn, void *state, const void *a
                             .common = args->common,
                             .arena = turn_arena(turn),
                             .budget = args->budget,
-                            .epoch = args->epoch,
-                            .block_seq = UINT64_MAX,
-                            .block_weight = UINT64_MAX,
-                            .block_due_ns = UINT64_MAX,
-                            .pace_due_ns = UINT64_MAX,
-                            .blocked_slot = FEED_NONE};
+                            .epoch = args->epoch};
     topic->shared = arena_data(topic->arena, topic->shared_block);
     fold_init(&topic->fold, arena_data(topic->arena, topic->rule_block), topic->arena, topic->budget, args->seed);
     INVARIANT(topic->fold.ops != NULL);
@@ -205,11 +200,11 @@ static enum weir_error topic_timer(struct turn *turn, struct topic *topic, uint6
         return WEIR_OK;
     }
     if (word == TIMER_BLOCK) {
-        topic->block_timer_ns = 0; /* the end of the turn looks at those who block */
+        topic->limits->block_timer_ns = 0; /* the end of the turn looks at those who block */
         return WEIR_OK;
     }
     if (word == TIMER_PACE || word == TIMER_PROGRESS) {
-        *(word == TIMER_PACE ? &topic->pace_timer_ns : &topic->progress_timer_ns) = 0;
+        *(word == TIMER_PACE ? &topic->limits->pace_timer_ns : &topic->limits->progress_timer_ns) = 0;
         pthread_mutex_lock(&topic->shared->lock);
         if (word == TIMER_PACE)
             feeds_pace(topic, turn_now_ns(turn));
@@ -338,6 +333,19 @@ static void pressure_tell(struct turn *turn, struct topic *topic)
         (void)!turn_control(turn, topic->common->directory, &message); /* a directory that full has been told */
 }
 
+static void limits_arm(struct turn *turn, struct topic *topic)
+{
+    struct topic_limits *limits = topic->limits;
+    if (limits == NULL)
+        return;
+    topic_timer_arm(turn, limits->block_due_ns, TIMER_BLOCK, &limits->block_timer_ns);
+    topic_timer_arm(turn, limits->pace_due_ns, TIMER_PACE, &limits->pace_timer_ns);
+    if (topic->has_untold)
+        topic_timer_arm(turn, turn_now_ns(turn) + FILTER_PROGRESS_MS * NS_PER_MS, TIMER_PROGRESS,
+                        &limits->progress_timer_ns);
+    topic->has_untold = false;
+}
+
 static void topic_turn_end(struct turn *turn, void *state)
 {
     struct topic *topic = state;
@@ -346,14 +354,9 @@ static void topic_turn_end(struct turn *turn, void *state)
         topic_serve(turn, topic);
     topic_answer_send(turn, topic);
     topic_unblock(turn, topic);
-    topic_timer_arm(turn, topic->block_due_ns, TIMER_BLOCK, &topic->block_timer_ns);
-    topic_timer_arm(turn, topic->pace_due_ns, TIMER_PACE, &topic->pace_timer_ns);
+    limits_arm(turn, topic);
     topic_expiry_arm(turn, topic);
     topic_lapse_arm(turn, topic);
-    if (topic->has_untold)
-        topic_timer_arm(turn, turn_now_ns(turn) + FILTER_PROGRESS_MS * NS_PER_MS, TIMER_PROGRESS,
-                        &topic->progress_timer_ns);
-    topic->has_untold = false;
     bool is_swept = !topic_sweep(turn, topic);
     topic_shared_publish(turn, topic);
     topic->turn_records = 0;
@@ -398,6 +401,8 @@ static void topic_stop(struct turn *turn, void *state, enum weir_error cause)
     feeds_fini(topic);
     stash_fini(topic, &topic->stash);
     forward_fini(topic);
+    if (topic->limits != NULL)
+        arena_drop(topic->arena, topic->limits->block);
     arena_drop(topic->arena, topic->shared_block);
     arena_drop(topic->arena, topic->rule_block);
 }
