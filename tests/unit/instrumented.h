@@ -35,8 +35,8 @@ enum {
     IS_INSTRUMENTED = IS_THREAD_SANITIZED || IS_ADDRESS_SANITIZED,
 };
 
-/* How many of so many seeds of simulated runs, or of what is tried with a model, which are in one thread: where races
- * are looked for each costs a hundred times as much, most of it for its address space, and can show none. */
+/* How many of so many seeds of runs that are in one thread, of a test that has others too (those that have none are not
+ * built where races are looked for): there each costs a hundred times as much and can show none. */
 #define SIMULATED(seeds) (IS_THREAD_SANITIZED ? ((seeds) + 9) / 10 : (seeds))
 
 #endif

@@ -22,7 +22,6 @@
 #include "actors/plugin/parcel.h"
 #include "actors/plugin/plugin_limits.h"
 #include "clients/wire/value.h"
-#include "tests/unit/instrumented.h"
 
 /* Last: its macros are called fail and skip, as verbs of plugins are. */
 #include <cmocka.h>
@@ -206,7 +205,7 @@ static void echo_drive(struct pair *pair, uint32_t size, uint64_t count)
 
 static void messages_of_any_size_come_back_as_they_went(void **state)
 {
-    uint32_t count = IS_THREAD_SANITIZED ? 2000 : 20000; /* it sees no race between two processes */
+    uint32_t count = 20000;
     (void)state;
     for (uint32_t size = CHANNEL_BYTES_MIN; size <= CHANNEL_BYTES_MIN * 8; size *= 2) {
         struct pair pair;
@@ -345,7 +344,7 @@ static void corrupted_words_do_no_harm(void **state)
     pair_make(&pair, RING_BYTES);
     assert_int_equal(channel_map(&pair.theirs, pair.from_child, pair.from_child, RING_BYTES), WEIR_OK);
     uint8_t *half = hostile_map(&pair, RING_BYTES);
-    while (corrupted < (IS_THREAD_SANITIZED ? 100000 : 1000000)) {
+    while (corrupted < 1000000) {
         uint64_t begin = pair.theirs.written;
         unsigned words = 1 + (unsigned)random_below(4);
         child_check_begin(&check, corrupted);

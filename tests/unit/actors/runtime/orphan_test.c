@@ -1,9 +1,7 @@
 /* Failures whose supervisor ended with the news of them unread. */
 #include "fixture.h"
 
-#include "tests/unit/instrumented.h"
-
-enum { TAG_FAIL = 1, SEEDS = SIMULATED(50) };
+enum { TAG_FAIL = 1, SEEDS = 50 };
 
 static enum weir_error fail_once_told(struct turn *turn, struct probe *probe, struct message *message)
 {

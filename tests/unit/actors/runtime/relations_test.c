@@ -1,10 +1,8 @@
 /* Monitors, links and waiting for room. */
 #include "fixture.h"
 
-#include "tests/unit/instrumented.h"
-
 enum { TAG_GO = 1, TAG_WORK, TAG_FAIL };
-enum { SEEDS = SIMULATED(30) };
+enum { SEEDS = 30 };
 
 struct told {
     uint64_t events, rooms, stops, handled;

@@ -1,10 +1,8 @@
 /* Turns: starting, failing, going on, ending. Simulated, with several seeds, since a turn may be cut anywhere. */
 #include "fixture.h"
 
-#include "tests/unit/instrumented.h"
-
 enum { TAG_ADD = 1, TAG_FAIL, TAG_FAIL_TWICE, TAG_EXIT, TAG_CHECK };
-enum { SEEDS = SIMULATED(30) };
+enum { SEEDS = 30 };
 
 /* What a supervisor has been told, and what it does about it. */
 struct told {

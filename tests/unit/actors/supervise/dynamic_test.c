@@ -1,6 +1,5 @@
 /* Children that come and go: started on demand, adopted, in great number; and what operators see of them. */
 #include "tests/unit/actors/supervise/world.h"
-#include "tests/unit/instrumented.h"
 
 static weir_actor root_spawn(struct world *world, struct supervisor_config config)
 {
@@ -223,7 +222,7 @@ static void adopted_temporary_child_ends_with_its_failure(void **state)
 static void actor_that_is_adopted_during_the_stop_is_stopped_too(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= SIMULATED(300); seed++) {
+    for (uint64_t seed = 1; seed <= 300; seed++) {
         struct world *world = world_create(seed);
         struct supervisor_config config = {.dynamic_max = 9, .adopt = {.is_allowed = true}};
         weir_actor root = root_spawn(world, config);

@@ -1,6 +1,5 @@
 /* Supervisors below supervisors: readiness, escalation, kills; and what operators order. */
 #include "tests/unit/actors/supervise/world.h"
-#include "tests/unit/instrumented.h"
 
 static weir_actor root_spawn(struct world *world, struct supervisor_config config, const char *const *names, int count)
 {
@@ -49,7 +48,7 @@ static weir_actor nest_spawn(struct world *world, struct supervisor_config inner
 static void nested_supervisor_is_ready_when_its_children_are(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= SIMULATED(50); seed++) {
+    for (uint64_t seed = 1; seed <= 50; seed++) {
         struct world *world = world_create(seed);
         nest_spawn(world, (struct supervisor_config){0}, SUPERVISOR_ONE_FOR_ONE);
         assert_journal(world, "+a+x+y+b");
@@ -65,7 +64,7 @@ static void nested_supervisor_is_ready_when_its_children_are(void **state)
 static void nested_supervisor_that_regroups_during_its_start_is_still_announced(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= SIMULATED(50); seed++) {
+    for (uint64_t seed = 1; seed <= 50; seed++) {
         struct world *world = world_create(seed);
         struct child_args args[3];
         struct child_spec below[2] = {child_of(world, &args[0], "x"), child_of(world, &args[1], "y")};
@@ -216,7 +215,7 @@ static void stopping_the_root_stops_everything(void **state)
 static void killed_supervisor_takes_its_children_along_and_is_respawned(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= SIMULATED(100); seed++) {
+    for (uint64_t seed = 1; seed <= 100; seed++) {
         struct world *world = world_create(seed);
         nest_spawn(world, (struct supervisor_config){0}, SUPERVISOR_ONE_FOR_ONE);
         journal_clear(world);

@@ -1,6 +1,5 @@
 /* Strategies, restart types and the order of start and stop. */
 #include "tests/unit/actors/supervise/world.h"
-#include "tests/unit/instrumented.h"
 
 /* A root over children "a" to "d" of one restart type. */
 static weir_actor root_spawn(struct world *world, struct supervisor_config config, enum restart_type restart)
@@ -39,7 +38,7 @@ static void shutdown_and_check(struct world *world, const char *expected)
 static void children_start_in_order_and_stop_in_reverse(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= SIMULATED(20); seed++) {
+    for (uint64_t seed = 1; seed <= 20; seed++) {
         struct world *world = world_create(seed);
         root_spawn(world, (struct supervisor_config){0}, RESTART_PERMANENT);
         shutdown_and_check(world, "-d-c-b-a");
@@ -187,7 +186,7 @@ static void failed_start_in_a_restart_is_tried_again(void **state)
 static void shutdown_while_a_group_restarts_ends_what_is_there(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= SIMULATED(200); seed++) {
+    for (uint64_t seed = 1; seed <= 200; seed++) {
         struct world *world = world_create(seed);
         root_spawn(world, (struct supervisor_config){.strategy = SUPERVISOR_ONE_FOR_ALL}, RESTART_PERMANENT);
         world_send(world, world_find(world, "c"), TAG_EXIT, WEIR_IO);

@@ -3,7 +3,6 @@
 
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
-#include "tests/unit/instrumented.h"
 
 enum { MANY = 10000 };
 
@@ -74,7 +73,7 @@ static void ten_thousand_topics_are_followed_and_left_by_pattern(void **state)
 static void a_later_topic_is_followed_from_its_first_record(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= SIMULATED(50); seed++) {
+    for (uint64_t seed = 1; seed <= 50; seed++) {
         static struct world world;
         static struct crowd crowd, other;
         struct directory_config config = world_config(NULL, 0, seed);
@@ -104,7 +103,7 @@ static void a_later_topic_is_followed_from_its_first_record(void **state)
 static void topics_made_while_a_pattern_is_visited_are_followed_once(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= SIMULATED(20); seed++) {
+    for (uint64_t seed = 1; seed <= 20; seed++) {
         static struct world world;
         static struct crowd crowd, other;
         struct directory_config config = world_config(NULL, 0, seed);
@@ -301,7 +300,7 @@ static void a_snapshot_of_a_topic_that_goes_is_answered_in_every_order(void **st
 {
     (void)state;
     size_t unmatched = 0, unread = 0, ended = 0, whole = 0;
-    for (uint64_t seed = 1; seed <= SIMULATED(400); seed++) {
+    for (uint64_t seed = 1; seed <= 400; seed++) {
         static struct world world;
         static struct crowd crowd;
         struct directory_config config = world_config(NULL, 0, seed);

@@ -6,7 +6,7 @@
 
 /* Six seeds have each size of ring, with and without each bound; a step of the model costs as much as there was before.
  */
-enum { SEEDS = IS_THREAD_SANITIZED ? 6 : 30, STEPS = IS_INSTRUMENTED ? 2000 : 6000 };
+enum { SEEDS = 30, STEPS = IS_INSTRUMENTED ? 2000 : 6000 };
 
 /* Every record ever, as pairs; a log's state is a stretch at the end. */
 struct record_text {

@@ -3,7 +3,6 @@
 #define TESTS_UNIT_ACTORS_TOPIC_MAP_MODEL_H
 
 #include "tests/unit/actors/topic/fold_model.h"
-#include "tests/unit/instrumented.h"
 
 #define KEYS 3000
 

@@ -7,7 +7,7 @@
 #define HELD 3
 
 /* The first three seeds have few and many keys, small and large patches between them; the model is what takes long. */
-enum { SEEDS = IS_INSTRUMENTED ? 3 : 6, STEPS = IS_THREAD_SANITIZED ? 200 : IS_INSTRUMENTED ? 400 : 1000 };
+enum { SEEDS = IS_INSTRUMENTED ? 3 : 6, STEPS = IS_INSTRUMENTED ? 400 : 1000 };
 
 static uint8_t patch_bytes[PATCH_SIZE_MAX];
 
@@ -174,7 +174,7 @@ static void merge_agrees_with_merge_apply_and_snapshots_never_change(void **stat
 static void a_refused_allocation_leaves_the_state_as_it_was(void **state)
 {
     (void)state;
-    enum { EXTRA = IS_THREAD_SANITIZED ? 1024 : 256 };
+    enum { EXTRA = 256 };
     struct rig rig;
     struct whole whole = {NULL, 0};
     uint64_t random = 7;

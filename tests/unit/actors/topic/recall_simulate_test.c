@@ -7,9 +7,7 @@
 enum {
     READERS = 10,
     ROUNDS = 150,
-    SEEDS = IS_THREAD_SANITIZED ? 4
-            : IS_INSTRUMENTED   ? 15
-                                : 60, /* all of it runs in one thread */
+    SEEDS = IS_INSTRUMENTED ? 15 : 60,
 };
 
 struct scene {

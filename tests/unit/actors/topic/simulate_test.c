@@ -7,9 +7,7 @@ enum {
     READERS = 8,
     FILTERED = 6,
     ROUNDS = 120,
-    SEEDS = IS_THREAD_SANITIZED ? 10
-            : IS_INSTRUMENTED   ? 60
-                                : 200, /* all of it runs in one thread */
+    SEEDS = IS_INSTRUMENTED ? 60 : 200,
 };
 
 static const char *const names[KINDS] = {"t/last", "t/map", "t/log", "t/merge"};
