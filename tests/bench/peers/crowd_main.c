@@ -42,23 +42,50 @@ static const struct {
     {"pairs", NULL, &plan.pairs, NULL}, /* of windows, without and with those that stall */
     {"patience", NULL, NULL, &plan.patience},
 };
-enum { KNOWN_COUNT = sizeof known / sizeof known[0], PID = KNOWN_COUNT, IGNORED };
+enum { KNOWN_COUNT = sizeof known / sizeof known[0], PID = KNOWN_COUNT, IGNORED, HELP };
+
+static void print_help(void)
+{
+    printf("bench_crowd --work WORK --pub URL --pid PID [OPTION...]: many sessions at once at a Weir broker\n"
+           "  --pub URL             where the broker listens\n"
+           "  --pid PID             the broker, whose processor time and memory are told\n"
+           "  --sessions N          [%u]\n"
+           "  --subscriptions N     of each session [%u]\n"
+           "  --topics N            [%u]\n"
+           "  --keys N              [%u]\n"
+           "  --size BYTES          of a value [%u]\n"
+           "  --rate N              records a second [%.0f]\n"
+           "  --seconds S           [%.0f]\n"
+           "  --pairs N             of windows, without and with those that stall [%u]\n"
+           "  --policy NAME         of those that stall [%s]\n"
+           "  --patience S          until what does not come is given up [%.0f]\n"
+           "Prints a line of JSON. WORK is one of:",
+           plan.sessions, plan.subscriptions, plan.topics, plan.keys, plan.size, plan.rate, plan.seconds, plan.pairs,
+           plan.policy, plan.patience);
+    for (size_t i = 0; i < sizeof works / sizeof works[0]; i++)
+        printf(" %s", works[i].name);
+    printf("\n");
+}
 
 static void read_options(int argc, char **argv)
 {
-    struct option options[KNOWN_COUNT + 4] = {{NULL, 0, NULL, 0}};
+    struct option options[KNOWN_COUNT + 5] = {{NULL, 0, NULL, 0}};
     for (int i = 0; i < KNOWN_COUNT; i++)
         options[i] = (struct option){known[i].name, required_argument, NULL, i};
     options[PID] = (struct option){"pid", required_argument, NULL, PID};
     options[IGNORED] = (struct option){"driver", required_argument, NULL, IGNORED};
     options[IGNORED + 1] = (struct option){"sub", required_argument, NULL, IGNORED}; /* as pub */
+    options[IGNORED + 2] = (struct option){"help", no_argument, NULL, HELP};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (option == PID)
             plan.broker = (pid_t)strtol(optarg, NULL, 10);
         else if (option == IGNORED)
             continue;
-        else if (option < 0 || option >= KNOWN_COUNT)
-            die("unknown option");
+        else if (option == HELP) {
+            print_help();
+            exit(0);
+        } else if (option < 0 || option >= KNOWN_COUNT)
+            die("unknown option: bench_crowd --help names those there are");
         else if (known[option].text != NULL)
             *known[option].text = optarg;
         else if (known[option].number != NULL)
