@@ -70,6 +70,7 @@ struct unacked {
     uint32_t remaining; /* records whose outcome is to come; 0: done with */
     enum ack_level ack;
     bool has_options, is_resent; /* is_resent: it went out on an earlier connection, and may be answered in part */
+    uint32_t taken_count;        /* ack accepted: up to the last one acked here; those may be refused still */
     uint8_t *kept;               /* the message, to be sent again after a loss; NULL: it is not kept */
     size_t kept_size;
 };

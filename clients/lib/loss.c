@@ -60,6 +60,7 @@ static size_t sent_requeue(struct publisher *publisher, struct unacked *given_up
             given_up[given_up_count++] = frame;
         } else {
             frame.is_resent = frame.is_resent || i < sent;
+            frame.taken_count = 0;
             *unacked_at(publisher, kept++) = frame;
         }
     }

@@ -141,13 +141,34 @@ void outcome_tell(struct weir *client, const struct outcome *outcome)
     pthread_cond_broadcast(&client->changed);
 }
 
+/* Where a refusal of records from to to - 1 of the frame begins to answer for them: accepted ones that were acked may
+ * be refused after all, which leaves what is open as it is. An ack always does. */
+static uint64_t answer_begin(const struct unacked *frame, uint64_t from, uint64_t to, bool is_refusal)
+{
+    uint64_t taken_end = frame->number + frame->taken_count;
+    if (!is_refusal || taken_end <= from)
+        return from;
+    return taken_end < to ? taken_end : to;
+}
+
+/* The frame's records from to to - 1 are answered for; false when they were before. */
+static bool answer_settle(struct unacked *frame, uint64_t from, uint64_t to, bool is_refusal)
+{
+    if (to - from > frame->remaining)
+        return false;
+    frame->remaining -= (uint32_t)(to - from);
+    if (frame->ack == ACK_ACCEPTED && !is_refusal)
+        frame->taken_count = (uint32_t)(to - frame->number);
+    return true;
+}
+
 /* Takes the records numbered number to number + count - 1 off the frames that were sent; false when one of them was not
  * sent, or answered before. Records without ack are not waited for, but may still be refused. */
 static bool outcome_settle(struct publisher *publisher, uint64_t number, uint32_t count, bool is_refusal)
 {
     uint64_t end = number + count;
     size_t sent = unacked_sent_count(publisher);
-    uint64_t settled = 0;
+    uint64_t settled = 0, late = 0;
     if (count == 0 || number < publisher->lowest_number || end > publisher->next_number)
         return false;
     for (size_t i = unacked_find(publisher, number); i < sent; i++) {
@@ -158,13 +179,14 @@ static bool outcome_settle(struct publisher *publisher, uint64_t number, uint32_
         uint64_t to = frame->number + frame->count < end ? frame->number + frame->count : end;
         if (frame->ack == ACK_NONE)
             continue;
-        if (to - from > frame->remaining)
+        uint64_t begin = answer_begin(frame, from, to, is_refusal);
+        if (!answer_settle(frame, begin, to, is_refusal))
             return false;
-        frame->remaining -= (uint32_t)(to - from);
-        settled += to - from;
+        settled += to - begin;
+        late += begin - from;
     }
     unacked_trim(publisher);
-    return settled == count || (is_refusal && settled == 0);
+    return settled + late == count || (is_refusal && settled == 0);
 }
 
 /* Takes what an answer says of records from number on off the frame that has them: *part, count 0 where that was told
@@ -181,15 +203,17 @@ static uint64_t part_settle(struct publisher *publisher, const struct outcome *w
     bool is_waited_for = !is_between && frame->ack != ACK_NONE;
     if (!is_waited_for && whole->error == WEIR_OK)
         return 0;
-    uint64_t from = number;
-    if (is_waited_for) {
+    uint64_t from = number,
+             begin = is_waited_for ? answer_begin(frame, number, part_end, whole->error != WEIR_OK) : number;
+    if (begin > number) {
+        part_end = begin;
+    } else if (is_waited_for) {
         /* Answers come in order within a frame, so that its last records are the open ones. */
         uint64_t open = frame->number + frame->count - frame->remaining;
         if (frame->is_resent && open > from)
             from = open < part_end ? open : part_end;
-        if (part_end - from > frame->remaining)
+        if (!answer_settle(frame, from, part_end, whole->error != WEIR_OK))
             return 0;
-        frame->remaining -= (uint32_t)(part_end - from);
     }
     *part = *whole;
     part->number = from;

@@ -58,10 +58,10 @@ struct weir_options {
     /* Optional, on the client's thread: the session is up or down; cause says why. */
     void (*on_link)(struct weir *client, enum weir_link link, enum weir_error cause, const char *reason, void *context);
     /* Optional, on the client's thread: what became of records published with an ack level, or refused.
-     * WEIR_OK: folded (or accepted: then 0, 0) as seq, seq+1, ... in epoch. WEIR_CLOSED: the connection was lost before
-     * an answer, so that they may or may not have been folded; for ack none only those that were on their way to the
-     * kernel. WEIR_CONFLICT: refused, by its condition or number; seq is of the record that is there, 0 if there is
-     * none. Anything else: refused. numbers are those of weir_publish. */
+     * WEIR_OK: folded as seq, seq+1, ... in epoch; or accepted: then 0, 0, and a refusal may follow. WEIR_CLOSED: the
+     * connection was lost before an answer, so that they may or may not have been folded; for ack none only those that
+     * were on their way to the kernel. WEIR_CONFLICT: refused, by its condition or number; seq is of the record that is
+     * there, 0 if there is none. Anything else: refused. numbers are those of weir_publish. */
     void (*on_outcome)(struct weir *client, uint64_t number, uint32_t count, enum weir_error outcome, uint64_t epoch,
                        uint64_t seq, const char *reason, void *context);
     void *context;
@@ -123,8 +123,8 @@ WEIR_API WEIR_MUST_USE enum weir_error weir_publish_wait(struct weir *client, co
 WEIR_API WEIR_MUST_USE enum weir_error weir_flush(struct weir *client, uint64_t timeout_ms);
 
 struct weir_counts {
-    uint64_t published, acked, refused,
-        unknown; /* records; unknown: on_outcome WEIR_CLOSED. For ack none only refused. */
+    uint64_t published, acked, refused, unknown; /* records; unknown: on_outcome WEIR_CLOSED. For ack none only refused;
+                                                    for accepted acked, and refused where that came later. */
     uint64_t reconnects;
     uint64_t bytes_sent, bytes_received;
 };

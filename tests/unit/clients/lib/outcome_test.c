@@ -82,6 +82,52 @@ static void refusals_without_ack_are_counted_and_told(void **state)
     fake_stop(&fake);
 }
 
+static void late_refusals_check(const char *publisher)
+{
+    struct fake fake;
+    struct session *s = NULL;
+    struct outcomes outcomes;
+    struct weir_counts counts;
+    outcomes_init(&outcomes);
+    fake_start(&fake);
+    struct weir_options options = {.publisher = publisher,
+                                   .first_number = publisher != NULL,
+                                   .on_outcome = on_outcome,
+                                   .on_link = on_link,
+                                   .context = &outcomes};
+    struct weir *client = fake_client(&fake, &options, 0, &s);
+    struct weir_record first = text_record("slow", "x", WEIR_ACK_FOLDED),
+                       record = text_record("a", "x", WEIR_ACK_ACCEPTED);
+    assert_int_equal(weir_publish(client, &first, 0, NULL), WEIR_OK);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(weir_publish(client, &record, 0, NULL), WEIR_OK);
+    send_credit(s, 1000);
+    session_skip(s, FRAME_PUBLISH);
+    session_skip(s, FRAME_PUBLISH);
+    send_ack(s, 2, 3, 0, 0);
+    send_refused(s, 3, 1, "conflict", "others of its frame are open");
+    send_ack(s, 5, 1, 0, 0);
+    send_refused(s, 4, 2, "conflict", "an older record is open");
+    send_ack(s, 1, 1, 7, 1);
+    send_refused(s, 2, 1, "conflict", "all is answered");
+    FAKE_WAIT(&outcomes, outcomes.downs > 0 || outcomes.records[WEIR_OK] + outcomes.records[WEIR_CONFLICT] == 9);
+    assert_int_equal(outcomes.downs, 0);
+    assert_int_equal(outcomes.records[WEIR_CONFLICT], 4);
+    assert_int_equal(weir_flush(client, WAIT_MS), WEIR_OK);
+    weir_counts(client, &counts);
+    assert_int_equal(counts.acked, 5);
+    assert_int_equal(counts.refused, 4);
+    assert_int_equal(weir_close(&client, WAIT_MS), WEIR_OK);
+    fake_stop(&fake);
+}
+
+static void accepted_records_may_be_refused_after_their_ack(void **state)
+{
+    (void)state;
+    late_refusals_check(NULL);
+    late_refusals_check("till");
+}
+
 static void loss_makes_the_sent_unknown_and_keeps_the_unsent(void **state)
 {
     (void)state;
@@ -243,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(publish_wait_returns_what_became_of_the_record),
         cmocka_unit_test(refusals_without_ack_are_counted_and_told),
+        cmocka_unit_test(accepted_records_may_be_refused_after_their_ack),
         cmocka_unit_test(loss_makes_the_sent_unknown_and_keeps_the_unsent),
         cmocka_unit_test(records_published_while_down_are_sent_later),
         cmocka_unit_test(smaller_bound_of_the_next_broker_refuses_what_waits),
