@@ -78,6 +78,12 @@ WEIR_MUST_USE enum weir_error arena_alloc(struct arena *arena, size_t size, stru
 WEIR_MUST_USE enum weir_error arena_alloc_leaving(struct arena *arena, size_t size, struct budget *owner, uint32_t part,
                                                   weir_msg *out);
 
+/* Puts a block of size bytes in place of *block, of which the caller has the only reference and whose first used bytes
+ * come along; WEIR_MSG_NONE (used 0) is fine. Errors as arena_alloc's, and then *block is as it was. Both take memory
+ * for a moment. */
+WEIR_MUST_USE enum weir_error arena_grow(struct arena *arena, weir_msg *block, size_t used, size_t size,
+                                         struct budget *owner);
+
 /* The block's bytes, valid while the caller has a reference; NULL for a stale handle. */
 void *arena_data(struct arena *arena, weir_msg msg);
 

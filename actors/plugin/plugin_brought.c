@@ -13,16 +13,12 @@
 static enum weir_error brought_grow(struct plugin *plugin, struct brought *brought)
 {
     size_t capacity = brought->capacity ? brought->capacity * 2 : BROUGHT_FIRST;
-    weir_msg block;
-    enum weir_error error = arena_alloc(plugin->arena, capacity * sizeof *brought->items, plugin->budget, &block);
+    const size_t size = sizeof *brought->items;
+    enum weir_error error =
+        arena_grow(plugin->arena, &brought->block, brought->count * size, capacity * size, plugin->budget);
     if (error)
         return error;
-    struct brought_item *items = arena_data(plugin->arena, block);
-    if (brought->count > 0)
-        memcpy(items, brought->items, brought->count * sizeof *items);
-    arena_drop(plugin->arena, brought->block);
-    brought->block = block;
-    brought->items = items;
+    brought->items = arena_data(plugin->arena, brought->block);
     brought->capacity = capacity;
     return WEIR_OK;
 }

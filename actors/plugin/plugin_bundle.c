@@ -18,25 +18,12 @@ static size_t key_head(struct view key, uint8_t out[KEY_HEAD_MAX])
     return key.size < 256 ? 2 : 3;
 }
 
-/* A larger block in the place of one, with what is in it. */
-static enum weir_error block_grow(struct plugin *plugin, weir_msg *block, size_t used, size_t size)
-{
-    weir_msg larger;
-    enum weir_error error = arena_alloc(plugin->arena, size, plugin->budget, &larger);
-    if (error)
-        return error;
-    if (used > 0)
-        memcpy(arena_data(plugin->arena, larger), arena_data(plugin->arena, *block), used);
-    arena_drop(plugin->arena, *block);
-    *block = larger;
-    return WEIR_OK;
-}
-
 static enum weir_error slices_grow(struct plugin *plugin, struct bundle *bundle)
 {
     uint32_t capacity = bundle->slice_capacity ? 2 * bundle->slice_capacity : BUNDLE_SLICES_FIRST;
-    enum weir_error error = block_grow(plugin, &bundle->slice_block, bundle->count * sizeof *bundle->slices,
-                                       capacity * sizeof *bundle->slices);
+    const size_t size = sizeof *bundle->slices;
+    enum weir_error error =
+        arena_grow(plugin->arena, &bundle->slice_block, bundle->count * size, capacity * size, plugin->budget);
     if (error)
         return error;
     bundle->slices = arena_data(plugin->arena, bundle->slice_block);
@@ -54,7 +41,7 @@ static enum weir_error bundle_reserve(struct plugin *plugin, struct bundle *bund
     size = size > PLUGIN_GATHER_BYTES ? PLUGIN_GATHER_BYTES : size;
     size = size > wanted ? size : wanted;
     size = size > BUNDLE_FIRST ? size : BUNDLE_FIRST;
-    error = block_grow(plugin, &bundle->block, bundle->size, size);
+    error = arena_grow(plugin->arena, &bundle->block, bundle->size, size, plugin->budget);
     if (error)
         return error;
     bundle->data = arena_data(plugin->arena, bundle->block);

@@ -57,15 +57,10 @@ static enum weir_error heap_reserve(struct marks *marks)
     if (marks->heap_count < marks->heap_capacity)
         return WEIR_OK;
     uint32_t capacity = marks->heap_capacity ? marks->heap_capacity * 2 : HEAP_MIN;
-    weir_msg block;
-    if (arena_alloc(marks->arena, capacity * sizeof marks->heap[0], marks->budget, &block))
+    if (arena_grow(marks->arena, &marks->heap_block, marks->heap_count * sizeof marks->heap[0],
+                   capacity * sizeof marks->heap[0], marks->budget))
         return WEIR_NO_MEMORY;
-    struct mark **heap = arena_data(marks->arena, block);
-    if (marks->heap_count > 0)
-        memcpy(heap, marks->heap, marks->heap_count * sizeof heap[0]);
-    arena_drop(marks->arena, marks->heap_block);
-    marks->heap_block = block;
-    marks->heap = heap;
+    marks->heap = arena_data(marks->arena, marks->heap_block);
     marks->heap_capacity = capacity;
     return WEIR_OK;
 }

@@ -187,16 +187,11 @@ static bool get_reserve(struct connection *connection, struct request_slot *slot
                  slot->has_limit ? "an entry is longer than a reply may be: subscribe to its key instead" : too_big);
         return false;
     }
-    weir_msg block;
     capacity = needed < capacity * 2 ? capacity * 2 : needed;
-    if (arena_alloc(connection->arena, capacity, connection->budget, &block) != WEIR_OK) {
+    if (arena_grow(connection->arena, &slot->result, slot->result_size, capacity, connection->budget) != WEIR_OK) {
         get_fail(connection, slot, WEIR_NO_MEMORY, weir_error_text(WEIR_NO_MEMORY));
         return false;
     }
-    if (slot->result_size > 0)
-        memcpy(arena_data(connection->arena, block), arena_data(connection->arena, slot->result), slot->result_size);
-    arena_drop(connection->arena, slot->result);
-    slot->result = block;
     return true;
 }
 

@@ -88,14 +88,8 @@ static bool urgent_grow(struct connection *connection, size_t needed)
         capacity *= 2;
     if (capacity == output->urgent_capacity)
         return true;
-    weir_msg block;
-    if (arena_alloc(connection->arena, capacity, connection->budget, &block) != WEIR_OK)
+    if (arena_grow(connection->arena, &output->urgent, output->urgent_size, capacity, connection->budget) != WEIR_OK)
         return false;
-    if (output->urgent_size > 0)
-        memcpy(arena_data(connection->arena, block), arena_data(connection->arena, output->urgent),
-               output->urgent_size);
-    arena_drop(connection->arena, output->urgent);
-    output->urgent = block;
     output->urgent_capacity = (uint32_t)capacity;
     return true;
 }

@@ -14,17 +14,12 @@ enum { SLOTS_FIRST = 2, REPLY_ERROR_MAX = 1024, ERROR_TEXT_MAX = 256 };
 static bool slots_grow(struct connection *connection)
 {
     struct requests *requests = &connection->requests;
-    uint32_t count = requests->slot_count == 0 ? SLOTS_FIRST : requests->slot_count * 2;
-    weir_msg block;
-    if (arena_alloc(connection->arena, count * sizeof *requests->slots, connection->budget, &block) != WEIR_OK)
+    uint32_t old = requests->slot_count, count = old == 0 ? SLOTS_FIRST : old * 2;
+    const size_t size = sizeof *requests->slots;
+    if (arena_grow(connection->arena, &requests->block, old * size, count * size, connection->budget) != WEIR_OK)
         return false;
-    struct request_slot *slots = arena_data(connection->arena, block);
-    memset(slots, 0, count * sizeof *slots);
-    if (requests->slot_count > 0)
-        memcpy(slots, requests->slots, requests->slot_count * sizeof *slots);
-    arena_drop(connection->arena, requests->block);
-    requests->block = block;
-    requests->slots = slots;
+    requests->slots = arena_data(connection->arena, requests->block);
+    memset(requests->slots + old, 0, (count - old) * size);
     requests->slot_count = count;
     return true;
 }

@@ -135,19 +135,14 @@ static bool aliases_reserve(struct connection *connection, uint32_t alias)
     struct session *session = session_of(connection);
     if (alias < session->alias_count)
         return true;
-    uint32_t count = session->alias_count == 0 ? ALIASES_FIRST : session->alias_count * 2;
+    uint32_t old = session->alias_count, count = old == 0 ? ALIASES_FIRST : old * 2;
+    const size_t size = sizeof *session->aliases;
     while (count <= alias)
         count *= 2;
-    weir_msg block;
-    if (arena_alloc(connection->arena, count * sizeof *session->aliases, connection->budget, &block) != WEIR_OK)
+    if (arena_grow(connection->arena, &session->alias_block, old * size, count * size, connection->budget) != WEIR_OK)
         return false;
-    struct alias *aliases = arena_data(connection->arena, block);
-    memset(aliases, 0, count * sizeof *aliases);
-    if (session->alias_count > 0)
-        memcpy(aliases, session->aliases, session->alias_count * sizeof *aliases);
-    arena_drop(connection->arena, session->alias_block);
-    session->alias_block = block;
-    session->aliases = aliases;
+    session->aliases = arena_data(connection->arena, session->alias_block);
+    memset(session->aliases + old, 0, (count - old) * size);
     session->alias_count = count;
     return true;
 }

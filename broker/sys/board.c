@@ -46,19 +46,11 @@ struct builder {
 static bool block_reserve(struct builder *builder, weir_msg *block, size_t used, size_t needed)
 {
     size_t capacity = msg_is_none(*block) ? 0 : arena_size(builder->arena, *block);
-    weir_msg larger;
-    if (builder->error == WEIR_OK && needed <= capacity)
-        return true;
+    if (builder->error != WEIR_OK || needed <= capacity)
+        return builder->error == WEIR_OK;
     capacity = capacity == 0 ? 4096 : 2 * capacity;
-    if (builder->error == WEIR_OK)
-        builder->error = arena_alloc(builder->arena, needed > capacity ? needed : capacity, builder->budget, &larger);
-    if (builder->error != WEIR_OK)
-        return false;
-    if (used > 0)
-        memcpy(arena_data(builder->arena, larger), arena_data(builder->arena, *block), used);
-    arena_drop(builder->arena, *block);
-    *block = larger;
-    return true;
+    builder->error = arena_grow(builder->arena, block, used, needed > capacity ? needed : capacity, builder->budget);
+    return builder->error == WEIR_OK;
 }
 
 static void builder_add(struct builder *builder, struct view key, struct view value)

@@ -386,12 +386,37 @@ static void two_arenas_in_one_thread_do_not_mix(void **state)
     arena_destroy(&other);
 }
 
+static void a_block_grows_with_what_is_in_it_or_stays_as_it_was(void **state)
+{
+    (void)state;
+    struct budget *budget;
+    assert_int_equal(budget_create(NULL, "grows", 4096, &budget), WEIR_OK);
+    weir_msg block = WEIR_MSG_NONE;
+    assert_int_equal(arena_grow(arena, &block, 0, 100, budget), WEIR_OK);
+    memset(arena_data(arena, block), 'a', 100);
+    weir_msg first = block;
+    assert_int_equal(arena_grow(arena, &block, 60, 1000, budget), WEIR_OK);
+    assert_null(arena_data(arena, first));
+    assert_int_equal(arena_size(arena, block), 1000);
+    const char *data = arena_data(arena, block);
+    for (size_t i = 0; i < 60; i++)
+        assert_int_equal(data[i], 'a');
+    weir_msg second = block;
+    assert_int_equal(arena_grow(arena, &block, 60, 5000, budget), WEIR_NO_MEMORY);
+    assert_int_equal(arena_grow(arena, &block, 60, ARENA_BLOCK_SIZE_MAX + 1, budget), WEIR_TOO_BIG);
+    assert_int_equal(block.bits, second.bits);
+    assert_int_equal(((const char *)arena_data(arena, block))[59], 'a');
+    arena_drop(arena, block);
+    budget_destroy(&budget);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(block_of_every_size_holds_its_bytes, begin, end),
         cmocka_unit_test_setup_teardown(sizes_beyond_the_largest_are_refused, begin, end),
         cmocka_unit_test(largest_block_can_be_had),
+        cmocka_unit_test_setup_teardown(a_block_grows_with_what_is_in_it_or_stays_as_it_was, begin, end),
         cmocka_unit_test_setup_teardown(last_drop_ends_the_generation, begin, end),
         cmocka_unit_test_setup_teardown(no_block_is_refused_without_a_count_on_drop, begin, end),
         cmocka_unit_test_setup_teardown(garbage_handles_are_refused, begin, end),
