@@ -203,10 +203,12 @@ static int publish_one(struct publishing *p, const char *topic, const char *text
     enum weir_error error = WEIR_OK;
     if (!value_make(p, text, strlen(text), &record, &owned))
         return CLI_USAGE;
-    if (p->form.ack == WEIR_ACK_NONE)
+    if (p->form.ack == WEIR_ACK_NONE) {
         error = weir_publish(p->client, &record, p->cli.timeout_ms, NULL);
-    else
+        error = error == WEIR_OK ? weir_flush(p->client, p->cli.timeout_ms) : error;
+    } else {
         error = weir_publish_wait(p->client, &record, p->cli.timeout_ms, &seq);
+    }
     free(owned);
     if (error == WEIR_CONFLICT && p->reason[0] != '\0')
         return cli_fail(&p->cli, CLI_REFUSED, "topic '%s': %s (%s, seq %llu)", topic, p->reason, weir_error_code(error),

@@ -74,10 +74,10 @@ struct weir_options {
 WEIR_API WEIR_MUST_USE enum weir_error weir_open(const struct weir_options *options, struct weir **out,
                                                  const char **reason);
 
-/* Sends what is buffered, waits up to timeout_ms for outstanding acks, ends the session and frees everything,
- * subscriptions included; what is still open is told to on_outcome as WEIR_CLOSED. WEIR_TIMEOUT: not all was answered
- * for. Nulls *client. While the client is dialing it takes until that ends, at most connect_timeout_ms more. Not from a
- * callback (WEIR_FORBIDDEN). */
+/* Waits up to timeout_ms until what is buffered is sent and outstanding acks have come, ends the session and frees
+ * everything, subscriptions included; what is still open is told to on_outcome as WEIR_CLOSED. WEIR_TIMEOUT: not all
+ * was sent, or answered for; with timeout 0 what is published just before is often not sent. Nulls *client. While the
+ * client is dialing it takes until that ends, at most connect_timeout_ms more. Not from a callback (WEIR_FORBIDDEN). */
 WEIR_API enum weir_error weir_close(struct weir **client, uint64_t timeout_ms);
 
 /* ------------------------------------------------------------------------------------------ publishing */

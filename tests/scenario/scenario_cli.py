@@ -3,9 +3,13 @@
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
+import threading
 
-from harness import BINARY, WAIT, Broker, cli, free_port, sanitized, wait_until
+from harness import BINARY, EXIT_TIMEOUT, WAIT, Broker, Op, cli, free_port, sanitized, wait_until
+from sp import PAIR0, pack, sp_header
 
 VERBS = ("serve", "pub", "sub", "get", "list", "admin", "bench")
 
@@ -32,6 +36,24 @@ def test_no_broker_is_exit_3():
     assert "cannot reach" in cli("admin", "status", url="ipc:///tmp/weir-nowhere.sock", expect=3).stderr
     for bad in ("http://localhost:1", "tcp://", "nonsense"):
         assert cli("get", "t", "--timeout", "300", url=bad, expect=None).returncode in (2, 3), bad
+
+
+def test_a_record_that_the_broker_takes_no_credit_for_was_not_published():
+    def say_hello():
+        with listener.accept()[0] as connection:
+            connection.sendall(sp_header(PAIR0))
+            hello = pack([int(Op.HELLO), 1, {"server": "slow", "credit": 0, "message_max": 1 << 20}])
+            connection.sendall(struct.pack(">Q", len(hello)) + hello)
+            while connection.recv(4096):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=say_hello)
+        thread.start()
+        url = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        done = cli("pub", "t", "1", "--ack", "none", "--json", "--timeout", "2000", url=url, expect=EXIT_TIMEOUT)
+        thread.join()
+        assert not done.stdout and "topic 't'" in done.stderr, done
 
 
 def test_wrong_usage_is_exit_2():
