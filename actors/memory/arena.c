@@ -375,6 +375,7 @@ void arena_usage(struct arena *arena, struct arena_usage *out)
     *out = (struct arena_usage){
         .bytes_max = arena->bytes_max,
         .bytes_committed = atomic_load_explicit(&arena->committed, memory_order_relaxed),
+        .bytes_committed_peak = atomic_load_explicit(&arena->committed_peak, memory_order_relaxed),
         .bytes_live = bytes > 0 ? (size_t)bytes : 0,
         .blocks_live = blocks > 0 ? (size_t)blocks : 0,
         .refusals = atomic_load_explicit(&arena->refusals, memory_order_relaxed),

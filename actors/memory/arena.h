@@ -57,7 +57,8 @@ struct arena_config {
 struct arena_usage {
     size_t bytes_max;
     size_t bytes_committed; /* slabs in use or kept for reuse */
-    size_t bytes_live;      /* slots in use */
+    size_t bytes_committed_peak;
+    size_t bytes_live; /* slots in use */
     size_t blocks_live;
     uint64_t refusals; /* allocations refused by the ceiling */
     uint64_t stale;    /* stale handles refused */

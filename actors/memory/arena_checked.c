@@ -120,6 +120,8 @@ static bool committed_raise(struct arena *arena, size_t size, size_t left)
         return false;
     }
     arena->usage.bytes_committed += size;
+    if (arena->usage.bytes_committed > arena->usage.bytes_committed_peak)
+        arena->usage.bytes_committed_peak = arena->usage.bytes_committed;
     return true;
 }
 

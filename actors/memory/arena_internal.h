@@ -129,7 +129,8 @@ struct arena {
     /* Changed by whoever commits or gives back, by compare-and-swap so that it never passes bytes_max;
      * relaxed: it guards no data. */
     _Alignas(64) _Atomic size_t committed;
-    _Atomic uint64_t refusals; /* relaxed counters, down to returns */
+    _Atomic size_t committed_peak; /* raised by everybody who commits; relaxed, for people */
+    _Atomic uint64_t refusals;     /* relaxed counters, down to returns */
     _Atomic uint64_t stale;
     _Atomic uint64_t returns;   /* slabs that went back to the system */
     _Atomic uint64_t rested_ns; /* when runs_rest was called last; who moves it on, calls it. Relaxed: a hint */

@@ -81,6 +81,11 @@ static bool committed_raise(struct arena *arena, size_t size, size_t left)
             return false;
     } while (!atomic_compare_exchange_weak_explicit(&arena->committed, &committed, committed + size,
                                                     memory_order_relaxed, memory_order_relaxed));
+    size_t peak = atomic_load_explicit(&arena->committed_peak, memory_order_relaxed);
+    while (committed + size > peak &&
+           !atomic_compare_exchange_weak_explicit(&arena->committed_peak, &peak, committed + size, memory_order_relaxed,
+                                                  memory_order_relaxed))
+        continue;
     return true;
 }
 

@@ -100,7 +100,7 @@ void directory_feeds_each(struct directory *directory, struct view pattern,
 
 struct directory_status {
     size_t topics, topics_max, subscriptions, feeds;
-    size_t state_bytes, state_bytes_max;
+    size_t state_bytes, state_bytes_max, state_bytes_peak;
     uint64_t published, refused, dead, duplicates;
     uint32_t joins_waiting; /* feeds whose snapshots are not admitted yet */
 };

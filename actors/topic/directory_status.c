@@ -77,6 +77,7 @@ void directory_status(struct directory *directory, struct directory_status *out)
                                      .feeds = atomic_load_explicit(&directory->link_count, memory_order_relaxed),
                                      .state_bytes = usage.bytes_used,
                                      .state_bytes_max = directory->state_bytes_max,
+                                     .state_bytes_peak = usage.bytes_peak,
                                      .published = directory->published_gone,
                                      .refused = directory->refused_gone,
                                      .duplicates = directory->duplicates_gone,

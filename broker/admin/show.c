@@ -13,6 +13,9 @@ static uint64_t rate(const atomic_uint_least64_t *value) { return atomic_load_ex
 
 /* ------------------------------------------------------------------------------------------------ status */
 
+/* Summed up from each thread's figures when it is asked for: nobody has watched it. */
+#define PEAK_UNKNOWN SIZE_MAX
+
 static void memory_row(struct answer *answer, const char *owner, size_t used, size_t max, size_t peak,
                        uint64_t refusals)
 {
@@ -20,7 +23,8 @@ static void memory_row(struct answer *answer, const char *owner, size_t used, si
     answer_text(answer, "owner", owner);
     answer_uint(answer, "bytes", used);
     answer_uint(answer, "max", max);
-    answer_uint(answer, "peak", peak);
+    if (peak != PEAK_UNKNOWN)
+        answer_uint(answer, "peak", peak);
     answer_uint(answer, "refusals", refusals);
     answer_end(answer);
 }
@@ -32,11 +36,11 @@ static void show_memory(const struct admin_options *o, const struct directory_st
     arena_usage(runtime_arena(o->runtime), &arena);
     budget_usage(o->budget, &broker);
     answer_rows(answer, "memory");
-    memory_row(answer, "arena, committed", arena.bytes_committed, arena.bytes_max, arena.bytes_committed,
+    memory_row(answer, "arena, committed", arena.bytes_committed, arena.bytes_max, arena.bytes_committed_peak,
                arena.refusals);
-    memory_row(answer, "arena, live", arena.bytes_live, arena.bytes_max, arena.bytes_live, 0);
+    memory_row(answer, "arena, live", arena.bytes_live, arena.bytes_max, PEAK_UNKNOWN, 0);
     memory_row(answer, "broker", broker.bytes_used, broker.bytes_max, broker.bytes_peak, broker.refusals);
-    memory_row(answer, "topics", directory->state_bytes, directory->state_bytes_max, directory->state_bytes, 0);
+    memory_row(answer, "topics", directory->state_bytes, directory->state_bytes_max, directory->state_bytes_peak, 0);
     answer_end(answer);
 }
 

@@ -18,6 +18,10 @@ def refused(request, command, **arguments):
     raise AssertionError(f"{command} {arguments} was not refused")
 
 
+def memory_of(broker, owner):
+    return next(row for row in broker.ask_admin("status")["memory"] if row["owner"] == owner)
+
+
 @sanitized
 def test_status_adds_up_and_names_version_uptime_rates_memory_and_workers():
     with Broker() as broker, broker.session() as session, broker.follow("#") as follower:
@@ -36,6 +40,12 @@ def test_status_adds_up_and_names_version_uptime_rates_memory_and_workers():
         assert status["refusals"]["topic-name"] == 1, status["refusals"]
         assert {"records_in", "records_out", "cpu"} <= set(status["per_second"])
         assert {row["owner"] for row in status["memory"]} >= {"broker", "topics"}
+        ledger.publish("large", (None, "x" * 500_000))
+        ledger.settle()
+        broker.ask_admin("topic", "delete", "large")
+        wait_until(lambda: memory_of(broker, "topics")["bytes"] < 400_000, what="the state to be given back")
+        assert memory_of(broker, "topics")["peak"] >= 500_000, "what there was at most is still known"
+        assert memory_of(broker, "arena, committed")["peak"] >= 500_000
         assert len(status["workers"]) >= 1 and all("load" in row for row in status["workers"])
         wait_until(lambda: broker.ask_admin("status")["per_second"]["records_in"] == 0, what="a rate that falls")
 

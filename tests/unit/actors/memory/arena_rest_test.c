@@ -40,6 +40,9 @@ static void memory_that_nobody_needs_goes_back_within_seconds(void **state)
     uint64_t now = ARENA_REST_NS;
     assert_int_equal(arena_alloc(arena, 100, NULL, &kept), WEIR_OK);
     burst(arena, COUNT);
+    arena_usage(arena, &usage);
+    size_t most = usage.bytes_committed_peak;
+    assert_true(most >= usage.bytes_committed);
     int periods = 0;
     while (arena_thread_rest(arena, now += ARENA_REST_NS) && periods < PERIODS_MAX)
         periods++;
@@ -47,6 +50,8 @@ static void memory_that_nobody_needs_goes_back_within_seconds(void **state)
     arena_usage(arena, &usage);
     /* The slab of the one that is live, and what is kept for the next. */
     assert_true(usage.bytes_committed <= (ARENA_SLABS_KEPT_RESTING + 1) * ((size_t)256 << 10));
+    assert_int_equal(usage.bytes_committed_peak, most); /* and how much it was is not forgotten */
+    assert_true(most > (size_t)COUNT * 1000);
     assert_non_null(arena_data(arena, kept));
     arena_drop(arena, kept);
     arena_destroy(&arena);
