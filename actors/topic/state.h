@@ -139,6 +139,7 @@ struct topic_answer {
 
 struct topic {
     uint32_t magic;
+    uint32_t turn_weight; /* of the ring as this turn began, its low bits */
     weir_msg shared_block, rule_block;
     struct topic_shared *shared;
     const struct topic_common *common;
@@ -202,7 +203,7 @@ bool topic_is_refusal(enum weir_error error);
 static inline bool topic_turn_is_over(const struct topic *topic)
 {
     bool is_cheap = topic->fold.rule->kind == TOPIC_LAST && topic->memory == NULL &&
-                    topic->ring.weight - topic->served_weight < TOPIC_TURN_BYTES;
+                    (uint32_t)topic->ring.weight - topic->turn_weight < TOPIC_TURN_BYTES;
     return topic->turn_records >= (is_cheap ? TOPIC_TURN_CHEAP : TOPIC_TURN_RECORDS);
 }
 /* Whether the next record must wait for a subscriber. Feeds that could take something are served first. */

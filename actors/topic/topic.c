@@ -360,6 +360,7 @@ static void topic_turn_end(struct turn *turn, void *state)
     bool is_swept = !topic_sweep(turn, topic);
     topic_shared_publish(turn, topic);
     topic->turn_records = 0;
+    topic->turn_weight = (uint32_t)topic->ring.weight;
     if (topic->is_closing)
         topic_close_continue(turn, topic, is_swept);
 }
