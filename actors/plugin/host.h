@@ -65,6 +65,8 @@ struct plugin_host_ops {
      * more, end says why. Everything that a child may have written has been checked: kinds, bounds, UTF-8 and values.
      */
     enum weir_error (*take)(struct plugin_host *host, struct plugin_output *out, struct plugin_end *end);
+    /* The process that it runs in, as people know it; 0: there is none at present. NULL: it has none of its own. */
+    int32_t (*pid)(const struct plugin_host *host);
     /* Ends it without its consent and gives everything back; never blocks (the spawner reaps). No bell afterwards. */
     void (*stop)(struct plugin_host **pointer);
 };

@@ -443,6 +443,11 @@ static enum weir_error host_take(struct plugin_host *host, struct plugin_output 
     return result;
 }
 
+static int32_t host_pid(const struct plugin_host *host)
+{
+    return atomic_load_explicit(&host->process.pid, memory_order_relaxed);
+}
+
 const struct plugin_host_ops plugin_host_process = {
     .name = "process",
     .ahead = 64, /* to find the ring empty and to say so costs as much as to give an input or two */
@@ -450,5 +455,6 @@ const struct plugin_host_ops plugin_host_process = {
     .give = host_give,
     .flush = host_flush,
     .take = host_take,
+    .pid = host_pid,
     .stop = host_stop,
 };

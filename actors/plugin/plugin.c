@@ -79,6 +79,7 @@ void plugin_status_publish(struct plugin *plugin)
     status->kept = plugin->kept.end - plugin->kept.first;
     status->kept_bytes = plugin->kept.bytes;
     status->snapshot_bytes = plugin->snapshot_size;
+    status->pid = plugin->host != NULL && plugin->ops->pid != NULL ? plugin->ops->pid(plugin->host) : 0;
     pthread_mutex_unlock(&plugin->instance->lock);
 }
 

@@ -91,6 +91,7 @@ struct plugin_status {
     char cause[PLUGIN_TEXT_SIZE];    /* of the last failure; "": none yet */
     uint64_t handled, emitted, refused, dead, restarts, topics;
     uint64_t kept, kept_bytes, snapshot_bytes;
+    int32_t pid; /* of the process that it runs in; 0: none of its own, or none now */
 };
 /* Any thread; under a short lock, so each calls nothing here. Stops when it returns false. */
 void plugins_each(struct plugins *plugins, bool (*each)(const struct plugin_status *status, void *context),

@@ -41,6 +41,7 @@ void instance_forget(struct turn *turn, struct plugin *plugin, enum weir_error e
     if (actor_is_same(instance->actor, turn_self(turn)))
         instance->actor = WEIR_ACTOR_NONE;
     instance->status.state = "unloaded";
+    instance->status.pid = 0;
     pthread_mutex_unlock(&instance->lock);
     instance_started(turn, plugin, error, "");
 }

@@ -89,6 +89,7 @@ static void process_end_set(struct process *process, const struct process_end *e
     process->end = *end;
     process->end.is_late = process->is_late;
     process->end.is_loud = process->is_loud;
+    atomic_store_explicit(&process->pid, 0, memory_order_relaxed);
     atomic_store_explicit(&process->has_ended, true, memory_order_release);
 }
 
@@ -147,10 +148,14 @@ static void spawner_events(void)
     enum weir_error error;
     while ((error = spawner_next(all.spawner, &event)) == WEIR_OK) {
         struct process *process = process_find(event.id);
-        if (process == NULL || event.kind == SPAWNER_STARTED)
+        if (process == NULL)
             continue;
-        process_end_set(process, &(struct process_end){.error = event.kind == SPAWNER_FAILED ? event.error : 0,
-                                                       .status = event.status});
+        /* What happens in a start that takes long is worth a look, too: its actor is rung to tell of the process. */
+        if (event.kind == SPAWNER_STARTED)
+            atomic_store_explicit(&process->pid, event.pid, memory_order_relaxed);
+        else
+            process_end_set(process, &(struct process_end){.error = event.kind == SPAWNER_FAILED ? event.error : 0,
+                                                           .status = event.status});
         process_ring(process, clock_now_ns());
     }
     if (error == WEIR_CLOSED)

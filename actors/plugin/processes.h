@@ -42,6 +42,8 @@ struct process {
     _Atomic bool has_ended;
     struct process_end end;
     bool is_late, is_loud;
+
+    _Atomic int32_t pid; /* written by the watcher, for people; relaxed. 0: it is not there yet, or no more */
 };
 
 /* First thing in main of every program that calls processes_open, which executes the program anew as the spawner: then

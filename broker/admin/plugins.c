@@ -7,12 +7,18 @@
 
 static bool plugin_row(const struct plugin_status *status, void *context)
 {
+    static const uint8_t nil = 0xc0;
     struct answer *answer = context;
     answer_map(answer, NULL);
     answer_text(answer, "name", status->name);
     answer_text(answer, "role", status->role);
     answer_text(answer, "host", status->host);
     answer_text(answer, "state", status->state);
+    /* Not 0, which would be the caller's own group to kill. */
+    if (status->pid > 0)
+        answer_uint(answer, "pid", (uint64_t)status->pid);
+    else
+        answer_raw(answer, "pid", view_of(&nil, 1));
     answer_text(answer, "code", status->plugin);
     answer_text(answer, "file", status->file);
     answer_uint(answer, "topics", status->topics);

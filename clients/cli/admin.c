@@ -26,7 +26,7 @@ static const char help[] =
     "  disconnect ID                cut a connection (ID from connections)\n"
     "  topic create TOPIC [KIND]    KIND: last, map, log, merge or plugin:NAME; else by the rules\n"
     "  topic delete|clear TOPIC     end it, or forget its state\n"
-    "  plugin list                  plugins: state, counts, restarts, why they last failed\n"
+    "  plugin list                  plugins: state, process, counts, restarts, why they last failed\n"
     "  plugin load NAME             start one that is configured, and say whether it runs\n"
     "  plugin unload NAME           end one, and say what its topics would not take in time\n"
     "  plugin reload NAME           run its file as it is now, with its state carried over\n"

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from harness import Broker, Op, sanitized, wait_until
+from harness import Broker, Op, cli, sanitized, wait_until
 from scenario_plugin import configured, definition, plugin_row, publish_acked
 
 # Beyond what a test lets it fail, so that the tree does not give it up.
@@ -134,6 +134,41 @@ def test_kill_9_again_and_again_loses_no_record():
         assert state == {"a": 0, **{f"k{i}": i for i in range(count)}}
         wait_until(lambda: plugin_row(broker, "bad")["restarts"] >= count // 100, what="the last restart")
         assert plugin_row(broker, "bad")["restarts"] == count // 100
+
+
+def live_row(broker, name, pid_before=None):
+    row = wait_until(lambda: [row for row in [plugin_row(broker, name)]
+                              if row["state"] == "live" and row["pid"] != pid_before], what=f"a new process of {name}")
+    return row[0]
+
+
+@sanitized
+def test_the_list_of_plugins_says_which_process_is_whose():
+    config = configured(definition("bad", "misbehave", host="process", **PATIENT), definition("here", "count"))
+    with Broker(config=config) as broker:
+        pid = live_row(broker, "bad")["pid"]
+        assert pid == child_of(broker), pid
+        os.kill(pid, signal.SIGKILL)
+        after = live_row(broker, "bad", pid)
+        assert after["restarts"] == 1 and after["pid"] == child_of(broker), after
+        broker.ask_admin("plugin", "reload", "bad")
+        assert live_row(broker, "bad", after["pid"])["pid"] == child_of(broker)
+        broker.ask_admin("plugin", "unload", "bad")
+        assert plugin_row(broker, "bad")["pid"] is None
+        assert live_row(broker, "here", 0)["pid"] is None, "one in the broker's thread has no process of its own"
+        header, *rows = cli("admin", "plugin", "list", url=broker.admin).stdout.splitlines()
+        at = header.lower().split().index("pid")
+        assert [row.split()[at] for row in rows] == ["-", "-"], rows
+
+
+@sanitized
+def test_a_process_is_listed_while_it_starts():
+    # It would start for longer than any scenario may take.
+    config = configured(definition("bad", "misbehave", host="process", config={"init": "loop"}, start_ms_max=3_600_000))
+    with Broker(config=config) as broker:
+        row = wait_until(lambda: [row for row in [plugin_row(broker, "bad")] if row["pid"] is not None],
+                         what="the process that starts")[0]
+        assert row["state"] == "starting" and row["pid"] == child_of(broker), row
 
 
 @sanitized
