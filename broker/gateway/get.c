@@ -367,7 +367,7 @@ void verb_get_message(struct connection *connection, struct request_slot *slot, 
     case DIRECTORY_SUBSCRIBED:
         if (message->word[2] != WEIR_OK)
             get_fail(connection, slot, (enum weir_error)message->word[2],
-                     weir_error_text((enum weir_error)message->word[2]));
+                     follow_refusal_text((enum weir_error)message->word[2]));
         else if (message->word[0] == 0) /* deleted between the look-up and the subscription */
             get_fail(connection, slot, WEIR_NOT_FOUND, no_topic);
         return;

@@ -209,10 +209,25 @@ struct nack_text nack_text_of(enum weir_error error, uint64_t nack_word)
                                   "the topic's kind takes no such record: a map needs a key; ttl_ms and bind go with "
                                   "last and map; a plugin takes no options",
                                   "", 0};
+    if (error == WEIR_FULL)
+        return (struct nack_text){error,
+                                  "there are as many topics as the broker may have (topics.max), or the session has "
+                                  "bound as many of the topic's keys as it may (bound_keys_max)",
+                                  "", 0};
     if (error != WEIR_CONFLICT)
         return (struct nack_text){error, weir_error_text(error), "", 0};
     return (struct nack_text){error, is_number ? "that number was another record's" : "the newest record is another",
                               is_number ? "number" : "if_seq", nack_word & ~TOPIC_NACK_NUMBER};
+}
+
+const char *follow_refusal_text(enum weir_error error)
+{
+    switch (error) {
+    case WEIR_FULL:
+        return "the broker has as many subscriptions or feeds as it may (topics.subscriptions_max, topics.feeds_max)";
+    case WEIR_BUSY: return "the broker has no memory for the subscription at present: subscribe again later";
+    default: return weir_error_text(error);
+    }
 }
 
 void nack_sentence(struct arena *arena, weir_msg said, const char *usual, char out[static NACK_TEXT_SIZE])

@@ -86,6 +86,8 @@ struct nack_text {
     const char *text, *cause; /* cause: empty: none */
     uint64_t seq;             /* of the record that is there */
 };
+/* Why the directory refuses or ends a subscription, to a person. */
+const char *follow_refusal_text(enum weir_error error);
 struct nack_text nack_text_of(enum weir_error error, uint64_t nack_word);
 /* What a plugin said in its TOPIC_NACK, or the usual text where it said nothing. */
 #define NACK_TEXT_SIZE 256

@@ -37,7 +37,7 @@ static void ack_add(struct connection *connection, uint64_t number, uint32_t cou
     *ack = (struct pending_ack){.number = number, .count = count, .epoch = epoch, .seq = seq};
 }
 
-/* nack_word: what a topic's refusal says besides; 0: it is none. */
+/* text: NULL: what the error usually means. nack_word: what a topic's refusal says besides; 0: it is none. */
 static void refused_send(struct connection *connection, uint64_t number, uint32_t count, enum weir_error error,
                          const char *text, struct view topic, uint64_t nack_word)
 {
@@ -47,7 +47,7 @@ static void refused_send(struct connection *connection, uint64_t number, uint32_
     frame.as.refused.number = number;
     frame.as.refused.count = count;
     frame.as.refused.code = view_text(weir_error_code(nack.error));
-    frame.as.refused.message = view_text(text);
+    frame.as.refused.message = view_text(text != NULL ? text : nack.text);
     frame.as.refused.topic = topic;
     frame.as.refused.cause = view_text(nack.cause);
     frame.as.refused.seq = nack.seq;
@@ -69,7 +69,7 @@ static void handed_refuse(struct connection *connection, const struct handed *ha
             count++;
             continue;
         }
-        refused_send(connection, first, count, error, weir_error_text(error), handed->topic, 0);
+        refused_send(connection, first, count, error, NULL, handed->topic, 0);
         first += count - 1 + step;
         count = 1;
     }
@@ -258,7 +258,7 @@ static enum weir_error publish_items(struct connection *connection, const struct
                               has_options ? &options : NULL);
         if (error != WEIR_OK) {
             publisher_refuse(connection, 1, refusal_of(error));
-            refused_send(connection, number, 1, error, weir_error_text(error), name, 0);
+            refused_send(connection, number, 1, error, NULL, name, 0);
         }
         session->published++;
     }
@@ -307,6 +307,6 @@ enum weir_error session_publish(struct connection *connection, const struct fram
     if (error == WEIR_AGAIN)
         return error;
     if (error != WEIR_OK)
-        return publish_refuse_rest(connection, frame, error, weir_error_text(error), name);
+        return publish_refuse_rest(connection, frame, error, NULL, name);
     return publish_items(connection, frame, name, entry);
 }

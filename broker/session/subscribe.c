@@ -332,13 +332,14 @@ void session_on_directory(struct connection *connection, struct message *message
     }
     enum weir_error error = (enum weir_error)message->word[2];
     if (message->tag == DIRECTORY_UNSUBSCRIBED) {
-        enum weir_error end = (enum weir_error)subscription->end;
-        unsubscribed_send(connection, subscription->sub, end, end_text(end));
+        bool is_of_session = subscription->state == SUBSCRIPTION_ENDING; /* or the directory could not go on with it */
+        enum weir_error end = is_of_session ? (enum weir_error)subscription->end : error;
+        unsubscribed_send(connection, subscription->sub, end, is_of_session ? end_text(end) : follow_refusal_text(end));
         subscription_free(connection, subscription);
         return;
     }
     if (error != WEIR_OK) {
-        unsubscribed_send(connection, subscription->sub, error, weir_error_text(error));
+        unsubscribed_send(connection, subscription->sub, error, follow_refusal_text(error));
         subscription_free(connection, subscription);
         return;
     }

@@ -2,7 +2,7 @@
 
 import threading
 
-from harness import WAIT, Broker, Op, cli, sanitized, wait_until
+from harness import WAIT, Broker, Op, Refused, cli, sanitized, wait_until
 from ledger import History, Ledger, Load, View, catch_up, check_follower, finals, seeded
 from session import pairs
 
@@ -231,6 +231,33 @@ def test_subscriptions_beyond_the_quota_are_refused():
         session.send_frame(Op.ALIAS, 4, "t/4")
         assert session.wait_for(Op.CLOSE)[1] == "full"
         session.wait_closed()
+
+
+@sanitized
+def test_bounds_of_the_whole_broker_are_told_by_name():
+    with Broker(config="topics:\n  max: 3\n  feeds_max: 2\n") as broker, broker.request() as request, \
+            broker.session() as session, broker.session() as other:
+        request.publish("t/1", 1)
+        session.subscribe(7, "t/#")
+        session.snapshot()
+        request.publish("t/2", 2)
+        session.snapshot()
+        other.subscribe(1, "t/1")
+        _, _, code, text = other.wait_for(Op.UNSUBSCRIBED)
+        assert code == "full" and "topics.feeds_max" in text, text
+        request.publish("t/3", 3)
+        _, sub, code, text = session.wait_for(Op.UNSUBSCRIBED)
+        assert (sub, code) == (7, "full") and "topics.feeds_max" in text, "who cannot follow t/3 is told, and why"
+        other.publish("t/4", 4)
+        refused = other.wait_for(Op.REFUSED)
+        assert refused[3] == "full" and "topics.max" in refused[4], refused
+        try:
+            request.publish("t/4", 4)
+            assert False, "there are as many topics as there may be"
+        except Refused as error:
+            assert error.code == "full" and "topics.max" in str(error), error
+        other.subscribe(1, "t/1")
+        assert other.snapshot()[1], "what the first subscription had is free again"
 
 
 @sanitized
