@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field, replace
 
+# What one message of 1 MiB may hold besides its topic: a message body is bounded at 1 MiB.
+LARGE = (1 << 20) - 256
+
 
 @dataclass
 class Case:
@@ -18,6 +21,12 @@ def throughput(size=128, pubs=1, subs=1, topics=1):
     number = "W2" if subs > 1 else "W1"
     return Case("throughput", f"{number} {size} B, {pubs} pub, {subs} sub, {topics} topic{'s' * (topics > 1)}",
                 {"size": size, "pubs": pubs, "subs": subs, "topics": topics})
+
+
+def cell(size, pubs, subs, topics):
+    """One of the grid: Weir alone, where no neighbour in size or number may be far off."""
+    alone = replace(throughput(size, pubs, subs, topics), kind="grid", repeat=False)
+    return replace(alone, name=f"grid: {alone.name[3:]}", peers=("weir" if size < LARGE else "weir-block",))
 
 
 def latency(rate, size=128, subs=1):
@@ -113,9 +122,6 @@ CROWD_SMOKE = [
     crowd("patterns", "10 patterns, 10 topics", sessions=2, subscriptions=5, topics=10),
 ]
 
-# What one message of 1 MiB may hold besides its topic: a message body is bounded at 1 MiB.
-LARGE = (1 << 20) - 256
-
 QUICK_PEERS = ("weir", "tcp", "zmq", "nats", "mosquitto-q0", "redis")
 # So few messages of 1 MiB are within what a topic retains that only policy block is of use.
 LARGE_CASE = replace(throughput(LARGE), peers=("weir-block", *QUICK_PEERS[1:]))
@@ -135,9 +141,13 @@ FULL = [
     connections(1000), subscriptions(10_000), subscriptions(100_000), *STOCK, *CROWD_FULL,
 ]
 
+# Each subscriber subscribes to each topic by its name: all but a million subscriptions.
+GRID = [cell(size, pubs, subs, topics) for size in (16, 128, 1024, 16384, LARGE) for pubs in (1, 2)
+        for subs in (1, 4, 16, 100) for topics in (1, 100, 10_000) if subs * topics < 1_000_000]
+
 # Does it still work? A moment of each kind, Weir alone.
 SMOKE = [throughput(128), latency(1_000), loaded(50), snapshot(1_000), connections(10), subscriptions(100), *STOCK,
-         *CROWD_SMOKE]
+         *(cell(size, 1, 1, 1) for size in (16, 128, 1024)), *CROWD_SMOKE]
 
 
 @dataclass
@@ -151,6 +161,7 @@ class Mode:
 
 
 MODES = {"quick": Mode("quick", QUICK, 0.4, 3, 15, QUICK_PEERS), "full": Mode("full", FULL, 2, 3, 600),
+         "grid": Mode("grid", GRID, 0.5, 1, 60, ("weir",)),
          "smoke": Mode("smoke", SMOKE, 0.05, 1, 0, ("weir",))}
 
 # Of each kind: what the ratios to the reference are of (the first also decides the spread), then the columns as
@@ -188,6 +199,12 @@ COLUMNS = {
         ("client us/record", "client_cpu_us", ".2f", 1), ("p50 us", "latency_p50_us", ",.0f", 1),
         ("p99 us", "latency_p99_us", ",.0f", 1), ("wakes/record", "broker_switches", ".2f", 1),
         ("syscalls/record", "broker_syscalls", ".2f", 1), ("noise", "other_cores", ".2f", 1)]),
+    "grid": ((), [
+        ("msg/s", "deliveries_per_s", ",.0f", 1), ("MB/s", "mb_per_s", ",.1f", 1),
+        ("delivered", "delivered", ".4f", 1), ("broker us/msg", "broker_cpu_us", ".3f", 1),
+        ("client us/msg", "client_cpu_us", ".3f", 1), ("syscalls/msg", "broker_syscalls", ".3f", 1),
+        ("peak MiB", "broker_peak_kib", ".1f", 1024), ("noise", "other_cores", ".2f", 1),
+        ("x neighbours", "trend", ".2f", 1)]),
     "join": ((), [
         ("ms", "join_ms", ",.1f", 1), ("MB/s", "mb_per_s", ",.0f", 1), ("MB each", "mb_each", ".2f", 1),
         ("pages built", "pages_built", ",.0f", 1), ("pages sent", "pages_sent", ",.0f", 1),
@@ -234,7 +251,8 @@ COLUMNS = {
         ("match all ms", "match_all_ms", ",.1f", 1), ("us/topic", "match_us", ".2f", 1)]),
 }
 JOINED = {"snapshot": "W4: a late joiner"}  # kinds whose cases are one table, a row a case and peer
-PEERLESS = {"join", "rest", "fair", "fan", "beside", "pause", "update", "patterns"}  # one row a case, Weir alone
+# One row a case, Weir alone.
+PEERLESS = {"grid", "join", "rest", "fair", "fan", "beside", "pause", "update", "patterns"}
 
 
 def case_named(name):

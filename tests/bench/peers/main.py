@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import grid
 import plots
 import readme
 import tables
@@ -59,6 +60,7 @@ class Session:
 def render(out, reference, with_plots, into):
     """Tables and plots of a folder's results.json."""
     results = json.loads((out / "results.json").read_text())
+    cliffs = grid.measure_trends(results["records"])
     (out / "table.md").write_text(tables.markdown(results["records"], results["about"], reference))
     short = readme.readme(results["records"], results["about"])
     (out / "readme.md").write_text(short)
@@ -66,6 +68,8 @@ def render(out, reference, with_plots, into):
         readme.put_into(into, short)
     drawn = plots.draw_all(results["records"], out / "plots") if with_plots else []
     tables.print_tables(results["records"], reference)
+    for name in cliffs:
+        print(f"a cliff: {name} costs more than {grid.CLIFF} times what its neighbours say")
     print(f"\n{out / 'table.md'}, {len(drawn)} plots")
 
 

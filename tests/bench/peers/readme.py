@@ -52,7 +52,7 @@ def readme(records, about):
         if case.kind not in PEERLESS and ours:
             out.append("| " + " | ".join(row(case, results, ours)) + " |")
     for title, rows in all_tables(records, ()):
-        if not title.startswith("Many sessions"):
+        if not title.startswith("Weir alone"):
             continue
         out += ["", "| " + " | ".join(rows[0]) + " |", "|---" + "|---:" * (len(rows[0]) - 1) + "|"]
         out += ["| " + " | ".join(cells) + " |" for cells in rows[1:]]

@@ -73,7 +73,7 @@ def all_tables(records, reference):
     for kind, rows in joined.items():
         yield titles[kind], rows
     for kind, rows in alone.items():
-        yield f"Many sessions: {kind}", rows
+        yield f"Weir alone: {kind}", rows
 
 
 def print_tables(records, reference):
