@@ -214,6 +214,11 @@ struct nack_text nack_text_of(enum weir_error error, uint64_t nack_word)
                                   "there are as many topics as the broker may have (topics.max), or the session has "
                                   "bound as many of the topic's keys as it may (bound_keys_max)",
                                   "", 0};
+    if (error == WEIR_FORBIDDEN)
+        return (struct nack_text){error, "topics whose name begins with $ are the broker's own", "", 0};
+    if (error == WEIR_NOT_FOUND)
+        return (struct nack_text){error, "there is no such topic, and this broker makes none (topics.auto_create)", "",
+                                  0};
     if (error != WEIR_CONFLICT)
         return (struct nack_text){error, weir_error_text(error), "", 0};
     return (struct nack_text){error, is_number ? "that number was another record's" : "the newest record is another",

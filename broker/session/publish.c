@@ -250,7 +250,7 @@ static enum weir_error publish_items(struct connection *connection, const struct
         if (error != WEIR_OK) {
             publisher_refuse(connection, 1, REFUSAL_MALFORMED);
             return session_refuse(connection, REFUSAL_MALFORMED, WEIR_BAD_REQUEST,
-                                  "a record of the frame is malformed");
+                                  "a record of the frame is malformed or nested too deeply");
         }
         uint64_t number = frame->as.publish.number + session->published;
         options.number = number;

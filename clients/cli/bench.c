@@ -233,7 +233,7 @@ static int subscriber_start(struct bench *b, struct subscriber *s)
     const char *wanted_pattern = b->pattern != NULL ? b->pattern : pattern;
     enum weir_error error = weir_subscribe(s->client, wanted_pattern, &wanted, &s->subscription);
     if (error != WEIR_OK)
-        return cli_fail(&b->cli, CLI_USAGE, "'%s': %s", wanted_pattern, weir_error_text(error));
+        return cli_fail(&b->cli, CLI_USAGE, "'%s': %s", wanted_pattern, weir_reason());
     uint64_t deadline = clock_now_ns() + b->cli.timeout_ms * NS_PER_MS;
     while (!atomic_load_explicit(&s->is_ready, memory_order_acquire)) {
         if (clock_now_ns() > deadline)

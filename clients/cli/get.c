@@ -168,7 +168,7 @@ static int get_once(struct getting *get, struct weir *client, uint8_t after[KEY_
     enum weir_error error = get->is_paged ? weir_get_page(client, get->topic, &get->page, get->cli.timeout_ms, &reply)
                                           : weir_get(client, get->topic, get->key, get->cli.timeout_ms, &reply);
     if (error != WEIR_OK)
-        code = cli_fail(&get->cli, cli_code(error), "%s: %s", get->topic, weir_error_text(error));
+        code = cli_fail(&get->cli, cli_code(error), "%s: %s", get->topic, weir_reason());
     else if (reply.error != WEIR_OK)
         code = reply_refused(&get->cli, get->topic, &reply);
     else
@@ -231,7 +231,7 @@ int list_main(int argc, char **argv)
     const char *pattern = optind < argc ? argv[optind] : "#";
     enum weir_error error = weir_list(client, pattern, cli.timeout_ms, &reply);
     if (error != WEIR_OK) {
-        code = cli_fail(&cli, cli_code(error), "%s: %s", pattern, weir_error_text(error));
+        code = cli_fail(&cli, cli_code(error), "%s: %s", pattern, weir_reason());
     } else if (reply.error != WEIR_OK) {
         code = reply_refused(&cli, pattern, &reply);
     } else {

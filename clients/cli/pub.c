@@ -75,8 +75,7 @@ struct publishing {
     uint64_t line, started_ns, shown_ns;
     bool shows_progress;
     atomic_bool has_complained; /* set by the client's thread; only the first refusal is printed */
-    uint64_t seq_there;         /* of the record that a refused one conflicts with */
-    char reason[256]; /* of a single record's refusal: the client's thread, before weir_publish_wait returns */
+    bool is_answered; /* a single record: by the broker; the client's thread, before weir_publish_wait returns */
 };
 
 static bool ack_read(struct publishing *p)
@@ -142,11 +141,8 @@ static void on_outcome(struct weir *client, uint64_t number, uint32_t count, enu
                        uint64_t seq, const char *reason, void *context)
 {
     struct publishing *p = context;
-    (void)client, (void)epoch;
-    if (outcome != WEIR_OK && !p->from_stdin && !p->records) {
-        snprintf(p->reason, sizeof p->reason, "%s", reason);
-        p->seq_there = seq;
-    }
+    (void)client, (void)epoch, (void)seq;
+    p->is_answered = true;
     if (outcome == WEIR_OK || (!p->from_stdin && !p->records) || atomic_exchange(&p->has_complained, true))
         return;
     cli_fail(&p->cli, 0, "record %llu (%u in this answer): %s (%s); further ones are only counted",
@@ -186,8 +182,7 @@ static int publish_refused(struct publishing *p, const char *topic, enum weir_er
     int code = error == WEIR_BUSY                                     ? CLI_TIMEOUT
                : error == WEIR_BAD_TOPIC || error == WEIR_BAD_REQUEST ? CLI_USAGE
                                                                       : cli_code(error);
-    const char *text =
-        error == WEIR_BUSY ? "the broker took no more records within the timeout" : weir_error_text(error);
+    const char *text = error == WEIR_BUSY ? "the broker took no more records within the timeout" : weir_reason();
     if (p->line > 0)
         return cli_fail(&p->cli, code, "line %llu: topic '%s': %s", (unsigned long long)p->line, topic, text);
     return cli_fail(&p->cli, code, "topic '%s': %s", topic, text);
@@ -210,11 +205,11 @@ static int publish_one(struct publishing *p, const char *topic, const char *text
         error = weir_publish_wait(p->client, &record, p->cli.timeout_ms, &seq);
     }
     free(owned);
-    if (error == WEIR_CONFLICT && p->reason[0] != '\0')
-        return cli_fail(&p->cli, CLI_REFUSED, "topic '%s': %s (%s, seq %llu)", topic, p->reason, weir_error_code(error),
-                        (unsigned long long)p->seq_there);
-    if (error != WEIR_OK && p->reason[0] != '\0')
-        return cli_fail(&p->cli, cli_code(error), "topic '%s': %s (%s)", topic, p->reason, weir_error_code(error));
+    if (error == WEIR_CONFLICT)
+        return cli_fail(&p->cli, CLI_REFUSED, "topic '%s': %s (%s, seq %llu)", topic, weir_reason(),
+                        weir_error_code(error), (unsigned long long)seq.seq);
+    if (error != WEIR_OK && p->is_answered)
+        return cli_fail(&p->cli, cli_code(error), "topic '%s': %s (%s)", topic, weir_reason(), weir_error_code(error));
     if (error != WEIR_OK)
         return publish_refused(p, topic, error);
     if (p->cli.json)
@@ -294,8 +289,7 @@ static int finish(struct publishing *p, int code)
     if (counts.unknown > 0)
         return cli_fail(&p->cli, CLI_CONNECT, "the connection was lost; %llu records may or may not have been folded",
                         (unsigned long long)counts.unknown);
-    return error == WEIR_OK ? CLI_OK
-                            : cli_fail(&p->cli, cli_code(error), "waiting for acks: %s", weir_error_text(error));
+    return error == WEIR_OK ? CLI_OK : cli_fail(&p->cli, cli_code(error), "waiting for acks: %s", weir_reason());
 }
 
 static int publish_stdin(struct publishing *p, const char *topic)

@@ -90,7 +90,7 @@ static int ask(const struct question *question, struct weir *client, struct weir
     int code = CLI_OK;
     enum weir_error error = weir_request(client, "ask", args, cli->timeout_ms, &reply);
     if (error != WEIR_OK) {
-        code = cli_fail(cli, cli_code(error), "%s: %s", question->name, weir_error_text(error));
+        code = cli_fail(cli, cli_code(error), "%s: %s", question->name, weir_reason());
     } else if (reply.error != WEIR_OK) {
         code = cli_fail(cli, cli_code(reply.error) == CLI_OK ? CLI_REFUSED : cli_code(reply.error), "%s: %s (%s)",
                         question->name, reply.message != NULL ? reply.message : weir_error_text(reply.error),

@@ -324,7 +324,7 @@ int sub_main(int argc, char **argv)
         if (error == WEIR_OK)
             f.patterns++;
         else
-            code = cli_fail(&f.cli, CLI_USAGE, "'%s': %s", argv[i], weir_error_text(error));
+            code = cli_fail(&f.cli, CLI_USAGE, "'%s': %s", argv[i], weir_reason());
     }
     if (code == CLI_OK)
         code = follow(&f, client);

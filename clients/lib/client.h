@@ -81,6 +81,7 @@ struct publish_waiter {
     bool is_done;
     enum weir_error outcome;
     struct weir_seq seq;
+    char reason[160]; /* of the broker, or why there is no answer; empty: none */
 };
 
 struct publisher {

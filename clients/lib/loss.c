@@ -1,13 +1,26 @@
 /* Published frames when the connection goes and comes: what was sent and not answered is unknown, or goes out again
  * where the publisher has a name; what was not sent waits, unless the next broker would not take it. The client's
  * thread, with the lock held; it is released around the user's callback. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "actors/base/assert.h"
 #include "clients/lib/client.h"
 
-static const char lost[] = "the connection was lost before an answer came";
+/* The connection's end, and its own reason where it has one: of a broker that closed the session, or of the kernel. */
+struct lost {
+    char text[256];
+};
+
+static struct lost lost_of(const struct weir *client)
+{
+    struct lost lost;
+    const char *why = client->link.reason;
+    (void)snprintf(lost.text, sizeof lost.text, "the connection was lost before an answer came%s%s",
+                   why[0] != '\0' ? ": " : "", why);
+    return lost;
+}
 
 /* Whatever of the frame was not answered never will be. Answers come in order within a frame, so that its last records
  * are the open ones. */
@@ -72,6 +85,7 @@ void publisher_on_link_down(struct weir *client)
 {
     struct publisher *publisher = &client->publisher;
     struct outbuf again = {.data = NULL};
+    struct lost lost = lost_of(client);
     publisher->sending_count = 0;
     struct unacked *given_up = NULL;
     if (client->publisher_name != NULL && unacked_sent_count(publisher) > 0)
@@ -80,25 +94,26 @@ void publisher_on_link_down(struct weir *client)
         free(given_up);
         free(again.data);
         while (unacked_sent_count(publisher) > 0)
-            oldest_give_up(client, lost);
+            oldest_give_up(client, lost.text);
         return;
     }
     size_t count = sent_requeue(publisher, given_up);
     free(client->link.data.data);
     client->link.data = again;
     for (size_t i = 0; i < count; i++)
-        frame_give_up(client, &given_up[i], lost);
+        frame_give_up(client, &given_up[i], lost.text);
     free(given_up);
 }
 
 void publisher_on_over(struct weir *client)
 {
     struct publisher *publisher = &client->publisher;
+    struct lost lost = lost_of(client);
     publisher_on_link_down(client);
     while (publisher->unacked_count > 0) {
         bool is_resent = unacked_at(publisher, 0)->is_resent;
         publisher->unsent_count--;
-        oldest_give_up(client, is_resent ? lost : "the client ended before it was sent");
+        oldest_give_up(client, is_resent ? lost.text : "the client ended before it was sent");
     }
     outbuf_clear(&client->link.data);
     if (publisher->count == 0)
@@ -182,7 +197,7 @@ static void refused_tell(struct weir *client, const struct refused *refused)
 {
     const struct unacked *frame = &refused->frame;
     if (refused->error == WEIR_CLOSED) {
-        frame_give_up(client, frame, lost);
+        frame_give_up(client, frame, lost_of(client).text);
         return;
     }
     client->counts.refused += frame->remaining;

@@ -1,6 +1,7 @@
 /* What became of published records. Each PUBLISH frame stands in a ring, in order of its numbers, until all its records
  * are answered for; the last ones in it are not sent yet. The client's thread and, when a send ends, a poller's, with
  * the lock held; it is released around the user's callback. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -135,6 +136,7 @@ void outcome_tell(struct weir *client, const struct outcome *outcome)
             continue;
         w->is_done = true;
         w->outcome = outcome->error;
+        (void)snprintf(w->reason, sizeof w->reason, "%s", outcome->reason);
         w->seq.epoch = outcome->epoch;
         w->seq.seq = outcome->seq == 0 ? 0 : outcome->seq + (outcome->error ? 0 : w->number - outcome->number);
     }

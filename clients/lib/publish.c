@@ -7,6 +7,7 @@
 #include "actors/base/assert.h"
 #include "actors/base/limits.h"
 #include "clients/lib/client.h"
+#include "clients/lib/reason.h"
 #include "clients/wire/name.h"
 #include "clients/wire/utf8.h"
 
@@ -198,23 +199,41 @@ static bool batch_add_alone(struct weir *client, const struct weir_record *recor
 
 /* ------------------------------------------------------------------------------------------ publishing */
 
+static enum weir_error key_check(const char *key)
+{
+    if (key == NULL)
+        return WEIR_OK;
+    size_t size = strlen(key);
+    if (size > KEY_SIZE_MAX)
+        return reason_give(WEIR_TOO_BIG, "the key has %zu bytes, more than %d", size, KEY_SIZE_MAX);
+    return utf8_is_valid((const uint8_t *)key, size) ? WEIR_OK
+                                                     : reason_give(WEIR_BAD_REQUEST, "the key is not valid UTF-8");
+}
+
+static enum weir_error msgpack_check(struct view value)
+{
+    size_t scanned = 0;
+    if (value_scan(value, MSGPACK_DEPTH_MAX_DEFAULT, &scanned) == WEIR_OK && scanned == value.size)
+        return WEIR_OK;
+    if (value_scan(value, VALUE_DEPTH_LIMIT, &scanned) == WEIR_OK && scanned == value.size)
+        return reason_give(WEIR_BAD_REQUEST, "the value is nested deeper than %d levels", MSGPACK_DEPTH_MAX_DEFAULT);
+    return reason_give(WEIR_BAD_REQUEST, "the value is not one well-formed msgpack value");
+}
+
 /* What the broker would end the session for must not get there; the topic's name is looked at in publisher_offer. */
 static enum weir_error record_check(const struct weir_record *record)
 {
     struct view value = view_of(record->value, record->value_size);
     if (record->ack < WEIR_ACK_NONE || record->ack > WEIR_ACK_DURABLE)
-        return WEIR_BAD_REQUEST;
-    if (value.size > MESSAGE_SIZE_MAX || (record->key != NULL && strlen(record->key) > KEY_SIZE_MAX))
-        return WEIR_TOO_BIG;
-    if (record->key != NULL && !utf8_is_valid((const uint8_t *)record->key, strlen(record->key)))
-        return WEIR_BAD_REQUEST;
-    if (record->form == WEIR_TEXT)
-        return utf8_is_valid(value.data, value.size) ? WEIR_OK : WEIR_BAD_REQUEST;
-    if (record->form == WEIR_BYTES)
-        return WEIR_OK;
-    size_t scanned = 0;
-    enum weir_error error = value_scan(value, MSGPACK_DEPTH_MAX_DEFAULT, &scanned);
-    return error != WEIR_OK || scanned != value.size ? WEIR_BAD_REQUEST : WEIR_OK;
+        return reason_give(WEIR_BAD_REQUEST, "there is no ack level %d", (int)record->ack);
+    if (value.size > MESSAGE_SIZE_MAX)
+        return reason_give(WEIR_TOO_BIG, "the value has %zu bytes, more than %d", value.size, MESSAGE_SIZE_MAX);
+    enum weir_error error = key_check(record->key);
+    if (error != WEIR_OK)
+        return error;
+    if (record->form == WEIR_TEXT && !utf8_is_valid(value.data, value.size))
+        return reason_give(WEIR_BAD_REQUEST, "the value is text that is not valid UTF-8");
+    return record->form == WEIR_MSGPACK ? msgpack_check(value) : WEIR_OK;
 }
 
 static size_t record_need(const struct weir_record *record)
@@ -239,21 +258,22 @@ static enum weir_error publisher_add(struct weir *client, const struct weir_reco
     struct publisher *publisher = &client->publisher;
     size_t head = head_need(record, topic.size), message_max = client->link.message_max;
     if (record_has_options(record) && !client->link.takes_options)
-        return WEIR_FORBIDDEN;
+        return reason_give(WEIR_FORBIDDEN, "the broker is too old for conditions, ttl and bind");
     if (need + head > message_max)
-        return WEIR_TOO_BIG;
+        return reason_give(WEIR_TOO_BIG, "the value has %zu bytes, and a message of this broker at most %zu",
+                           record->value_size, message_max);
     if (!batch_takes(publisher, record, topic, need,
                      message_max - head < BATCH_SIZE_MAX ? message_max - head : BATCH_SIZE_MAX)) {
         publisher_close_batch(client);
         if (publisher->count > 0)
-            return WEIR_NO_MEMORY;
+            return reason_usual(WEIR_NO_MEMORY);
     }
     if (!unacked_reserve(publisher))
-        return WEIR_NO_MEMORY;
+        return reason_usual(WEIR_NO_MEMORY);
     uint64_t given = publisher->next_number;
     bool is_alone = publisher->count == 0 && need > BATCH_SIZE_MAX;
     if (is_alone ? !batch_add_alone(client, record, topic, need) : !batch_add(publisher, record, topic, need))
-        return WEIR_NO_MEMORY;
+        return reason_usual(WEIR_NO_MEMORY);
     if (number != NULL)
         *number = given;
     client->counts.published++;
@@ -266,16 +286,16 @@ static enum weir_error publisher_offer(struct weir *client, const struct weir_re
                                        bool may_wait, uint64_t *number)
 {
     struct view topic = view_text(record->topic);
-    enum weir_error error = topic_is_last(&client->publisher, topic) ? WEIR_OK : name_check(topic, NULL);
-    if (error != WEIR_OK)
-        return error;
+    const char *reason = "";
+    if (!topic_is_last(&client->publisher, topic) && name_check(topic, &reason) != WEIR_OK)
+        return reason_give(WEIR_BAD_TOPIC, "the topic's name: %s", reason);
     size_t need = record_need(record);
     while (!client->is_over && !publisher_has_room(client, need)) {
         link_attend(client);
         if (!may_wait || !client_wait(client, deadline_ns))
-            return WEIR_BUSY;
+            return reason_usual(WEIR_BUSY);
     }
-    return client->is_over ? WEIR_CLOSED : publisher_add(client, record, topic, need, number);
+    return client->is_over ? reason_usual(WEIR_CLOSED) : publisher_add(client, record, topic, need, number);
 }
 
 enum weir_error weir_publish(struct weir *client, const struct weir_record *record, uint64_t timeout_ms,
@@ -306,7 +326,10 @@ static enum weir_error publish_wait(struct weir *client, struct publish_waiter *
     while (*at != waiter)
         at = &(*at)->next;
     *at = waiter->next;
-    return waiter->is_done ? waiter->outcome : client->is_over ? WEIR_CLOSED : WEIR_TIMEOUT;
+    if (!waiter->is_done)
+        return reason_usual(client->is_over ? WEIR_CLOSED : WEIR_TIMEOUT);
+    return waiter->reason[0] != '\0' ? reason_give(waiter->outcome, "%s", waiter->reason)
+                                     : reason_usual(waiter->outcome);
 }
 
 enum weir_error weir_publish_wait(struct weir *client, const struct weir_record *record, uint64_t timeout_ms,
@@ -314,9 +337,9 @@ enum weir_error weir_publish_wait(struct weir *client, const struct weir_record 
 {
     MAGIC_CHECK(client, CLIENT_MAGIC);
     if (record->ack == WEIR_ACK_NONE)
-        return WEIR_BAD_REQUEST;
+        return reason_give(WEIR_BAD_REQUEST, "a record without ack has no outcome to wait for");
     if (client_is_own_thread(client))
-        return WEIR_FORBIDDEN;
+        return reason_callback();
     enum weir_error error = record_check(record);
     if (error != WEIR_OK)
         return error;
@@ -345,7 +368,7 @@ enum weir_error weir_flush(struct weir *client, uint64_t timeout_ms)
 {
     MAGIC_CHECK(client, CLIENT_MAGIC);
     if (client_is_own_thread(client))
-        return WEIR_FORBIDDEN;
+        return reason_callback();
     uint64_t deadline = deadline_after_ms(timeout_ms);
     enum weir_error error = WEIR_OK;
     pthread_mutex_lock(&client->lock);
@@ -358,7 +381,7 @@ enum weir_error weir_flush(struct weir *client, uint64_t timeout_ms)
             error = WEIR_TIMEOUT;
     }
     pthread_mutex_unlock(&client->lock);
-    return error;
+    return reason_usual(error);
 }
 
 void client_publisher_fini(struct weir *client)

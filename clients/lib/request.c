@@ -5,6 +5,7 @@
 
 #include "actors/base/assert.h"
 #include "clients/lib/client.h"
+#include "clients/lib/reason.h"
 #include "clients/wire/request.h"
 
 static char *text_copy(struct view text)
@@ -64,12 +65,13 @@ static enum weir_error request_run(struct weir *client, struct view verb, struct
     uint64_t deadline = deadline_after_ms(timeout_ms);
     while (client->link.state != LINK_UP) {
         if (client->is_over)
-            return WEIR_CLOSED;
+            return reason_usual(WEIR_CLOSED);
         if (!client_wait(client, deadline))
-            return WEIR_TIMEOUT;
+            return reason_usual(WEIR_TIMEOUT);
     }
     if (client->link.message_max != 0 && args.size + verb.size + 32 > client->link.message_max)
-        return WEIR_TOO_BIG;
+        return reason_give(WEIR_TOO_BIG, "the request has %zu bytes, and a message of this broker at most %zu",
+                           args.size + verb.size + 32, (size_t)client->link.message_max);
     waiter->id = client->next_request++;
     waiter->next = client->requests;
     client->requests = waiter;
@@ -90,7 +92,7 @@ static enum weir_error request_run(struct weir *client, struct view verb, struct
     while (*at != waiter)
         at = &(*at)->next;
     *at = waiter->next;
-    return waiter->is_done ? waiter->error : error;
+    return reason_usual(waiter->is_done ? waiter->error : error);
 }
 
 enum weir_error weir_request(struct weir *client, const char *verb, struct weir_view args, uint64_t timeout_ms,
@@ -99,12 +101,12 @@ enum weir_error weir_request(struct weir *client, const char *verb, struct weir_
     MAGIC_CHECK(client, CLIENT_MAGIC);
     *reply = (struct weir_reply){.error = WEIR_OK};
     if (client_is_own_thread(client))
-        return WEIR_FORBIDDEN;
+        return reason_callback();
     static const uint8_t empty_map[] = {0x80};
     struct view given = args.size == 0 ? view_of(empty_map, sizeof empty_map) : view_of(args.data, args.size);
     size_t scanned = 0;
     if (value_scan(given, CLIENT_DEPTH_MAX, &scanned) != WEIR_OK || scanned != given.size)
-        return WEIR_BAD_REQUEST;
+        return reason_give(WEIR_BAD_REQUEST, "the arguments are not one well-formed msgpack value");
     struct request_waiter waiter = {.reply = reply};
     pthread_mutex_lock(&client->lock);
     enum weir_error error = request_run(client, view_text(verb), given, timeout_ms, &waiter);
@@ -127,7 +129,7 @@ enum weir_error weir_get(struct weir *client, const char *topic, const char *key
     size_t capacity = strlen(topic) + (key != NULL ? strlen(key) : 0) + 32;
     uint8_t *args = malloc(capacity);
     if (args == NULL)
-        return WEIR_NO_MEMORY;
+        return reason_usual(WEIR_NO_MEMORY);
     struct value_writer writer;
     value_writer_init(&writer, args, capacity);
     value_write_map(&writer, key != NULL ? 2 : 1);
@@ -148,7 +150,7 @@ enum weir_error weir_get_page(struct weir *client, const char *topic, const stru
     size_t capacity = strlen(topic) + (page->prefix != NULL ? strlen(page->prefix) : 0) + page->after.size + 64;
     uint8_t *args = malloc(capacity);
     if (args == NULL)
-        return WEIR_NO_MEMORY;
+        return reason_usual(WEIR_NO_MEMORY);
     struct value_writer writer;
     value_writer_init(&writer, args, capacity);
     value_write_map(&writer, 1u + (page->prefix != NULL) + (page->after.data != NULL) + (page->limit > 0));
@@ -176,7 +178,7 @@ enum weir_error weir_list(struct weir *client, const char *pattern, uint64_t tim
     size_t capacity = strlen(pattern) + 32;
     uint8_t *args = malloc(capacity);
     if (args == NULL)
-        return WEIR_NO_MEMORY;
+        return reason_usual(WEIR_NO_MEMORY);
     struct value_writer writer;
     value_writer_init(&writer, args, capacity);
     value_write_map(&writer, 1);

@@ -6,6 +6,7 @@
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
 #include "clients/lib/client.h"
+#include "clients/lib/reason.h"
 #include "clients/wire/name.h"
 
 enum {
@@ -273,11 +274,13 @@ static enum weir_error key_take(struct weir_subscription *s, const struct weir_s
     if (text == NULL)
         return WEIR_OK;
     size_t size = strlen(text);
-    if ((options->key != NULL && options->prefix != NULL) || size > KEY_SIZE_MAX)
-        return WEIR_BAD_REQUEST;
+    if (options->key != NULL && options->prefix != NULL)
+        return reason_give(WEIR_BAD_REQUEST, "a subscription is to one key or to a prefix, not to both");
+    if (size > KEY_SIZE_MAX)
+        return reason_give(WEIR_BAD_REQUEST, "the key or prefix has %zu bytes, more than %d", size, KEY_SIZE_MAX);
     s->key = malloc(size + 5);
     if (s->key == NULL)
-        return WEIR_NO_MEMORY;
+        return reason_usual(WEIR_NO_MEMORY);
     struct value_writer writer;
     value_writer_init(&writer, s->key, size + 5);
     value_write_str(&writer, view_text(text));
@@ -290,18 +293,19 @@ static enum weir_error options_take(struct weir_subscription *s, const struct we
 {
     s->options = *options;
     if (options->policy != NULL && policy_find(view_text(options->policy), &s->policy) != WEIR_OK)
-        return WEIR_BAD_REQUEST;
+        return reason_give(WEIR_BAD_REQUEST, "there is no policy '%s'", options->policy);
     enum weir_error error = key_take(s, options);
     if (error != WEIR_OK)
         return error;
     for (size_t i = 0; i < options->cursor_count; i++) {
         const struct weir_cursor *cursor = &options->cursors[i];
-        error = name_check(view_text(cursor->topic), NULL);
+        const char *reason = "";
+        error = name_check(view_text(cursor->topic), &reason);
         if (error != WEIR_OK)
-            return error;
+            return reason_give(error, "the topic of cursor %zu: %s", i + 1, reason);
         struct feed *feed = feed_ensure(s, view_text(cursor->topic));
         if (feed == NULL)
-            return WEIR_NO_MEMORY;
+            return reason_usual(WEIR_NO_MEMORY);
         feed->has_cursor = true;
         feed->epoch = cursor->epoch;
         feed->seq = cursor->seq;
@@ -314,11 +318,11 @@ static enum weir_error subscription_create(struct weir *client, const char *patt
 {
     struct weir_subscription *s = calloc(1, sizeof *s);
     if (s == NULL)
-        return WEIR_NO_MEMORY;
+        return reason_usual(WEIR_NO_MEMORY);
     s->client = client;
     s->last = &s->first;
     s->pattern = strdup(pattern);
-    enum weir_error error = s->pattern == NULL ? WEIR_NO_MEMORY : WEIR_OK;
+    enum weir_error error = s->pattern == NULL ? reason_usual(WEIR_NO_MEMORY) : WEIR_OK;
     if (error == WEIR_OK && options != NULL)
         error = options_take(s, options);
     if (error != WEIR_OK) {
@@ -356,15 +360,16 @@ enum weir_error weir_subscribe(struct weir *client, const char *pattern, const s
 {
     MAGIC_CHECK(client, CLIENT_MAGIC);
     *out = NULL;
-    enum weir_error error = pattern_check(view_text(pattern), NULL);
+    const char *reason = "";
+    enum weir_error error = pattern_check(view_text(pattern), &reason);
     if (error != WEIR_OK)
-        return error;
+        return reason_give(error, "the pattern: %s", reason);
     pthread_mutex_lock(&client->lock);
     struct weir_subscription *s = NULL;
-    error = client->is_over ? WEIR_CLOSED : subscription_create(client, pattern, options, &s);
+    error = client->is_over ? reason_usual(WEIR_CLOSED) : subscription_create(client, pattern, options, &s);
     if (error == WEIR_OK && !subscription_link(client, s)) {
         subscription_free(s);
-        error = WEIR_NO_MEMORY;
+        error = reason_usual(WEIR_NO_MEMORY);
     }
     if (error == WEIR_OK) {
         *out = s;

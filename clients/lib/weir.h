@@ -80,6 +80,12 @@ WEIR_API WEIR_MUST_USE enum weir_error weir_open(const struct weir_options *opti
  * client is dialing it takes until that ends, at most connect_timeout_ms more. Not from a callback (WEIR_FORBIDDEN). */
 WEIR_API enum weir_error weir_close(struct weir **client, uint64_t timeout_ms);
 
+/* Why this thread's last call of weir_publish, weir_publish_wait, weir_flush, weir_subscribe, weir_request, weir_get,
+ * weir_get_page or weir_list did not return WEIR_OK, in a sentence that says what was wrong with what ("the key has
+ * 2000 bytes, more than 1024"; what the broker said, where it refused); valid until its next call. Never NULL.
+ * Callback: yes */
+WEIR_API const char *weir_reason(void);
+
 /* ------------------------------------------------------------------------------------------ publishing */
 
 enum weir_ack { WEIR_ACK_NONE, WEIR_ACK_ACCEPTED, WEIR_ACK_FOLDED, WEIR_ACK_DURABLE };

@@ -10,8 +10,8 @@ CLIFF = 2  # times what the neighbours say
 
 
 def between(axis, at, low, high):
-    """The cost of a record at `at`, by those of (at, cost) below and above. Bytes and subscribers add to it by the piece;
-    of topics each step of ten is expected to cost as much more as the one before."""
+    """The cost of a record at `at`, by those of (at, cost) on both sides: bytes and subscribers add to it by the piece,
+    of topics each power of ten is expected to cost as much more as the one before."""
     part = (at - low[0]) / (high[0] - low[0])
     if axis != "topics":
         return low[1] + part * (high[1] - low[1])

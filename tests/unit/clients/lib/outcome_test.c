@@ -45,8 +45,10 @@ static void publish_wait_returns_what_became_of_the_record(void **state)
     assert_int_equal(seq.seq, 0);
     record = text_record("bad", "x", WEIR_ACK_FOLDED);
     assert_int_equal(weir_publish_wait(client, &record, WAIT_MS, &seq), WEIR_FORBIDDEN);
+    assert_string_equal(weir_reason(), "not yours");
     record = text_record("silent", "x", WEIR_ACK_FOLDED);
     assert_int_equal(weir_publish_wait(client, &record, 50, &seq), WEIR_TIMEOUT);
+    assert_string_equal(weir_reason(), weir_error_text(WEIR_TIMEOUT));
     record = text_record("good", "x", WEIR_ACK_NONE);
     assert_int_equal(weir_publish_wait(client, &record, 50, &seq), WEIR_BAD_REQUEST);
     FAKE_WAIT(&outcomes, outcomes.count == 3);

@@ -50,6 +50,7 @@ static void what_would_end_the_session_is_refused_by_the_library(void **state)
     struct weir *client = fake_client(&fake, NULL, 1 << 30, &s);
     struct weir_record record = text_record("a//b", "x", WEIR_ACK_NONE);
     assert_int_equal(weir_publish(client, &record, 0, NULL), WEIR_BAD_TOPIC);
+    assert_string_equal(weir_reason(), "the topic's name: segment 2 is empty");
     record = text_record("a/+", "x", WEIR_ACK_NONE);
     assert_int_equal(weir_publish(client, &record, 0, NULL), WEIR_BAD_TOPIC);
     record = text_record("a", "\xff", WEIR_ACK_NONE);
@@ -62,6 +63,7 @@ static void what_would_end_the_session_is_refused_by_the_library(void **state)
     memset(long_key, 'k', sizeof long_key - 1);
     record.key = long_key;
     assert_int_equal(weir_publish(client, &record, 0, NULL), WEIR_TOO_BIG);
+    assert_string_equal(weir_reason(), "the key has 1025 bytes, more than 1024");
     record = (struct weir_record){.topic = "a", .value = "\x92\x01", .value_size = 2};
     assert_int_equal(weir_publish(client, &record, 0, NULL), WEIR_BAD_REQUEST);
     record = (struct weir_record){.topic = "a", .value = "\x01\x02", .value_size = 2};
@@ -70,6 +72,7 @@ static void what_would_end_the_session_is_refused_by_the_library(void **state)
     deep[17] = 0x01;
     record = (struct weir_record){.topic = "a", .value = deep, .value_size = 18};
     assert_int_equal(weir_publish(client, &record, 0, NULL), WEIR_BAD_REQUEST);
+    assert_string_equal(weir_reason(), "the value is nested deeper than 16 levels");
     record = (struct weir_record){.topic = "a", .value = large, .value_size = sizeof large, .form = WEIR_BYTES};
     assert_int_equal(weir_publish(client, &record, 0, NULL), WEIR_TOO_BIG);
     record.value_size = MESSAGE_SIZE_MAX_DEFAULT - 64;
