@@ -118,7 +118,6 @@ static bool on_begin(struct turn *turn, struct plugin *plugin, const struct mess
     place_feed_set(plugin, index, message->detail);
     place->has_begun = true;
     place->topic = message->from;
-    place->slot = begin->slot;
     place->epoch = begin->epoch;
     place->seq = begin->seq;
     place->window = window_of(plugin->config->patterns[begin->sub - 1]);
@@ -167,8 +166,7 @@ void follow_credit(struct turn *turn, struct plugin *plugin, uint32_t index, uin
     place->credit_owed += bytes;
     if (place->credit_owed < place->window / 2)
         return;
-    struct message credit = {
-        .tag = TOPIC_CREDIT, .detail = place->feed, .word = {place->slot, (uint64_t)place->credit_owed}};
+    struct message credit = {.tag = TOPIC_CREDIT, .detail = place->feed, .word = {(uint64_t)place->credit_owed}};
     /* Where there is no room for it now, the next one brings it along. */
     if (turn_control(turn, place->topic, &credit) == WEIR_OK)
         place->credit_owed = 0;

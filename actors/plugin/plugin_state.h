@@ -61,7 +61,7 @@ struct place {
     uint64_t owed_first, owed_last; /* its records that are to be answered, by position + 1; 0: none */
     uint32_t refs;                  /* kept inputs and emissions under way */
     uint32_t clears;                /* orders to clear it, under way */
-    uint32_t feed, slot, window;
+    uint32_t feed, window;
     uint32_t name_next, feed_next;
     struct outgoing *outgoing; /* a processor's emissions to it; NULL: none lately */
     uint16_t name_size;

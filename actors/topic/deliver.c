@@ -141,7 +141,7 @@ static enum weir_error begin_block(struct topic *topic, const struct feed *feed,
         return error;
     struct topic_begin *begin = arena_data(topic->arena, *out);
     *begin = (struct topic_begin){.sub = feed->sub,
-                                  .slot = (uint32_t)(feed - topic->feeds.table),
+                                  .credit = feed->credit > 0 ? (uint32_t)feed->credit : 0,
                                   .kind = topic->fold.rule->kind,
                                   .resumed = feed->is_resumed,
                                   .delta = feed->is_delta,

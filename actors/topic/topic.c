@@ -60,16 +60,15 @@ static enum weir_error topic_start(struct turn *turn, void *state, const void *a
 
 static void topic_credit(struct topic *topic, const struct message *message)
 {
-    uint64_t slot = message->word[0], more = message->word[1];
-    if (slot >= topic->feeds.used || topic->feeds.table[slot].feed != message->detail)
+    uint64_t more = message->word[0];
+    uint32_t slot = feeds_find(&topic->feeds, message->detail);
+    if (slot == FEED_NONE)
         return; /* it has ended meanwhile */
     struct feed *feed = &topic->feeds.table[slot];
-    if (feed->phase == FEED_FREE)
-        return;
     int64_t credit = feed->credit + (int64_t)(more < FEED_CREDIT_MAX ? more : FEED_CREDIT_MAX);
     feed->credit = credit < FEED_CREDIT_MAX ? (int32_t)credit : FEED_CREDIT_MAX;
     if (feed->list == LIST_WAITING && feed->credit > 0)
-        feeds_list(&topic->feeds, (uint32_t)slot, LIST_READY);
+        feeds_list(&topic->feeds, slot, LIST_READY);
 }
 
 static void topic_admitted(struct topic *topic, uint32_t number)

@@ -98,7 +98,7 @@ enum topic_tag {
     TOPIC_SUBSCRIBE,   /* hold[0]: a block of struct topic_subscribe, sent by the directory. A refusal is TOPIC_ENDED on
                           the   subscriber's control lane, without TOPIC_BEGIN. */
     TOPIC_UNSUBSCRIBE, /* detail: feed. No more messages of it come after those under way. */
-    TOPIC_CREDIT,      /* detail: feed. word[0]: slot as given in TOPIC_BEGIN; word[1]: bytes more it may be sent */
+    TOPIC_CREDIT,      /* detail: feed. word[0]: bytes more it may be sent */
     TOPIC_CLEAR,  /* forgets state, new epoch: RESET to its subscribers. word[1]: only if this is still its seq (0: in
                      any case), else WEIR_BUSY; word[2]: the cause, CAUSE_NONE for CAUSE_CLEARED. Replies TOPIC_DONE. */
     TOPIC_DELETE, /* ends it: ENDED to its subscribers. Replies TOPIC_DONE */
@@ -249,7 +249,8 @@ struct topic_subscribe {
 };
 
 struct topic_begin {
-    uint32_t sub, slot; /* slot: give it back in TOPIC_CREDIT */
+    uint32_t sub;
+    uint32_t credit; /* bytes that it may be sent from now on */
     enum topic_kind kind;
     bool resumed, delta;
     enum topic_cause cause;

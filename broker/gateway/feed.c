@@ -56,9 +56,10 @@ static void feed_begin(struct connection *connection, struct message *message)
         connection_starve(connection, "there is no memory to follow a topic");
         return;
     }
-    feed->slot = begin->slot;
-    feed->granted = FEED_CREDIT;
-    followed_begin_set(connection, feed, message_take(message, 0));
+    if (msg_is_none(feed->begin))
+        feed->granted = (int32_t)begin->credit;
+    arena_drop(connection->arena, feed->begin);
+    feed->begin = message_take(message, 0);
     atomic_store_explicit(&connection->counters.feeds, state->follows.count, memory_order_relaxed);
 }
 
@@ -70,8 +71,7 @@ static void feed_updates(struct connection *connection, struct message *message)
     if (feed == NULL)
         return;
     size_t size = run.pairs.size + run.value.size;
-    followed_came(feed, size);
-    followed_rendered(connection, feed, size, FEED_CREDIT);
+    followed_rendered(connection, feed, message->from, size, FEED_CREDIT);
     if (message->tag == TOPIC_ENTRIES)
         return;
     if (connection->output.data_size + size > connection->config->outbox_bytes && connection->output.data_size > 0) {
@@ -90,8 +90,10 @@ static void feed_ended(struct connection *connection, const struct message *mess
 {
     struct feed_state *state = connection->state;
     struct followed *feed = follows_find(&state->follows, message->detail);
-    if (feed != NULL)
+    if (feed != NULL) {
+        arena_drop(connection->arena, feed->begin);
         follows_remove(connection, &state->follows, feed);
+    }
     atomic_store_explicit(&connection->counters.feeds, state->follows.count, memory_order_relaxed);
 }
 
@@ -196,6 +198,8 @@ static bool feed_render(struct connection *connection, struct gather *gather, st
 static void feed_close(struct connection *connection)
 {
     struct feed_state *state = connection->state;
+    for (uint32_t i = 0; i < state->follows.capacity; i++)
+        arena_drop(connection->arena, state->follows.places[i].begin);
     follows_fini(connection, &state->follows);
     connection_order(connection, &(struct message){.tag = DIRECTORY_CLOSE});
 }

@@ -111,25 +111,8 @@ static void places_close(struct follows *follows, uint32_t at)
     follows->places[hole] = (struct followed){.id = 0};
 }
 
-void followed_begin_set(struct connection *connection, struct followed *followed, weir_msg begin)
+static void followed_drop(struct follows *follows, struct followed *followed)
 {
-    if (followed->has_begin)
-        arena_drop(connection->arena, followed->begin);
-    followed->has_begin = !msg_is_none(begin);
-    followed->begin = begin;
-}
-
-static weir_actor followed_topic(const struct connection *connection, const struct followed *followed)
-{
-    if (!followed->has_begin)
-        return followed->topic;
-    const struct topic_begin *begin = arena_data(connection->arena, followed->begin);
-    return begin->topic;
-}
-
-static void followed_drop(struct connection *connection, struct follows *follows, struct followed *followed)
-{
-    followed_begin_set(connection, followed, WEIR_MSG_NONE);
     follows->count--;
     places_close(follows, (uint32_t)(followed - follows->places));
 }
@@ -147,7 +130,7 @@ static void follows_shrink(struct connection *connection, struct follows *follow
 
 void follows_remove(struct connection *connection, struct follows *follows, struct followed *followed)
 {
-    followed_drop(connection, follows, followed);
+    followed_drop(follows, followed);
     follows_shrink(connection, follows);
 }
 
@@ -156,7 +139,7 @@ void follows_remove_owner(struct connection *connection, struct follows *follows
     /* Removing moves later ones into the same place, or, around the end, ones that were looked at. */
     for (uint32_t i = 0; i < follows->capacity;) {
         if (follows->places[i].id != 0 && follows->places[i].owner == owner)
-            followed_drop(connection, follows, &follows->places[i]);
+            followed_drop(follows, &follows->places[i]);
         else
             i++;
     }
@@ -165,8 +148,6 @@ void follows_remove_owner(struct connection *connection, struct follows *follows
 
 void follows_fini(struct connection *connection, struct follows *follows)
 {
-    for (uint32_t i = 0; i < follows->capacity; i++)
-        followed_begin_set(connection, &follows->places[i], WEIR_MSG_NONE);
     arena_drop(connection->arena, follows->block);
     *follows = (struct follows){.count = 0};
 }
@@ -179,20 +160,15 @@ size_t follow_window(size_t outbox_bytes, size_t feed_count)
     return window > WINDOW_MAX ? WINDOW_MAX : window;
 }
 
-void followed_came(struct followed *followed, size_t size)
+void followed_rendered(struct connection *connection, struct followed *followed, weir_actor topic, size_t size,
+                       size_t window)
 {
     followed->granted -= (int32_t)size;
-    followed->waiting += (int32_t)size;
-}
-
-void followed_rendered(struct connection *connection, struct followed *followed, size_t size, size_t window)
-{
-    followed->waiting -= (int32_t)size;
-    int64_t missing = (int64_t)window - followed->granted - followed->waiting;
+    int64_t missing = (int64_t)window - followed->granted;
     if (missing < (int64_t)window / 2)
         return;
-    struct message message = {.tag = TOPIC_CREDIT, .detail = followed->id, .word = {followed->slot, (uint64_t)missing}};
-    enum weir_error error = turn_control(connection->turn, followed_topic(connection, followed), &message);
+    struct message message = {.tag = TOPIC_CREDIT, .detail = followed->id, .word = {(uint64_t)missing}};
+    enum weir_error error = turn_control(connection->turn, topic, &message);
     if (error == WEIR_OK)
         followed->granted += (int32_t)missing;
     else if (error != WEIR_STALE) /* a feed without credit would stand still for good: better none than that */

@@ -10,20 +10,21 @@
 
 struct connection;
 
-/* Bytes fit 32 bits: a window is at most a quarter of a MiB, and a topic may send one pair beyond it. */
+/* There may be hundreds of thousands. Bytes fit 32 bits: a window is at most a quarter of a MiB, and a topic may send
+ * one pair beyond it. */
 struct followed {
-    uint32_t id;    /* the broker's number; 0: a free place of the table */
-    uint32_t owner; /* whoever made it: a session's subscription */
+    uint32_t id;     /* the broker's number; 0: a free place of the table */
+    int32_t granted; /* bytes that the topic may still send, or has sent and that are not rendered yet; below 0: one
+                        pair that was beyond */
     union {
-        weir_actor topic;
-        weir_msg begin; /* has_begin: the last TOPIC_BEGIN's block, in which are the topic and its name */
+        struct {                  /* a session's */
+            uint32_t owner;       /* the subscription that made it */
+            uint32_t queued : 31; /* its messages in one of the output's queues */
+            uint32_t is_bulk : 1; /* which one: for its messages' order they are all in the same */
+        };
+        weir_msg
+            begin; /* a SUB peer's: the last TOPIC_BEGIN's block, in which is the topic's name; the peer's to drop */
     };
-    uint32_t slot;          /* the topic's own, for TOPIC_CREDIT */
-    uint32_t queued : 30;   /* its messages in one of the output's queues; a session's */
-    uint32_t is_bulk : 1;   /* which one: for its messages' order they are all in the same */
-    uint32_t has_begin : 1; /* a SUB peer's */
-    int32_t granted;        /* bytes that the topic may still send; below 0: it sent one pair beyond */
-    int32_t waiting;        /* bytes that came and are not rendered yet */
 };
 
 _Static_assert(ARENA_BLOCK_SIZE_MAX < INT32_MAX / 2, "a window and a pair beyond it are counted in 32 bits");
@@ -43,12 +44,9 @@ void follows_remove(struct connection *connection, struct follows *follows, stru
 void follows_remove_owner(struct connection *connection, struct follows *follows, uint32_t owner);
 void follows_fini(struct connection *connection, struct follows *follows);
 
-/* Keeps the block of its TOPIC_BEGIN, which is the table's to drop from now on. */
-void followed_begin_set(struct connection *connection, struct followed *followed, weir_msg begin);
-/* Bytes came from the topic; bytes were rendered. The latter gives the topic more credit once half of its window is
- * free. */
-void followed_came(struct followed *followed, size_t size);
-void followed_rendered(struct connection *connection, struct followed *followed, size_t size, size_t window);
+/* Bytes that came from the topic were rendered. Gives it more credit once half of its window is free. */
+void followed_rendered(struct connection *connection, struct followed *followed, weir_actor topic, size_t size,
+                       size_t window);
 
 /* Each of so many feeds' share of an outbox. */
 size_t follow_window(size_t outbox_bytes, size_t feed_count);

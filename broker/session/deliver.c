@@ -102,8 +102,9 @@ static bool render_run(struct connection *connection, struct gather *gather, str
     const struct subscription *subscription = subscription_find(session, followed->owner);
     ENSURE(subscription != NULL); /* its feeds are forgotten with it */
     size_t window = follow_window(connection->config->outbox_bytes, session->follows.count);
-    followed_rendered(connection, followed, size + run.value.size,
-                      window < subscription->window_max ? window : subscription->window_max);
+    size_t window_max = subscription_window_max(subscription);
+    followed_rendered(connection, followed, item->from, size + run.value.size,
+                      window < window_max ? window : window_max);
     *done = count == run.count;
     if (!*done) {
         item->word[0] = TOPIC_WORD(run.pairs.offset + size, run.pairs.size - size);
@@ -207,7 +208,7 @@ static bool render_frame(struct connection *connection, struct gather *gather, c
         struct followed *followed = follows_find(&session->follows, item->detail);
         struct subscription *subscription = subscription_find(session, followed->owner);
         if (subscription != NULL)
-            subscription->feed_count--;
+            subscription_feed_ended(subscription, followed->id);
         follows_remove(connection, &session->follows, followed);
         atomic_store_explicit(&connection->counters.feeds, session->follows.count, memory_order_relaxed);
     }

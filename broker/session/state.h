@@ -33,18 +33,25 @@ enum subscription_state { SUBSCRIPTION_FREE, SUBSCRIPTION_ASKED, SUBSCRIPTION_ST
  * bits (REQUEST_SUB_BIT), so that what is still under way for one that ended does not meet a later one. A place may be
  * used 2,048 times before it bears the same number again, and each time waits for the directory in between. */
 #define SUBSCRIPTION_PLACE_BITS 20
-#define SUBSCRIPTION_GENERATION_MAX ((1u << (31 - SUBSCRIPTION_PLACE_BITS)) - 1)
+#define SUBSCRIPTION_GENERATION_BITS (31 - SUBSCRIPTION_PLACE_BITS)
 
 struct subscription {
-    uint32_t sub;              /* the client's number */
-    uint32_t credit;           /* that each of its feeds has at first */
-    uint32_t window_max;       /* of each of its feeds; its outbox, about */
-    uint32_t feed, feed_count; /* the last of its feeds to begin, and how many there are */
-    uint32_t next;             /* in its bucket, or among the free places */
-    uint16_t generation;
-    uint8_t state; /* enum subscription_state */
-    uint8_t end;   /* enum weir_error, for UNSUBSCRIBED */
+    uint32_t sub;  /* the client's number */
+    uint32_t next; /* in its bucket, or among the free places */
+    union {
+        uint32_t feed;       /* the last of its feeds to begin; 0: it has none */
+        enum weir_error end; /* ending: for UNSUBSCRIBED; its feeds are forgotten by then */
+    };
+    uint16_t window_kib; /* of each of its feeds at most; its outbox, about */
+    uint16_t generation : SUBSCRIPTION_GENERATION_BITS;
+    uint16_t state : 2;    /* enum subscription_state */
+    uint16_t has_more : 1; /* it may have feeds beside that one */
 };
+
+static inline size_t subscription_window_max(const struct subscription *subscription)
+{
+    return subscription->window_kib * (size_t)1024;
+}
 
 /* By place; a hash from the client's numbers to places behind them in the same block. */
 struct subscriptions {
@@ -125,6 +132,8 @@ struct subscription *subscription_of_client(const struct session *session, uint3
 /* A new one, asked for; NULL without memory. Moves the others. */
 struct subscription *subscription_take(struct connection *connection, uint32_t sub);
 void subscription_free(struct connection *connection, struct subscription *subscription);
+/* One of its feeds has ended. */
+void subscription_feed_ended(struct subscription *subscription, uint32_t feed);
 /* Forgets its feeds, so that nothing more of them is sent. */
 void subscription_feeds_forget(struct connection *connection, struct subscription *subscription);
 void session_subscriptions_fini(struct connection *connection);

@@ -36,9 +36,9 @@ static void subscription_end(struct connection *connection, struct subscription 
     if (subscription->state == SUBSCRIPTION_ENDING)
         return;
     uint32_t internal = subscription_internal(session, subscription);
-    subscription->state = SUBSCRIPTION_ENDING;
-    subscription->end = (uint8_t)error;
     subscription_feeds_forget(connection, subscription);
+    subscription->state = SUBSCRIPTION_ENDING;
+    subscription->end = error;
     connection_order(connection, &(struct message){.tag = DIRECTORY_UNSUBSCRIBE, .detail = internal});
 }
 
@@ -73,15 +73,15 @@ static enum weir_error subscribe_check(struct connection *connection, const stru
 /* Longer than seven weeks is as good as for ever. */
 static uint32_t milliseconds_of(uint64_t given) { return given < UINT32_MAX ? (uint32_t)given : UINT32_MAX; }
 
-static uint32_t window_max_of(uint64_t outbox)
+static uint16_t window_kib_of(uint64_t outbox)
 {
-    if (outbox == 0 || outbox > UINT32_MAX)
-        return UINT32_MAX;
-    return outbox < SESSION_WINDOW_MIN ? SESSION_WINDOW_MIN : (uint32_t)outbox;
+    if (outbox == 0 || outbox >= UINT16_MAX * UINT64_C(1024))
+        return UINT16_MAX;
+    return (uint16_t)((outbox < SESSION_WINDOW_MIN ? SESSION_WINDOW_MIN : outbox) / 1024);
 }
 
 static enum weir_error subscribe_order(struct connection *connection, const struct frame *frame,
-                                       const struct subscription *subscription)
+                                       const struct subscription *subscription, uint32_t credit)
 {
     struct view pattern = frame->as.subscribe.pattern, cursors = frame->as.subscribe.cursors;
     bool has_key = frame->as.subscribe.key.size > 0;
@@ -98,7 +98,7 @@ static enum weir_error subscribe_order(struct connection *connection, const stru
                                               .policy = frame->as.subscribe.policy,
                                               .snapshot = frame->as.subscribe.snapshot,
                                               .updates = frame->as.subscribe.updates,
-                                              .credit = subscription->credit,
+                                              .credit = credit,
                                               .outbox_max = outbox < SIZE_MAX ? (size_t)outbox : SIZE_MAX,
                                               .interval_ms = milliseconds_of(frame->as.subscribe.interval_ms),
                                               .block_ms = milliseconds_of(frame->as.subscribe.block_ms),
@@ -137,9 +137,9 @@ enum weir_error session_subscribe(struct connection *connection, const struct fr
         follow_window(connection->config->outbox_bytes, session->follows.count + session->subscriptions.count);
     if (pattern_has_wildcard(frame->as.subscribe.pattern) && window > SESSION_PATTERN_CREDIT)
         window = SESSION_PATTERN_CREDIT;
-    subscription->window_max = window_max_of(frame->as.subscribe.outbox);
-    subscription->credit = window < subscription->window_max ? (uint32_t)window : subscription->window_max;
-    if (subscribe_order(connection, frame, subscription) != WEIR_OK) {
+    subscription->window_kib = window_kib_of(frame->as.subscribe.outbox);
+    size_t window_max = subscription_window_max(subscription), credit = window < window_max ? window : window_max;
+    if (subscribe_order(connection, frame, subscription, (uint32_t)credit) != WEIR_OK) {
         subscription_free(connection, subscription);
         return session_refuse(connection, REFUSAL_MEMORY, WEIR_NO_MEMORY, weir_error_text(WEIR_NO_MEMORY));
     }
@@ -209,12 +209,10 @@ static void topic_begin(struct connection *connection, struct message *message)
             return;
         }
         followed->owner = begin->sub;
-        followed->granted = (int32_t)subscription->credit;
+        followed->granted = (int32_t)begin->credit;
+        subscription->has_more = subscription->feed != 0;
         subscription->feed = message->detail;
-        subscription->feed_count++;
     }
-    followed->slot = begin->slot;
-    followed->topic = message->from;
     atomic_store_explicit(&connection->counters.feeds, session->follows.count, memory_order_relaxed);
     data_push(connection, followed, message);
 }
@@ -243,7 +241,6 @@ static void topic_run(struct connection *connection, struct message *message)
         return;
     }
     struct topic_run run = topic_run_read(message);
-    followed_came(followed, run.pairs.size + run.value.size);
     connection->output.data_size += run.pairs.size + run.value.size;
     struct message *last = queue_last(queue_of(connection, followed, message->tag));
     if (!run_continues(last, message)) {
@@ -333,7 +330,7 @@ void session_on_directory(struct connection *connection, struct message *message
     enum weir_error error = (enum weir_error)message->word[2];
     if (message->tag == DIRECTORY_UNSUBSCRIBED) {
         bool is_of_session = subscription->state == SUBSCRIPTION_ENDING; /* or the directory could not go on with it */
-        enum weir_error end = is_of_session ? (enum weir_error)subscription->end : error;
+        enum weir_error end = is_of_session ? subscription->end : error;
         unsubscribed_send(connection, subscription->sub, end, is_of_session ? end_text(end) : follow_refusal_text(end));
         subscription_free(connection, subscription);
         return;

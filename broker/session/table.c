@@ -10,7 +10,7 @@ enum { GROWTH_PART = 8 }; /* a table grows by this part of itself, so that littl
 uint32_t subscription_internal(const struct session *session, const struct subscription *subscription)
 {
     uint32_t place = (uint32_t)(subscription - session->subscriptions.places);
-    return (subscription->generation & SUBSCRIPTION_GENERATION_MAX) << SUBSCRIPTION_PLACE_BITS | place;
+    return (uint32_t)subscription->generation << SUBSCRIPTION_PLACE_BITS | place;
 }
 
 struct subscription *subscription_find(const struct session *session, uint32_t internal)
@@ -112,17 +112,26 @@ struct subscription *subscription_take(struct connection *connection, uint32_t s
     return subscription;
 }
 
+void subscription_feed_ended(struct subscription *subscription, uint32_t feed)
+{
+    if (subscription->state != SUBSCRIPTION_ENDING && subscription->feed == feed && !subscription->has_more)
+        subscription->feed = 0;
+}
+
 /* Most have one feed, which is found at once. */
 void subscription_feeds_forget(struct connection *connection, struct subscription *subscription)
 {
     struct session *session = session_of(connection);
     uint32_t internal = subscription_internal(session, subscription);
-    struct followed *only = subscription->feed_count == 1 ? follows_find(&session->follows, subscription->feed) : NULL;
-    if (only != NULL && only->owner == internal)
+    if (subscription->state == SUBSCRIPTION_ENDING || subscription->feed == 0)
+        return;
+    struct followed *only = subscription->has_more ? NULL : follows_find(&session->follows, subscription->feed);
+    if (only != NULL)
         follows_remove(connection, &session->follows, only);
-    else if (subscription->feed_count > 0)
+    else
         follows_remove_owner(connection, &session->follows, internal);
-    subscription->feed_count = 0;
+    subscription->feed = 0;
+    subscription->has_more = 0;
 }
 
 void subscription_free(struct connection *connection, struct subscription *subscription)

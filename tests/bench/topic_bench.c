@@ -34,7 +34,7 @@ static enum weir_error subscriber_message(struct turn *turn, void *state, struct
     if (message->tag != TOPIC_BEGIN)
         return WEIR_OK;
     const struct topic_begin *begin = arena_data(arena, message->hold[0]);
-    struct message credit = {.tag = TOPIC_CREDIT, .detail = message->detail, .word = {begin->slot, UINT32_MAX}};
+    struct message credit = {.tag = TOPIC_CREDIT, .detail = message->detail, .word = {UINT32_MAX}};
     return turn_control(turn, begin->topic, &credit);
 }
 

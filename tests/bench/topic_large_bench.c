@@ -110,32 +110,29 @@ static void bench_fold(void)
 /* Reads what it is sent, and gives the credit back. */
 static enum weir_error joiner_message(struct turn *turn, void *state, struct message *message)
 {
-    struct joiner {
-        weir_actor topic;
-        uint32_t slot;
-    } *joiner = state;
-    struct message credit = {.tag = TOPIC_CREDIT, .detail = message->detail, .word = {joiner->slot}};
+    weir_actor *topic = state;
+    struct message credit = {.tag = TOPIC_CREDIT, .detail = message->detail};
     if (message->tag == TOPIC_BEGIN) {
         const struct topic_begin *begin = arena_data(arena, message->hold[0]);
-        *joiner = (struct joiner){begin->topic, begin->slot};
-        credit.word[0] = begin->slot;
-        credit.word[1] = CREDIT;
+        *topic = begin->topic;
+        credit.word[0] = CREDIT;
     } else if (message->tag == TOPIC_ENTRIES || message->tag == TOPIC_UPDATES) {
-        credit.word[1] = topic_run_read(message).pairs.size;
+        credit.word[0] = topic_run_read(message).pairs.size;
         entries_heard += message->tag == TOPIC_ENTRIES ? topic_run_read(message).count : 0;
     } else {
         joined += message->tag == TOPIC_END;
         return WEIR_OK;
     }
-    return turn_control(turn, joiner->topic, &credit);
+    return turn_control(turn, *topic, &credit);
 }
 
-static const struct behaviour joiner_behaviour = {.name = "joiner", .state_size = 16, .on_message = joiner_message};
+static const struct behaviour joiner_behaviour = {
+    .name = "joiner", .state_size = sizeof(weir_actor), .on_message = joiner_message};
 
 /* Reads as a joiner does, but for a while in which it gives no credit. */
 static struct {
     weir_actor topic;
-    uint32_t feed, slot;
+    uint32_t feed;
     uint64_t seq, owed, updates, begins;
     bool is_stalled;
 } slow;
@@ -148,7 +145,6 @@ static enum weir_error slow_message(struct turn *turn, void *state, struct messa
         const struct topic_begin *begin = arena_data(arena, message->hold[0]);
         slow.topic = begin->topic;
         slow.feed = message->detail;
-        slow.slot = begin->slot;
         slow.begins++;
         more += CREDIT;
     } else if (message->tag == TOPIC_ENTRIES || message->tag == TOPIC_UPDATES) {
@@ -161,7 +157,7 @@ static enum weir_error slow_message(struct turn *turn, void *state, struct messa
         joined += message->tag == TOPIC_END;
     }
     slow.owed = slow.is_stalled ? more : 0;
-    struct message credit = {.tag = TOPIC_CREDIT, .detail = slow.feed, .word = {slow.slot, more}};
+    struct message credit = {.tag = TOPIC_CREDIT, .detail = slow.feed, .word = {more}};
     return slow.is_stalled || more == 0 ? WEIR_OK : turn_control(turn, slow.topic, &credit);
 }
 

@@ -27,7 +27,6 @@ struct watcher {
     struct scene *scene;
     weir_actor actor, topic;
     uint32_t feed;
-    uint64_t slot;
     char updates[UPDATES_MAX][48];
     size_t count, entries;
     bool is_whole;
@@ -93,7 +92,6 @@ static inline enum weir_error watcher_message(struct turn *turn, void *state, st
     if (message->tag == TOPIC_BEGIN) {
         const struct topic_begin *begin = arena_data(turn_arena(turn), message->hold[0]);
         watcher->topic = begin->topic;
-        watcher->slot = begin->slot;
         watcher->feed = message->detail;
     }
     watcher->is_whole = watcher->is_whole || message->tag == TOPIC_END;
@@ -107,7 +105,7 @@ static inline enum weir_error watcher_message(struct turn *turn, void *state, st
     struct view key, value;
     for (uint32_t i = 0; items_next(&items, 16, &key, &value) == WEIR_OK; i++)
         watcher_note(watcher, run.seq + i, key, value);
-    struct message credit = {.tag = TOPIC_CREDIT, .detail = watcher->feed, .word = {watcher->slot, run.pairs.size}};
+    struct message credit = {.tag = TOPIC_CREDIT, .detail = watcher->feed, .word = {run.pairs.size}};
     return turn_control(turn, watcher->topic, &credit);
 }
 

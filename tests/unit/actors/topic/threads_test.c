@@ -107,7 +107,7 @@ static enum weir_error listener_message(struct turn *turn, void *state, struct m
     case TOPIC_BEGIN: {
         const struct topic_begin *begin = arena_data(listener->arena, message->hold[0]);
         /* Credit without end, told once. */
-        struct message credit = {.tag = TOPIC_CREDIT, .detail = message->detail, .word = {begin->slot, UINT32_MAX}};
+        struct message credit = {.tag = TOPIC_CREDIT, .detail = message->detail, .word = {UINT32_MAX}};
         if (turn_control(turn, begin->topic, &credit))
             atomic_fetch_add(&listener->faults, 1);
         listener->feeds[at].is_live = false;

@@ -45,7 +45,7 @@ static inline struct reader_feed *reader_feed(struct reader *reader, uint32_t nu
 
 static inline void reader_credit(struct turn *turn, struct reader_feed *feed)
 {
-    struct message credit = {.tag = TOPIC_CREDIT, .detail = feed->feed, .word = {feed->slot, feed->owed}};
+    struct message credit = {.tag = TOPIC_CREDIT, .detail = feed->feed, .word = {feed->owed}};
     if (feed->owed == 0 || feed->phase == READER_ENDED)
         return;
     if (turn_control(turn, feed->topic, &credit) == WEIR_OK) {
@@ -99,7 +99,6 @@ static inline void reader_begin(struct reader *reader, const struct message *mes
     feed->is_delta = begin->delta;
     feed->is_resumed = begin->resumed;
     feed->history = history;
-    feed->slot = begin->slot;
     feed->sub = begin->sub;
     feed->topic = begin->topic;
     feed->epoch = begin->epoch;

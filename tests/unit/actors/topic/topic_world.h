@@ -216,7 +216,7 @@ static inline bool reader_wants(const struct reader_filter *filter, struct view 
 }
 
 struct reader_feed {
-    uint32_t feed, slot, sub;
+    uint32_t feed, sub;
     enum reader_phase phase;
     struct topic_history *history;
     weir_actor topic;
