@@ -155,6 +155,37 @@ static void a_slow_sub_peer_loses_records_and_holds_nobody_back(void **state)
     world_stop(&world);
 }
 
+/* What is on its way to a reader when its topic is cleared is given back as credit like everything else. */
+static void a_sub_peer_gets_everything_of_a_topic_that_is_cleared_now_and_then(void **state)
+{
+    (void)state;
+    enum { CLEARS = 6, RECORDS = 120, VALUE = 400 };
+    struct world world;
+    world_start(&world, NULL, NULL);
+    int push = raw_dial(&world, SP_PUSH0), sub = raw_dial(&world, SP_SUB0);
+    struct directory_status status;
+    WAIT_UNTIL((directory_status(world.directory, &status), status.subscriptions == 1));
+    static char value[VALUE + 1];
+    memset(value, 'v', VALUE);
+    static uint8_t body[VALUE + 64], buffer[VALUE + 64];
+    for (int clear = 0; clear < CLEARS; clear++) {
+        for (int i = 0; i < RECORDS; i++) {
+            raw_message(push, body, body_record(body, sizeof body, "log/a", NULL, value));
+            size_t size = raw_message_receive(sub, buffer, sizeof buffer);
+            assert_memory_equal(buffer, "log/a", 6);
+            assert_true(size > VALUE);
+        }
+        weir_actor topic;
+        assert_int_equal(directory_find(world.directory, view_text("log/a"), &topic), WEIR_OK);
+        struct message order = {.tag = TOPIC_CLEAR};
+        assert_int_equal(actor_control(world.runtime, WEIR_ACTOR_NONE, topic, &order), WEIR_OK);
+        WAIT_UNTIL(world_seq(&world, "log/a") == 0); /* and its feed has begun anew, behind nothing */
+    }
+    close(push);
+    close(sub);
+    world_stop(&world);
+}
+
 static void a_sub_peer_that_talks_is_cut(void **state)
 {
     (void)state;
@@ -202,6 +233,7 @@ int main(void)
         cmocka_unit_test(a_sub_peer_gets_updates_as_they_come),
         cmocka_unit_test(stock_sub_sockets_filter_by_prefix),
         cmocka_unit_test(a_slow_sub_peer_loses_records_and_holds_nobody_back),
+        cmocka_unit_test(a_sub_peer_gets_everything_of_a_topic_that_is_cleared_now_and_then),
         cmocka_unit_test(a_sub_peer_that_talks_is_cut),
         cmocka_unit_test(large_values_pass_whole),
     };
