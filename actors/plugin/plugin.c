@@ -250,20 +250,6 @@ static void on_timer(struct turn *turn, struct plugin *plugin, uint64_t word)
         plugin_retry_arm(turn, plugin, PLUGIN_RETRY_NS);
 }
 
-static void on_subscribed(struct turn *turn, struct plugin *plugin, const struct message *message)
-{
-    enum weir_error error = (enum weir_error)message->word[2];
-    if (error == WEIR_OK)
-        return;
-    log_error("plugin.subscription", "plugin=%s sub=%u cause=%s", plugin->config->name, message->detail,
-              weir_error_code(error));
-    if (error != WEIR_BUSY)
-        return;
-    (void)!turn_send(turn, plugin->instance->directory, &(struct message){.tag = DIRECTORY_CLOSE});
-    plugin->is_subscribed = false;
-    plugin_retry_arm(turn, plugin, PLUGIN_RETRY_NS);
-}
-
 /* Control and data; what is to be pumped afterwards is. */
 static enum weir_error dispatch(struct turn *turn, struct plugin *plugin, struct message *message)
 {
@@ -281,7 +267,10 @@ static enum weir_error dispatch(struct turn *turn, struct plugin *plugin, struct
     case TOPIC_ATTACH: on_attach(turn, plugin, message); return WEIR_OK;
     case TOPIC_CLEARED: emit_on_cleared(turn, plugin, message); break;
     case DIRECTORY_TOPIC: emit_on_topic(turn, plugin, message); break;
-    case DIRECTORY_SUBSCRIBED: on_subscribed(turn, plugin, message); break;
+    case DIRECTORY_SUBSCRIBED:
+    case DIRECTORY_UNSUBSCRIBED:
+        follow_answered(turn, plugin, message->detail, (enum weir_error)message->word[2]);
+        break;
     case MESSAGE_ROOM:
         plugin->is_stalled = false;
         outgoing_on_room(plugin);

@@ -2,6 +2,7 @@
  * and who publishes faster than it handles must wait. In the plugin's turns. */
 #include "actors/plugin/plugin_state.h"
 
+#include "actors/base/clock.h"
 #include "actors/base/log.h"
 #include "actors/topic/map_tree.h"
 #include "clients/wire/name.h"
@@ -63,6 +64,18 @@ void follow_again(struct turn *turn, struct plugin *plugin)
     }
     plugin->is_subscribed = false;
     (void)!follow_begin(turn, plugin); /* tried again where it failed */
+}
+
+void follow_answered(struct turn *turn, struct plugin *plugin, uint32_t sub, enum weir_error error)
+{
+    bool is_lost = error != WEIR_OK && sub > 0 && sub <= plugin->config->pattern_count;
+    if (!is_lost || plugin->is_follow_void)
+        return;
+    log_error("plugin.subscription", "plugin=%s pattern=%s cause=%s retry_ms=%llu", plugin->config->name,
+              plugin->config->patterns[sub - 1], weir_error_code(error),
+              (unsigned long long)(PLUGIN_FOLLOW_RETRY_NS / NS_PER_MS));
+    plugin->is_follow_void = true;
+    plugin_retry_arm(turn, plugin, PLUGIN_FOLLOW_RETRY_NS);
 }
 
 /* ---------------------------------------------------------------------------------------------- buried */
@@ -138,8 +151,11 @@ bool follow_message(struct turn *turn, struct plugin *plugin, struct message *me
     if (message->tag == TOPIC_BEGIN)
         return on_begin(turn, plugin, message);
     uint32_t index = place_find_feed(plugin, message->detail);
-    if (index == PLACE_NONE)
+    if (index == PLACE_NONE) {
+        if (message->tag == TOPIC_ENDED && message->word[0] == WEIR_BUSY) /* the topic had no memory for the feed */
+            follow_answered(turn, plugin, (uint32_t)message->word[1], WEIR_BUSY);
         return true;
+    }
     struct place *place = place_at(plugin, index);
     struct view name = place_name(plugin, index);
     switch (message->tag) {

@@ -83,6 +83,9 @@
 #define PLUGIN_TURN_INPUTS 1024u
 /* Without memory or room on a control lane, which no message tells of: try again after so long. */
 #define PLUGIN_RETRY_NS (UINT64_C(5) * 1000 * 1000)
+/* A subscription that the broker had no room for is asked for again after so long; each time topics tell it their state
+ * anew. */
+#define PLUGIN_FOLLOW_RETRY_NS (UINT64_C(2) * 1000 * 1000 * 1000)
 
 /* A timer: a year, far from where milliseconds as nanoseconds would overflow. */
 #define PLUGIN_TIMER_MS_MAX (UINT64_C(366) * 24 * 3600 * 1000)

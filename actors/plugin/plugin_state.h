@@ -298,6 +298,9 @@ static inline bool is_answered(uint32_t tag)
 WEIR_MUST_USE enum weir_error follow_begin(struct turn *turn, struct plugin *plugin);
 /* A processor has lost its state: it is to get a snapshot of all that it follows, as at its start. */
 void follow_again(struct turn *turn, struct plugin *plugin);
+/* The directory's answer to a subscription, or its end. Where it does not stand all is asked for again after a while: a
+ * processor must not go on without what it follows, and nobody else would see that it does. */
+void follow_answered(struct turn *turn, struct plugin *plugin, uint32_t sub, enum weir_error error);
 /* A message of a feed that is no run of pairs. False: no room for what it says. */
 bool follow_message(struct turn *turn, struct plugin *plugin, struct message *message);
 /* It failed of this for good; which is not to be given as an entry again. */

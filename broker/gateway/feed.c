@@ -86,6 +86,12 @@ static void feed_updates(struct connection *connection, struct message *message)
     connection->output.data_size += size;
 }
 
+/* A SUB peer cannot be told what it misses; cut, it knows, and dials again. */
+static void feed_short(struct connection *connection, enum weir_error error)
+{
+    connection_refuse(connection, REFUSAL_QUOTA, error, follow_refusal_text(error));
+}
+
 static void feed_ended(struct connection *connection, const struct message *message)
 {
     struct feed_state *state = connection->state;
@@ -93,6 +99,8 @@ static void feed_ended(struct connection *connection, const struct message *mess
     if (feed != NULL) {
         arena_drop(connection->arena, feed->begin);
         follows_remove(connection, &state->follows, feed);
+    } else if (message->word[0] == WEIR_BUSY) { /* its topic had no memory for it */
+        feed_short(connection, WEIR_BUSY);
     }
     atomic_store_explicit(&connection->counters.feeds, state->follows.count, memory_order_relaxed);
 }
@@ -106,9 +114,9 @@ static void feed_message(struct connection *connection, struct message *message)
     case TOPIC_GAP: feed_dropped(connection, message->word[1] - message->word[0] + 1); return;
     case TOPIC_ENDED: feed_ended(connection, message); return;
     case DIRECTORY_SUBSCRIBED:
+    case DIRECTORY_UNSUBSCRIBED: /* a new topic could not be followed */
         if (message->word[2] != WEIR_OK)
-            connection_refuse(connection, REFUSAL_QUOTA, (enum weir_error)message->word[2],
-                              "the directory of topics takes no more subscriptions");
+            feed_short(connection, (enum weir_error)message->word[2]);
         return;
     default: return;
     }

@@ -1,8 +1,8 @@
 /* Why a call was refused, in words: one sentence a thread, written on refusal only. Any thread, no lock. */
+#include "clients/lib/reason.h"
+
 #include <stdarg.h>
 #include <stdio.h>
-
-#include "clients/lib/reason.h"
 
 enum { REASON_SIZE_MAX = 256 };
 

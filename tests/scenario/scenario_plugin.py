@@ -126,6 +126,19 @@ def test_a_processor_follows_patterns_and_emits_to_topics():
     each_host(processor_follows)
 
 
+@sanitized
+def test_a_processor_that_cannot_follow_a_topic_asks_again_until_it_can():
+    config = configured(definition("count", "count", "processor", patterns=["in/+"], emit=["in/+/count"]))
+    config += "topics:\n  feeds_max: 2\n  defaults:\n    kind: map\n"
+    with Broker(config=config) as broker, broker.session() as session:
+        for topic in ("in/x", "in/y", "in/z"):
+            publish_acked(session, topic, ("a", 1))
+        broker.output.wait(r"event=plugin.subscription plugin=count pattern=in/\+ cause=full")
+        broker.ask_admin("topic", "delete", "in/x")
+        wait_until(lambda: any(row["topic"] == "in/z/count" for row in broker.ask_admin("topics")["topics"]),
+                   what="the count of the topic that had no room")
+
+
 def many_records(host):
     count = 30_000
     with Broker(config=counting(host)) as broker, broker.session() as session:

@@ -261,6 +261,15 @@ def test_bounds_of_the_whole_broker_are_told_by_name():
 
 
 @sanitized
+def test_a_sub_peer_that_cannot_be_given_a_topic_is_cut():
+    with Broker(config="topics:\n  feeds_max: 1\n") as broker, broker.request() as request, broker.feed() as feed:
+        request.publish("t/1", 1)
+        wait_until(lambda: broker.ask_admin("status")["feeds"] == 1, what="its first topic")
+        request.publish("t/2", 2)
+        feed.wait_closed()
+
+
+@sanitized
 def test_clearing_a_topic_resets_its_followers_into_a_new_epoch():
     with Broker(topics=["m=map"]) as broker, broker.request() as request, broker.follow("m") as follower:
         before = request.publish("m", 1, "a")
