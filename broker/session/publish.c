@@ -256,6 +256,9 @@ static enum weir_error publish_items(struct connection *connection, const struct
         options.number = number;
         error = publisher_add(connection, entry, key, value, TOPIC_NUMBER_WORD(number, frame->as.publish.ack), 0,
                               has_options ? &options : NULL);
+        /* Answers of one topic keep their order, and those before may be on their way: none is refused behind them. */
+        if (error == WEIR_NO_MEMORY)
+            return session_refuse(connection, REFUSAL_MEMORY, error, "there is no memory to take the record with");
         if (error != WEIR_OK) {
             publisher_refuse(connection, 1, refusal_of(error));
             refused_send(connection, number, 1, error, NULL, name, 0);
