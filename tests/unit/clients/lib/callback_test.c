@@ -54,17 +54,22 @@ static void hold(struct seen *seen, bool is_held)
     pthread_mutex_unlock(&seen->lock);
 }
 
-static struct weir *listener(struct fake *fake, struct session **s, struct seen *seen)
+static struct weir *listener_with(struct fake *fake, struct session **s, struct seen *seen, uint64_t heartbeat_ms)
 {
     fake_start(fake);
     seen_init(seen);
-    struct weir *client = fake_client(fake, &(struct weir_options){.heartbeat_ms = 100}, 1000, s);
+    struct weir *client = fake_client(fake, &(struct weir_options){.heartbeat_ms = heartbeat_ms}, 1000, s);
     struct weir_subscribe_options options = {.on_event = on_event, .context = seen};
     seen->client = client;
     assert_int_equal(weir_subscribe(client, "t", &options, &seen->sub), WEIR_OK);
     session_skip(*s, FRAME_SUBSCRIBE);
     send_snapshot(*s, 1, 7, 10);
     return client;
+}
+
+static struct weir *listener(struct fake *fake, struct session **s, struct seen *seen)
+{
+    return listener_with(fake, s, seen, 0);
 }
 
 static void callbacks_get_every_event_in_order(void **state)
@@ -136,13 +141,13 @@ static void slow_callback_costs_no_session(void **state)
     struct fake fake;
     struct session *s = NULL;
     struct seen seen;
-    struct weir *client = listener(&fake, &s, &seen);
+    struct weir *client = listener_with(&fake, &s, &seen, 400);
     FAKE_WAIT(&seen, seen.begins == 1);
     hold(&seen, true);
     send_updates(s, 9, 11, 1);
     FAKE_WAIT(&seen, seen.updates == 1);
     session_send(s, &(struct frame){.op = FRAME_PING, .as.ping.n = 1});
-    struct timespec hold_on = {.tv_nsec = 450 * 1000 * 1000}; /* more than three heartbeats */
+    struct timespec hold_on = {.tv_sec = 1, .tv_nsec = 400 * 1000 * 1000}; /* more than three heartbeats */
     nanosleep(&hold_on, NULL);
     hold(&seen, false);
     session_skip(s, FRAME_PONG);

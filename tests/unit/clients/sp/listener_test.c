@@ -104,23 +104,35 @@ static void listener_survives_10000_aborted_handshakes(void **state)
     over_tcp_and_ipc(aborted_handshakes);
 }
 
-static void dripping(const char *url)
+/* True when the listener hung up on one that drips. Seven bytes take five times the deadline: one that began anew with
+ * each byte would not end meanwhile. */
+static bool drip(const char *url)
 {
     static const uint8_t header[SP_HEADER_SIZE] = {0, 'S', 'P', 0, 0, SP_PUSH0, 0, 0};
-    struct server server;
-    server_init(&server, url, 400);
-    int raw = raw_connect(sp_listener_url(server.listener));
     uint64_t begin = clock_now_ns();
+    int raw = raw_connect(url);
     bool is_over = false;
-    /* Seven bytes would take five times the deadline: one that began anew with each byte would not end meanwhile. */
     for (unsigned i = 0; i < 7 && !is_over; i++) {
         (void)send(raw, header + i, 1, MSG_NOSIGNAL);
         is_over = is_hung_up_on(raw, 300);
     }
-    assert_true(is_over);
-    assert_true(clock_now_ns() - begin >= 390 * NS_PER_MS);
-    MONITOR_WAIT(&server.monitor, server.refused_by[WEIR_TIMEOUT] == 1);
+    assert_true(!is_over || clock_now_ns() - begin >= 390 * NS_PER_MS);
     close(raw);
+    return is_over;
+}
+
+/* A machine that has no processor for the poller meanwhile makes the deadline late: one of a few must show what the
+ * code does. */
+static void dripping(const char *url)
+{
+    enum { TRIES = 5 };
+    struct server server;
+    bool is_over = false;
+    server_init(&server, url, 400);
+    for (unsigned i = 0; i < TRIES && !is_over; i++)
+        is_over = drip(sp_listener_url(server.listener));
+    assert_true(is_over);
+    MONITOR_WAIT(&server.monitor, server.refused_by[WEIR_TIMEOUT] == 1);
     server_fini(&server);
 }
 
@@ -187,7 +199,7 @@ static void silent_strangers_make_room_for_newcomers(void **state)
             legitimate_connect_check(&server);
     }
     MONITOR_WAIT(&server.monitor, server.refused_by[WEIR_FULL] >= STRANGERS - 32);
-    assert_true(is_hung_up_on(raw[0], 2000));
+    assert_true(is_hung_up_on(raw[0], WAIT_S * 1000));
     assert_false(is_hung_up_on(raw[STRANGERS - 1], 50));
     for (unsigned i = 0; i < STRANGERS; i++)
         close(raw[i]);
@@ -349,11 +361,11 @@ static void dial_says_what_is_wrong(void **state)
     char url[64];
     server_init(&server, "tcp://127.0.0.1:0", 5000);
     (void)snprintf(url, sizeof url, "%s", sp_listener_url(server.listener));
-    assert_int_equal(sp_dial(url, SP_PAIR0, SP_REP0, 2000, &pipe, &reason), WEIR_PROTOCOL);
-    assert_int_equal(sp_dial(url, SP_PULL0, SP_PUSH0, 2000, &pipe, &reason), WEIR_CLOSED);
+    assert_int_equal(sp_dial(url, SP_PAIR0, SP_REP0, WAIT_S * 1000, &pipe, &reason), WEIR_PROTOCOL);
+    assert_int_equal(sp_dial(url, SP_PULL0, SP_PUSH0, WAIT_S * 1000, &pipe, &reason), WEIR_CLOSED);
     assert_string_equal(reason, "the listener refused the connection");
     server_fini(&server);
-    assert_int_equal(sp_dial(url, SP_PAIR0, SP_PAIR0, 2000, &pipe, &reason), WEIR_CONNECT);
+    assert_int_equal(sp_dial(url, SP_PAIR0, SP_PAIR0, WAIT_S * 1000, &pipe, &reason), WEIR_CONNECT);
     assert_string_equal(reason, "nobody listens there");
 }
 
