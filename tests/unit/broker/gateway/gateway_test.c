@@ -176,7 +176,7 @@ static void a_drain_cuts_what_topics_hold_back_at_its_deadline(void **state)
         raw_message(held, body, size);
     }
     WAIT_UNTIL(world_connection(&world).blocked_on[0] != '\0');
-    assert_int_equal(gateway_drain(world.gateway, 300), 1);
+    assert_int_equal(gateway_drain(world.gateway, 1000), 1);
     raw_expect_end(idle);
     close(held);
     struct gateway_status status;
