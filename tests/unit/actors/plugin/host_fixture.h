@@ -104,10 +104,15 @@ static inline int fixture_done(struct fixture *fixture, uint64_t number)
     return -1;
 }
 
+/* With all the time there is: tests of its bounds have some of their own. */
 static inline struct plugin_spec fixture_spec(const char *file)
 {
-    return (struct plugin_spec){
-        .name = "tested", .file = file, .role = WEIR_ACTOR_FOLD, .config = {(const uint8_t *)"\xc0", 1}};
+    return (struct plugin_spec){.name = "tested",
+                                .file = file,
+                                .role = WEIR_ACTOR_FOLD,
+                                .config = {(const uint8_t *)"\xc0", 1},
+                                .time_ms_max = FIXTURE_WAIT_S * 1000,
+                                .start_ms_max = FIXTURE_WAIT_S * 1000};
 }
 
 static inline void fixture_start_only(struct fixture *fixture, const struct plugin_spec *spec)

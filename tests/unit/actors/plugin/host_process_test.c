@@ -10,7 +10,9 @@
 #define MISBEHAVE TEST_PLUGINS "/misbehave.so"
 #define SUM TEST_PLUGINS "/sum.so"
 /* Short enough for a test, long enough for a busy machine. */
-#define BUDGET_MS 500
+#define BUDGET_MS 1000
+/* Where it is tried again. */
+#define BUDGET_SHORT_MS 500
 
 /* The newest child of the spawner. */
 static pid_t child_pid(void)
@@ -122,7 +124,7 @@ static void crash_is_told_with_its_cause_and_the_input_in_hand(void **state)
         {"[\"abort\"]", WEIR_FAILED, "killed by SIGABRT while handling"},
         {"[\"exit\"]", WEIR_FAILED, "exited with status 3 while handling"},
         {"[\"hog\"]", WEIR_NO_MEMORY, "its memory of 16777216 bytes is used up: killed by SIGABRT while handling"},
-        {"[\"loop\"]", WEIR_TIMEOUT, "no end after 500 ms: killed while handling"},
+        {"[\"loop\"]", WEIR_TIMEOUT, "no end after 1000 ms: killed while handling"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -151,13 +153,13 @@ static void crash_is_told_with_its_cause_and_the_input_in_hand(void **state)
     }
 }
 
-/* How long a loop lasts behind some records that are fine. */
+/* How long a loop lasts behind some records that are fine; UINT64_MAX: one of those had no processor for so long. */
 static uint64_t loop_run(int before)
 {
     struct fixture fixture;
     struct plugin_spec spec = fixture_spec(MISBEHAVE);
     struct plugin_output output;
-    spec.time_ms_max = BUDGET_MS;
+    spec.time_ms_max = BUDGET_SHORT_MS;
     fixture_start(&fixture, &spec);
     for (int i = 0; i < before; i++)
         (void)fixture_put(&fixture, NULL, "1");
@@ -167,9 +169,10 @@ static uint64_t loop_run(int before)
         continue;
     uint64_t took_ns = clock_now_ns() - began_ns;
     assert_int_equal(fixture.end.cause, WEIR_TIMEOUT);
-    assert_int_equal(fixture.end.number, number);
+    assert_in_range(fixture.end.number, 1, number);
+    bool is_the_loop = fixture.end.number == number;
     fixture_stop(&fixture);
-    return took_ns;
+    return is_the_loop ? took_ns : UINT64_MAX;
 }
 
 /* A machine that has no processor for the watcher or the spawner meanwhile lets it last longer: one of a few runs must
@@ -179,12 +182,12 @@ static void endless_loop_ends_within_twice_the_budget(void **state)
     (void)state;
     for (int before = 0; before < 100; before += 33) {
         uint64_t best_ns = UINT64_MAX;
-        for (int run = 0; run < 5 && best_ns > 2 * BUDGET_MS * NS_PER_MS; run++) {
+        for (int run = 0; run < 5 && best_ns > 2 * BUDGET_SHORT_MS * NS_PER_MS; run++) {
             uint64_t took_ns = loop_run(before);
-            assert_true(took_ns >= BUDGET_MS * NS_PER_MS);
+            assert_true(took_ns >= BUDGET_SHORT_MS * NS_PER_MS);
             best_ns = took_ns < best_ns ? took_ns : best_ns;
         }
-        assert_in_range(best_ns, BUDGET_MS * NS_PER_MS, 2 * BUDGET_MS * NS_PER_MS);
+        assert_in_range(best_ns, BUDGET_SHORT_MS * NS_PER_MS, 2 * BUDGET_SHORT_MS * NS_PER_MS);
     }
 }
 

@@ -110,12 +110,12 @@ static void stock_sub_sockets_filter_by_prefix(void **state)
 
 static void small_outbox(struct gateway_config *config) { config->outbox_bytes = 64 * 1024; }
 
-enum { RECORDS = 4000, VALUE = 4000 };
+enum { MANY = 4000, MANY_SIZE = 4000 };
 
 /* Its seq, which must be beyond the last one. */
 static uint64_t update_of_a(int sub, uint64_t last)
 {
-    static uint8_t buffer[VALUE + 64];
+    static uint8_t buffer[MANY_SIZE + 64];
     size_t size = raw_message_receive(sub, buffer, sizeof buffer);
     assert_memory_equal(buffer, "log/a", 6);
     struct value_reader reader;
@@ -134,15 +134,15 @@ static void a_slow_sub_peer_loses_records_and_holds_nobody_back(void **state)
     int push = raw_dial(&world, SP_PUSH0), sub = raw_dial(&world, SP_SUB0);
     publish(push, "log/a", NULL, "first");
     wait_for_feeds(&world, 1);
-    static uint8_t body[VALUE + 64], value[VALUE];
+    static uint8_t body[MANY_SIZE + 64], value[MANY_SIZE];
     struct value_writer writer;
     value_writer_init(&writer, body, sizeof body);
     value_write_array(&writer, 2);
     value_write_str(&writer, view_text("log/a"));
     value_write_bin(&writer, view_of(value, sizeof value));
-    for (int i = 0; i < RECORDS; i++)
+    for (int i = 0; i < MANY; i++)
         raw_message(push, body, writer.size);
-    WAIT_UNTIL(world_seq(&world, "log/a") == RECORDS + 1);
+    WAIT_UNTIL(world_seq(&world, "log/a") == MANY + 1);
     WAIT_UNTIL(sub_status(&world).dropped > 0);
     /* What it reads now is whole and in order; what is missing was counted. */
     uint64_t last = 0, count = 0, deadline = clock_now_ns() + WORLD_DEADLINE_MS * NS_PER_MS;
@@ -153,11 +153,10 @@ static void a_slow_sub_peer_loses_records_and_holds_nobody_back(void **state)
         for (; recv(sub, &probe, 1, MSG_PEEK | MSG_DONTWAIT) > 0; count++)
             last = update_of_a(sub, last);
         status = sub_status(&world);
-    } while ((count < status.records_out || status.records_out + status.dropped < RECORDS) &&
-             clock_now_ns() < deadline);
+    } while ((count < status.records_out || status.records_out + status.dropped < MANY) && clock_now_ns() < deadline);
     assert_int_equal(status.records_out, count);
     /* The first record may have come before the feed stood. */
-    assert_true(status.records_out + status.dropped == RECORDS || status.records_out + status.dropped == RECORDS + 1);
+    assert_true(status.records_out + status.dropped == MANY || status.records_out + status.dropped == MANY + 1);
     close(push);
     close(sub);
     world_stop(&world);
@@ -208,13 +207,13 @@ static void a_sub_peer_that_talks_is_cut(void **state)
 static void large_values_pass_whole(void **state)
 {
     (void)state;
-    enum { LARGE = 900 * 1024 };
+    enum { VALUE = 900 * 1024 };
     struct world world;
     world_start(&world, NULL, NULL);
     int push = raw_dial(&world, SP_PUSH0), sub = raw_dial(&world, SP_SUB0);
     struct directory_status status;
     WAIT_UNTIL((directory_status(world.directory, &status), status.subscriptions == 1));
-    static uint8_t body[LARGE + 64], value[LARGE], buffer[LARGE + 64];
+    static uint8_t body[VALUE + 64], value[VALUE], buffer[VALUE + 64];
     for (size_t i = 0; i < sizeof value; i++)
         value[i] = (uint8_t)(i * 31);
     struct value_writer writer;
@@ -228,7 +227,7 @@ static void large_values_pass_whole(void **state)
     for (int i = 0; i < 3; i++) {
         raw_message(push, body, writer.size);
         size_t size = raw_message_receive(sub, buffer, sizeof buffer);
-        assert_memory_equal(buffer + size - LARGE, value, LARGE);
+        assert_memory_equal(buffer + size - VALUE, value, VALUE);
     }
     close(push);
     close(sub);
