@@ -24,6 +24,15 @@ static bool is_within_bounds(struct child_check *check, const struct plugin_outp
     return ++check->emits <= check->bounds.emits_max && check->emit_bytes <= check->bounds.emit_bytes_max;
 }
 
+/* What is the message's own is not told once more, and there is no half of it. */
+static bool same_is_empty(const struct plugin_output *output)
+{
+    bool has_topic = (output->same & OUTPUT_SAME_TOPIC) != 0, has_key = (output->same & OUTPUT_SAME_KEY) != 0;
+    bool has_value = (output->same & OUTPUT_SAME_VALUE) != 0;
+    return (!has_topic || output->topic.size == 0) && (!has_key || (output->has_key && output->key.size == 0)) &&
+           (!has_value || (output->value.size == 0 && output->update_size == 0));
+}
+
 /* Only the fields that a kind has may be there: what nobody looks at would be a place to hide in. */
 static bool has_its_fields(const struct plugin_output *output)
 {
@@ -32,9 +41,11 @@ static bool has_its_fields(const struct plugin_output *output)
     bool may_text = output->kind == OUTPUT_LOG || output->kind == OUTPUT_DONE;
     bool has_level = output->kind == OUTPUT_LOG;
     bool may_tell_start = output->kind == OUTPUT_DONE && output->number == 0;
+    bool has_same = output->same != 0 || output->is_last;
     return (has_level || output->level == 0) && (may_tell_start || !output->has_snapshot) &&
-           (is_emit || (output->topic.size == 0 && !output->has_key && output->update_size == 0)) &&
-           (may_value || output->value.size == 0) && (may_text || output->text.size == 0);
+           (is_emit || (output->topic.size == 0 && !output->has_key && output->update_size == 0 && !has_same)) &&
+           (!has_same || (output->number != 0 && same_is_empty(output))) && (may_value || output->value.size == 0) &&
+           (may_text || output->text.size == 0);
 }
 
 bool child_check(struct child_check *check, const struct plugin_output *output, char *why, size_t why_size)

@@ -38,7 +38,7 @@ struct plugin_host {
     struct parcel parcel;
     uint8_t *large; /* an input that is larger than the ring takes at once, on its way; NULL: none */
     bool is_starting, is_stopping, is_over;
-    bool is_input_over; /* the last output taken was a DONE: nobody looks at those before it any more */
+    bool is_input_over; /* the last output taken was the end of its input: nobody looks at those before it any more */
     /* Of the outputs taken since the ring was last found empty. */
     bool has_done;
     uint64_t drained;
@@ -404,7 +404,7 @@ static enum weir_error output_take(struct plugin_host *host, struct view bytes, 
         room_tell(host);
     if (!parcel_to_output(bytes, out) || !child_check(&host->check, out, why, sizeof why))
         return end_hostile(host, why);
-    host->is_input_over = out->kind == OUTPUT_DONE;
+    host->is_input_over = out->kind == OUTPUT_DONE || out->is_last;
     if (host->is_input_over)
         done_take(host, out);
     return WEIR_OK;

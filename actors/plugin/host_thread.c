@@ -262,6 +262,8 @@ static enum weir_error thread_take(struct plugin_host *host, struct plugin_outpu
     out->level = from->level;
     out->result = from->result;
     out->has_snapshot = from->has_snapshot;
+    out->is_last = false;
+    out->same = 0; /* it has all of it */
     out->update_size = from->update_size;
     host->first += queued->size;
     return WEIR_OK;

@@ -84,10 +84,19 @@ static bool text_check(struct view text, char *why, size_t why_size)
     return true;
 }
 
+/* What is left out of it is checked where it is put in again. */
+static bool child_emission_check(const struct plugin_output *output, const struct runner_bounds *bounds, char *why,
+                                 size_t why_size)
+{
+    struct output_known known = output_known(output);
+    known.value = (output->same & OUTPUT_SAME_VALUE) != 0;
+    return emission_check(output, known, bounds, why, why_size);
+}
+
 bool output_check(const struct plugin_output *output, const struct runner_bounds *bounds, char *why, size_t why_size)
 {
     switch (output->kind) {
-    case OUTPUT_EMIT: return emission_check(output, (struct output_known){.topic = false}, bounds, why, why_size);
+    case OUTPUT_EMIT: return child_emission_check(output, bounds, why, why_size);
     case OUTPUT_SNAPSHOT:
         return value_check(output->value, bounds->snapshot_bytes_max, VALUE_DEPTH_LIMIT, why, why_size);
     case OUTPUT_REPLY: return value_check(output->value, bounds->value_bytes_max, bounds->depth_max, why, why_size);

@@ -6,6 +6,10 @@
 
 #include "actors/base/assert.h"
 
+_Static_assert(PARCEL_SAME_TOPIC == 4 * OUTPUT_SAME_TOPIC && PARCEL_SAME_KEY == 4 * OUTPUT_SAME_KEY &&
+                   PARCEL_SAME_VALUE == 4 * OUTPUT_SAME_VALUE,
+               "the same bits, two places up");
+
 /* A fragment takes at most a fourth of the ring, so that the two sides work at the same time on a large message. */
 static uint32_t piece_max(const struct channel *ring)
 {
@@ -61,10 +65,12 @@ bool parcel_of_input(struct parcel *out, const struct plugin_input *input)
 bool parcel_of_output(struct parcel *out, const struct plugin_output *output)
 {
     bool is_timer = output->kind == OUTPUT_TIMER || output->kind == OUTPUT_TIMER_CANCEL;
-    struct view key = output->has_key ? output->key : view_of(NULL, 0);
+    const struct view none = {NULL, 0};
+    struct view topic = output->same & OUTPUT_SAME_TOPIC ? none : output->topic;
+    struct view key = output->same & OUTPUT_SAME_KEY || !output->has_key ? none : output->key;
     struct view value = is_timer ? view_of(out->words, sizeof out->words) : output->value;
-    if (output->topic.size > UINT8_MAX || key.size > UINT16_MAX || output->text.size > UINT16_MAX ||
-        value.size >= UINT32_MAX)
+    value = output->same & OUTPUT_SAME_VALUE ? none : value;
+    if (topic.size > UINT8_MAX || key.size > UINT16_MAX || output->text.size > UINT16_MAX || value.size >= UINT32_MAX)
         return false;
     out->words[0] = output->timer;
     out->words[1] = output->delay_ms;
@@ -72,8 +78,9 @@ bool parcel_of_output(struct parcel *out, const struct plugin_output *output)
     out->head.output = (struct parcel_output){
         .kind = (uint8_t)output->kind,
         .level = (uint8_t)(output->kind == OUTPUT_DONE ? output->result : output->level),
-        .flags = (uint8_t)((output->has_key ? PARCEL_HAS_KEY : 0) | (output->has_snapshot ? PARCEL_HAS_SNAPSHOT : 0)),
-        .topic_size = (uint8_t)output->topic.size,
+        .flags = (uint8_t)((output->has_key ? PARCEL_HAS_KEY : 0) | (output->has_snapshot ? PARCEL_HAS_SNAPSHOT : 0) |
+                           output->same * PARCEL_SAME_TOPIC),
+        .topic_size = (uint8_t)topic.size,
         .key_size = (uint16_t)key.size,
         .text_size = (uint16_t)output->text.size,
         .value_size = (uint32_t)value.size,
@@ -81,7 +88,7 @@ bool parcel_of_output(struct parcel *out, const struct plugin_output *output)
         .number = output->number,
     };
     out->parts[0] = view_of(&out->head.output, sizeof out->head.output);
-    out->parts[1] = output->topic;
+    out->parts[1] = topic;
     out->parts[2] = key;
     out->parts[3] = output->text;
     out->parts[4] = value;
@@ -117,6 +124,7 @@ static void parcel_copy(const struct parcel *parcel, uint8_t *to, size_t size)
 bool parcel_push(struct channel *ring, struct parcel *parcel)
 {
     uint32_t piece = piece_max(ring);
+    parcel->placed = NULL;
     while (parcel->done < parcel->total) {
         uint64_t left = parcel->total - parcel->done;
         uint32_t size = left < piece ? (uint32_t)left : piece;
@@ -124,9 +132,20 @@ bool parcel_push(struct channel *ring, struct parcel *parcel)
         if (place == NULL)
             return false;
         parcel_copy(parcel, place, size);
+        if (size == parcel->total)
+            parcel->placed = place;
         parcel->done += size;
         channel_commit(ring, size, parcel->done < parcel->total ? CHANNEL_FRAME_MORE : 0);
     }
+    return true;
+}
+
+bool parcel_make_last(const struct parcel *parcel)
+{
+    const size_t flags = offsetof(struct parcel_output, flags);
+    if (parcel->placed == NULL || parcel->head.output.kind != OUTPUT_EMIT)
+        return false;
+    parcel->placed[flags] |= PARCEL_LAST;
     return true;
 }
 
@@ -305,6 +324,8 @@ bool parcel_to_output(struct view data, struct plugin_output *out)
     plugin_output_init(out, head.kind, head.number);
     out->has_key = (head.flags & PARCEL_HAS_KEY) != 0;
     out->has_snapshot = (head.flags & PARCEL_HAS_SNAPSHOT) != 0;
+    out->is_last = (head.flags & PARCEL_LAST) != 0;
+    out->same = (uint8_t)(head.flags / PARCEL_SAME_TOPIC % (2 * OUTPUT_SAME_VALUE));
     out->update_size = head.update_size;
     out->topic = cut(&data, head.topic_size);
     out->key = cut(&data, head.key_size);

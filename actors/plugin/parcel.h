@@ -28,9 +28,18 @@ struct parcel {
         } output;
     } head;
     uint64_t words[3]; /* of a timer */
+    uint8_t *placed;   /* where its head stands in the ring, if it went in one frame; NULL: it did not */
 };
 #define PARCEL_NO_KEY UINT32_MAX
-enum parcel_flags { PARCEL_HAS_KEY = 1, PARCEL_HAS_SNAPSHOT = 2 };
+/* SAME_: that of the message, which is not in the parcel. LAST: of an emission, and with that its input is handled. */
+enum parcel_flags {
+    PARCEL_HAS_KEY = 1,
+    PARCEL_HAS_SNAPSHOT = 2,
+    PARCEL_SAME_TOPIC = 4,
+    PARCEL_SAME_KEY = 8,
+    PARCEL_SAME_VALUE = 16,
+    PARCEL_LAST = 32,
+};
 
 /* Both fill a parcel in place (it must not be moved then). Sizes beyond what a field holds: false. */
 bool parcel_of_input(struct parcel *out, const struct plugin_input *input);
@@ -40,6 +49,9 @@ bool parcel_of_output(struct parcel *out, const struct plugin_output *output);
 uint64_t parcel_channel_bytes(const struct channel *ring, uint64_t total);
 /* Writes as much of it as there is room for (committed, not published); true when it is through. */
 bool parcel_push(struct channel *ring, struct parcel *parcel);
+/* Of an emission that was pushed last and not published yet: its input is handled with that, and needs no DONE. False:
+ * it does, since it did not go in one frame. */
+bool parcel_make_last(const struct parcel *parcel);
 
 /* What comes in. Zeroed before the first use, but for size_max and keeps; parcel_inbox_fini frees. */
 struct parcel_chunk;

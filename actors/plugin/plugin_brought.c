@@ -2,6 +2,7 @@
  * stay where the host has them (host.h: take). In the plugin's turns. */
 #include "actors/plugin/plugin_state.h"
 #include "actors/base/clock.h"
+#include "actors/plugin/output_check.h"
 #include "clients/wire/name.h"
 
 #include <stdio.h>
@@ -52,7 +53,7 @@ static enum weir_error place_search(struct plugin *plugin, struct view topic, ui
 }
 
 /* The bounds are the runner's, too; but a child's runner is in its own hands. */
-static enum weir_error emission_check(const struct plugin *plugin, struct brought *brought,
+static enum weir_error emission_count(const struct plugin *plugin, struct brought *brought,
                                       const struct plugin_output *output, char *why, size_t why_size)
 {
     const struct runner_bounds *bounds = &plugin->config->bounds;
@@ -74,7 +75,7 @@ static enum weir_error emission_place(struct plugin *plugin, struct brought *bro
     if (brought->last_place < places->used) {
         const struct place *place = &places->items[brought->last_place];
         if (!msg_is_none(place->name) && (is_fold(plugin) ? place->is_own : place->may_emit) &&
-            view_is_same(view_of(place->name_text, place->name_size), topic)) {
+            (place->name_text == topic.data || view_is_same(view_of(place->name_text, place->name_size), topic))) {
             *out = brought->last_place;
             return WEIR_OK;
         }
@@ -107,21 +108,54 @@ static enum weir_error reply_check(struct plugin *plugin, struct brought *brough
         return WEIR_PROTOCOL;
     }
     brought->has_reply = true;
-    return emission_check(plugin, brought, output, why, why_size);
+    return emission_count(plugin, brought, output, why, why_size);
 }
 
-enum weir_error brought_add(struct plugin *plugin, struct brought *brought, const struct plugin_output *output,
-                            char *why, size_t why_size)
+/* Puts in what was left out of an emission, since it is the message's own. */
+static enum weir_error same_resolve(struct plugin *plugin, struct plugin_output *output, char *why, size_t why_size)
+{
+    const struct kept *kept = kept_at(plugin, plugin->inflight[plugin->inflight_first].position);
+    bool has_topic = (output->same & OUTPUT_SAME_TOPIC) != 0, has_key = (output->same & OUTPUT_SAME_KEY) != 0;
+    bool has_value = (output->same & OUTPUT_SAME_VALUE) != 0;
+    if ((has_topic && kept->place == PLACE_NONE) || (has_key && !kept->has_key) ||
+        (has_value && kept->value_size == 0)) {
+        (void)snprintf(why, why_size, "it emits what its message does not have");
+        return WEIR_PROTOCOL;
+    }
+    if (has_topic) {
+        output->topic = place_name(plugin, kept->place);
+        plugin->brought.last_place = kept->place;
+    }
+    if (has_key)
+        output->key = kept_key(kept);
+    if (has_value)
+        output->value = kept_value(kept);
+    /* All the rest was checked when it came. */
+    const struct output_known known = {.topic = true, .key = true, .value = output_known(output).value};
+    bool is_good = !has_value || emission_check(output, known, &plugin->config->bounds, why, why_size);
+    return is_good ? WEIR_OK : WEIR_PROTOCOL;
+}
+
+/* An emission of the input in hand, whole, and where it goes. */
+static enum weir_error emission_take(struct plugin *plugin, struct brought *brought, struct plugin_output *output,
+                                     uint32_t *place, char *why, size_t why_size)
+{
+    enum weir_error error = output->same == 0 ? WEIR_OK : same_resolve(plugin, output, why, why_size);
+    if (!error)
+        error = emission_count(plugin, brought, output, why, why_size);
+    if (!error && output->update_size > 0 && !is_fold(plugin)) {
+        (void)snprintf(why, why_size, "a processor emits records: only a fold's topics keep a merged form");
+        error = WEIR_BAD_REQUEST;
+    }
+    return error ? error : emission_place(plugin, brought, output->topic, place, why, why_size);
+}
+
+enum weir_error brought_add(struct plugin *plugin, struct brought *brought, struct plugin_output *output, char *why,
+                            size_t why_size)
 {
     uint32_t place = PLACE_NONE;
     if (output->kind == OUTPUT_EMIT) {
-        enum weir_error error = emission_check(plugin, brought, output, why, why_size);
-        if (!error && output->update_size > 0 && !is_fold(plugin)) {
-            (void)snprintf(why, why_size, "a processor emits records: only a fold's topics keep a merged form");
-            error = WEIR_BAD_REQUEST;
-        }
-        if (!error)
-            error = emission_place(plugin, brought, output->topic, &place, why, why_size);
+        enum weir_error error = emission_take(plugin, brought, output, &place, why, why_size);
         if (error)
             return error == WEIR_FORBIDDEN ? forbidden_note(plugin, brought, why) : error;
     } else if (output->kind == OUTPUT_REPLY) {

@@ -75,10 +75,41 @@ bool outbox_flush(struct turn *turn, struct plugin *plugin)
     return false;
 }
 
-static enum weir_error outbox_add(struct plugin *plugin, const struct brought_item *item)
+/* A large record that is emitted as it is lies in a block already, which may go to the topic. */
+static bool is_lendable(const struct brought_item *item, const struct kept *kept)
+{
+    return kept->is_record && item->value.data == kept->data + kept->key_size && item->update_size == 0 &&
+           item->value.size == kept->value_size && item->value.size >= PLUGIN_LEND_MIN &&
+           item->has_key == kept->has_key && (!item->has_key || item->key.data == kept->data);
+}
+
+/* Whether it may go with what is gathered: copied, or in one block. */
+static bool outbox_takes(const struct outbox *outbox, const struct brought_item *item, const struct kept *kept)
+{
+    const struct bundle *bundle = &outbox->bundle;
+    if (bundle->count == 0)
+        return true;
+    if (outbox->place != item->place)
+        return false;
+    return msg_is_none(bundle->lent)
+               ? bundle_has_room(bundle, item)
+               : bundle->lent.bits == kept->page.bits && bundle->count < TOPIC_BATCH_MAX && is_lendable(item, kept);
+}
+
+static bool outbox_lend(struct plugin *plugin, const struct kept *kept)
+{
+    const uint8_t *block = arena_data(plugin->arena, kept->page);
+    uint32_t at = (uint32_t)(kept->data - block), head = kept->has_key ? key_head_size(kept->key_size) : 0;
+    const struct record_slice slice = {at - head, head + kept->key_size, at + kept->key_size, kept->value_size, 0};
+    return bundle_lend(plugin, &plugin->outbox->bundle, kept->page, &slice);
+}
+
+static enum weir_error outbox_add(struct plugin *plugin, const struct kept *kept, const struct brought_item *item)
 {
     struct outbox *outbox = plugin->outbox;
-    enum weir_error error = bundle_add(plugin, &outbox->bundle, item);
+    enum weir_error error = WEIR_OK;
+    if (!is_lendable(item, kept) || !outbox_lend(plugin, kept))
+        error = msg_is_none(outbox->bundle.lent) ? bundle_add(plugin, &outbox->bundle, item) : WEIR_NO_MEMORY;
     if (error || outbox->bundle.count > 1)
         return error;
     outbox->place = item->place;
@@ -110,8 +141,7 @@ static enum weir_error emit_own(struct turn *turn, struct plugin *plugin, struct
 {
     struct outbox *outbox = plugin->outbox;
     struct place *place = place_at(plugin, item->place);
-    bool is_other = outbox->place != item->place || !bundle_has_room(&outbox->bundle, item);
-    if (outbox->bundle.count > 0 && is_other && !outbox_flush(turn, plugin))
+    if (!outbox_takes(outbox, item, kept) && !outbox_flush(turn, plugin))
         return WEIR_BUSY;
     if (place->is_gone) {
         kept->error = WEIR_CLOSED;
@@ -122,7 +152,7 @@ static enum weir_error emit_own(struct turn *turn, struct plugin *plugin, struct
         plugin->is_stalled = true; /* until topics acknowledge */
         return WEIR_BUSY;
     }
-    if (outbox_add(plugin, item) != WEIR_OK) {
+    if (outbox_add(plugin, kept, item) != WEIR_OK) {
         plugin->is_stalled = true;
         plugin_retry_arm(turn, plugin, PLUGIN_RETRY_NS);
         return WEIR_BUSY;

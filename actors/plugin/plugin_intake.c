@@ -168,7 +168,7 @@ static struct kept *kept_add(struct plugin *plugin, uint8_t kind, uint32_t place
     kept->state = KEPT_WAITING;
     kept->attempts = kept->replays = kept->level = kept->error = 0;
     kept->has_key = key.size > 0;
-    kept->is_replayed = kept->is_cleared = kept->is_owed = false;
+    kept->is_replayed = kept->is_cleared = kept->is_record = kept->is_owed = false;
     kept->epoch = kept->seq = kept->as.timer = kept->number = 0;
     kept->ack_epoch = kept->ack_seq = kept->sent_before = 0;
     kept->why = WEIR_MSG_NONE;
@@ -231,9 +231,23 @@ void kept_settle(struct turn *turn, struct plugin *plugin, struct kept *kept)
 
 /* ----------------------------------------------------------------------------------------------- intake */
 
+/* A batch that may stay where it is, record by record. False: no room for all. */
+static bool intake_batch(struct plugin *plugin, struct message *message)
+{
+    while (TOPIC_MARKED_COUNT(message->detail) > 0) {
+        if (kept_room(plugin, 1) == 0)
+            return false;
+        record_add(plugin, message);
+        batch_step(plugin, message, 1);
+    }
+    return true;
+}
+
 /* A batch of a fold's topic, record by record; what is left stays in the message. False: no room for all. */
 static bool intake_forwarded(struct plugin *plugin, struct message *message)
 {
+    if (batch_stays(plugin, message))
+        return intake_batch(plugin, message);
     uint32_t mark = TOPIC_MARK_OF(message->detail), count = TOPIC_MARKED_COUNT(message->detail);
     const uint8_t *data = arena_data(plugin->arena, message->hold[0]);
     uint64_t number = TOPIC_NUMBER(message->word[2]);

@@ -29,9 +29,10 @@ struct kept {
     uint8_t attempts;           /* that failed, until it was handled */
     uint8_t replays;            /* that failed, since it was last handled again */
     bool has_key, is_replayed;
-    bool is_cleared; /* a reset of a fold's topic: that was told to clear */
-    bool is_owed;    /* an answer, in its turn */
-    uint8_t error;   /* enum weir_error: what its publisher is told; of an emission that its topic refused, too */
+    bool is_cleared : 1; /* a reset of a fold's topic: that was told to clear */
+    bool is_record : 1;  /* its bytes lie in a batch's block, where a key has its head before it */
+    bool is_owed;        /* an answer, in its turn */
+    uint8_t error;       /* enum weir_error: what its publisher is told; of an emission that its topic refused, too */
     uint64_t epoch, seq, time_ms;
     union {
         uint64_t timer;       /* its id */
@@ -69,7 +70,10 @@ struct kept_ring {
     size_t page_used, page_size;
 };
 
-/* A key's text behind its head, which is in the shortest form. */
+/* Of a key's head, which is in the shortest form, for a text of so many bytes. */
+static inline uint32_t key_head_size(size_t text_size) { return text_size < 32 ? 1 : text_size < 256 ? 2 : 3; }
+
+/* A key's text behind its head. */
 static inline struct view key_text(struct view encoded)
 {
     size_t head = encoded.size == 0 ? 0 : encoded.size < 1 + 32 ? 1 : encoded.size < 2 + 256 ? 2 : 3;
@@ -98,6 +102,10 @@ void runs_part(struct plugin *plugin);
 uint32_t run_ack(struct turn *turn, struct plugin *plugin, uint64_t number, const struct message *ack);
 
 /* plugin_straight.c */
+/* Whether its records may be kept where they lie, by record_add; it has slices then. */
+bool batch_stays(struct plugin *plugin, struct message *batch);
+/* So many records of it, whose numbers are neighbours, are taken. */
+void batch_step(struct plugin *plugin, struct message *batch, uint32_t count);
 /* Whether that message waits to be handled straight. */
 bool straight_takes(struct plugin *plugin, const struct message *message);
 /* Handles some of what waits, and counts it. WEIR_AGAIN: nothing can be now. */

@@ -57,6 +57,9 @@
 #define PLUGIN_INFLIGHT_MAX 1024u
 /* Records emitted to a fold's topics and not acknowledged yet. */
 #define PLUGIN_SENT_MAX 8192u
+/* Of a batch of smaller values each is copied, and those emitted as they are, too, into what is gathered for one topic:
+ * that costs less than a message for each batch. */
+#define PLUGIN_LEND_MIN ((size_t)1024)
 /* Records and bytes gathered for one topic before they are sent. */
 #define PLUGIN_GATHER_BYTES (((size_t)64 << 10) - 64)
 /* A processor's emissions that their topics have not folded: as many bytes as of inputs. What keeping those of one

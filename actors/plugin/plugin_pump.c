@@ -154,7 +154,7 @@ static bool is_expected(struct plugin *plugin, const struct plugin_output *outpu
     }
 }
 
-static enum weir_error output_handle(struct turn *turn, struct plugin *plugin, const struct plugin_output *output)
+static enum weir_error output_handle(struct turn *turn, struct plugin *plugin, struct plugin_output *output)
 {
     char why[PLUGIN_TEXT_SIZE];
     enum weir_error error = WEIR_OK;
@@ -176,7 +176,9 @@ static enum weir_error output_handle(struct turn *turn, struct plugin *plugin, c
         break;
     default: error = brought_add(plugin, &plugin->brought, output, why, sizeof why); break;
     }
-    return error ? plugin_failed(turn, plugin, error, why) : WEIR_OK;
+    if (error)
+        return plugin_failed(turn, plugin, error, why);
+    return output->is_last ? on_done(turn, plugin, output) : WEIR_OK;
 }
 
 static enum weir_error outputs_take(struct turn *turn, struct plugin *plugin, uint32_t *budget)

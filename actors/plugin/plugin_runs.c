@@ -27,6 +27,7 @@ static struct kept kept_of_batch(const struct plugin *plugin, const struct messa
     return (struct kept){.page = batch->hold[0],
                          .place = TOPIC_MARK_OF(batch->detail),
                          .kind = WEIR_MESSAGE_RECORD,
+                         .is_record = true,
                          .level = (uint8_t)TOPIC_ACK_LEVEL(batch->word[2]),
                          .time_ms = plugin->now_ms,
                          .publisher = batch->from,

@@ -328,9 +328,10 @@ WEIR_MUST_USE enum weir_error give_state(struct plugin *plugin, enum plugin_inpu
 void plugin_log(const struct plugin *plugin, const struct plugin_output *output);
 
 /* plugin_brought.c */
-/* Notes an emission or a timer of the input in hand. An error fails the instance, why says how. */
-WEIR_MUST_USE enum weir_error brought_add(struct plugin *plugin, struct brought *brought,
-                                          const struct plugin_output *output, char *why, size_t why_size);
+/* Notes an emission or a timer of the input in hand, whose views are whole then. An error fails the instance, why says
+ * how. */
+WEIR_MUST_USE enum weir_error brought_add(struct plugin *plugin, struct brought *brought, struct plugin_output *output,
+                                          char *why, size_t why_size);
 void brought_clear(struct plugin *plugin, struct brought *brought);
 void brought_fini(struct plugin *plugin, struct brought *brought);
 /* Of a start, a restore: nothing but timers. */

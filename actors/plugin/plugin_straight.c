@@ -134,8 +134,26 @@ static bool batch_ready(struct plugin *plugin, struct message *batch)
     return is_lent || batch_copy(plugin, batch, size);
 }
 
-/* So many records of it, whose numbers are neighbours, are taken. */
-static void batch_step(struct plugin *plugin, struct message *batch, uint32_t count)
+/* Sticks to what was found when it came to the front. */
+static bool batch_is_ready(struct plugin *plugin, struct message *batch)
+{
+    if (plugin->pending_at == BATCH_NEW)
+        plugin->pending_at = batch_ready(plugin, batch) ? BATCH_READY : BATCH_UNFIT;
+    return plugin->pending_at == BATCH_READY;
+}
+
+bool batch_stays(struct plugin *plugin, struct message *batch)
+{
+    bool has_slices = !msg_is_none(batch->hold[1]);
+    size_t size = has_slices ? batch_slices(plugin, batch)->value_size : TOPIC_LOW(batch->word[1]);
+    if (size < PLUGIN_LEND_MIN)
+        return false;
+    /* Until its instance is there nobody knows whether it has a snapshot; and what a restart waits with is not to keep
+     * publishers from their memory. */
+    return (plugin->phase == PHASE_RUNNING || plugin->pending_at != BATCH_NEW) && batch_is_ready(plugin, batch);
+}
+
+void batch_step(struct plugin *plugin, struct message *batch, uint32_t count)
 {
     const struct record_slice *slices = batch_slices(plugin, batch);
     uint32_t left = TOPIC_MARKED_COUNT(batch->detail) - count;
@@ -233,9 +251,7 @@ enum weir_error straight_handle(struct turn *turn, struct plugin *plugin, uint32
     struct message *batch = plugin->pending_count > 0 ? pending_front(plugin) : NULL;
     if (batch == NULL || plugin->is_stalled || !straight_takes(plugin, batch) || snapshot_is_due(plugin))
         return WEIR_AGAIN;
-    if (plugin->pending_at == BATCH_NEW)
-        plugin->pending_at = batch_ready(plugin, batch) ? BATCH_READY : BATCH_UNFIT;
-    if (plugin->pending_at == BATCH_UNFIT)
+    if (!batch_is_ready(plugin, batch))
         return WEIR_AGAIN;
     uint32_t count = TOPIC_MARKED_COUNT(batch->detail);
     uint32_t room = room_find(turn, plugin, batch, count < *budget ? count : *budget);

@@ -286,21 +286,16 @@ static bool is_same_place(struct view view, struct weir_bytes bytes)
     return bytes.data != NULL && view.data == bytes.data && view.size == bytes.size;
 }
 
-/* How deep a value is that holds others, nobody has noted: publishers may be allowed more than plugins. */
-static bool is_leaf(struct view value)
-{
-    uint8_t head = value.size > 0 ? value.data[0] : 0x90;
-    return (head & 0xe0) != 0x80 && (head < 0xdc || head > 0xdf);
-}
-
-/* The message's own topic, key and value were checked before it was handed over, and nobody may write to them. What is
- * wrong in spite of that in a child, the broker finds. */
-static struct output_known known_of(const struct runner *runner, const struct plugin_output *output)
+/* What of it is the message's own, which was checked before it was handed over, and nobody may write to it. */
+static uint8_t same_of(const struct runner *runner, const struct plugin_output *output)
 {
     const struct weir_message *message = runner->message;
-    return (struct output_known){.topic = is_same_place(output->topic, message->topic),
-                                 .key = output->has_key && is_same_place(output->key, message->key),
-                                 .value = is_same_place(output->value, message->value) && is_leaf(output->value)};
+    unsigned same = is_same_place(output->topic, message->topic) ? OUTPUT_SAME_TOPIC : 0;
+    if (output->has_key && is_same_place(output->key, message->key))
+        same |= OUTPUT_SAME_KEY;
+    if (output->update_size == 0 && is_same_place(output->value, message->value))
+        same |= OUTPUT_SAME_VALUE;
+    return (uint8_t)same;
 }
 
 /* value: of update_size bytes and what is behind, or whole; see plugin_output. */
@@ -319,7 +314,8 @@ static enum weir_actor_result emit(struct runner *runner, struct weir_bytes topi
         runner_fail_text(runner, "weir_emit in %s: only handle may emit", runner_phase_name(runner->phase));
         return WEIR_ACTOR_FAILED;
     }
-    if (!emission_check(&output, known_of(runner, &output), &runner->bounds, runner->text, sizeof runner->text))
+    output.same = same_of(runner, &output);
+    if (!emission_check(&output, output_known(&output), &runner->bounds, runner->text, sizeof runner->text))
         return WEIR_ACTOR_FAILED;
     if (!emit_count(runner, output.topic.size + output.key.size + output.value.size))
         return WEIR_ACTOR_FAILED;

@@ -33,6 +33,9 @@ enum plugin_output_kind {
     OUTPUT_DONE,         /* number, result, text: why not OK. Emissions, timers and replies of a number whose
                             result is not OK must be ignored. */
 };
+/* EMIT: which of its views are the message's own, byte for byte. Such a one need not be carried to whoever has the
+ * message: what comes from a process has them empty. */
+enum output_same { OUTPUT_SAME_TOPIC = 1, OUTPUT_SAME_KEY = 2, OUTPUT_SAME_VALUE = 4 };
 /* Views are the runner's or the plugin's until the sink returns. From a process host all of it is what a hostile child
  * may have written: kinds, sizes, topics and values have to be checked by who takes it. */
 struct plugin_output {
@@ -43,6 +46,8 @@ struct plugin_output {
     uint64_t timer, delay_ms, period_ms;
     uint32_t level, result; /* enum weir_log_level; enum weir_actor_result */
     bool has_snapshot;      /* DONE of number 0, see host.h */
+    bool is_last;           /* EMIT, of a process: its input is handled with that, and well; there is no DONE */
+    uint8_t same;           /* enum output_same */
     uint32_t update_size; /* EMIT: so much of value is the update, what is behind it its merged form; 0: it has none */
 };
 
@@ -61,6 +66,8 @@ static inline void plugin_output_init(struct plugin_output *out, enum plugin_out
     out->timer = out->delay_ms = out->period_ms = 0;
     out->level = out->result = 0;
     out->has_snapshot = false;
+    out->is_last = false;
+    out->same = 0;
     out->update_size = 0;
 }
 

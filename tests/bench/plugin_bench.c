@@ -80,6 +80,7 @@ struct instance {
     unsigned rings;
     /* Of the round trips: the watcher's thread is the plugin actor. */
     bool is_trip;
+    const struct source *source; /* of the records given last */
     uint64_t trips_end;
 };
 
@@ -95,10 +96,21 @@ static enum weir_error record_give(struct instance *instance, const struct sourc
     enum weir_error error = instance->ops->give(instance->host, &input);
     if (error == WEIR_OK)
         instance->number++;
+    instance->source = source;
     return error;
 }
 
 static const struct source *trip_source;
+
+/* What a process leaves out is the record's. */
+static void emission_fold(const struct instance *instance, const struct plugin_output *output)
+{
+    char key[8];
+    bool has_key = (output->same & OUTPUT_SAME_KEY) == 0, has_value = (output->same & OUTPUT_SAME_VALUE) == 0;
+    key_write(key, output->number);
+    fold_record(has_key ? output->key : view_of(key, 7),
+                has_value ? output->value : view_of(instance->source->value, instance->source->size));
+}
 
 static void outputs_take(struct instance *instance)
 {
@@ -107,8 +119,8 @@ static void outputs_take(struct instance *instance)
     enum weir_error error;
     while ((error = instance->ops->take(instance->host, &output, &end)) == WEIR_OK) {
         if (output.kind == OUTPUT_EMIT)
-            fold_record(output.key, output.value);
-        else if (output.kind == OUTPUT_DONE)
+            emission_fold(instance, &output);
+        if (output.kind == OUTPUT_DONE || output.is_last)
             instance->done = output.number;
         else if (output.kind == OUTPUT_LOG)
             fprintf(stderr, "%.*s\n", (int)output.text.size, (const char *)output.text.data);

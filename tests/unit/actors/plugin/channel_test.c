@@ -247,6 +247,8 @@ static void outputs_write(struct channel *channel, uint64_t number)
     struct plugin_output outputs[] = {
         {.kind = OUTPUT_EMIT, .topic = view_text("a/b"), .key = view_text(text_key), .has_key = true},
         {.kind = OUTPUT_EMIT, .topic = view_text("topic"), .value = view_of(value_map, sizeof value_map)},
+        {.kind = OUTPUT_EMIT, .has_key = true, .same = OUTPUT_SAME_TOPIC | OUTPUT_SAME_KEY | OUTPUT_SAME_VALUE},
+        {.kind = OUTPUT_EMIT, .value = view_of(value_map, sizeof value_map), .same = OUTPUT_SAME_TOPIC},
         {.kind = OUTPUT_TIMER, .timer = 1, .delay_ms = 2, .period_ms = 3},
         {.kind = OUTPUT_LOG, .level = WEIR_LOG_INFO, .text = view_text("hello")},
         {.kind = OUTPUT_DONE, .text = view_text("")},
@@ -265,12 +267,16 @@ static void outputs_write(struct channel *channel, uint64_t number)
 static void output_is_harmless(const struct plugin_output *output, const struct child_check *check)
 {
     size_t size = 0;
-    bool has_value = output->kind == OUTPUT_EMIT || output->kind == OUTPUT_SNAPSHOT;
+    bool has_value = output->kind == OUTPUT_EMIT || output->kind == OUTPUT_SNAPSHOT || output->kind == OUTPUT_REPLY;
     assert_in_range(output->kind, OUTPUT_EMIT, OUTPUT_DONE);
     assert_true(output->number == check->number);
     assert_true(output->topic.size <= 255 && output->key.size <= 1024 && output->text.size < PLUGIN_TEXT_SIZE);
     assert_true(output->level <= WEIR_LOG_ERROR && output->result <= WEIR_ACTOR_FAILED);
     assert_true(output->kind == OUTPUT_EMIT || output->topic.size == 0);
+    assert_true(output->kind == OUTPUT_EMIT || (output->same == 0 && !output->is_last));
+    assert_true((output->same & OUTPUT_SAME_TOPIC) == 0 || output->topic.size == 0);
+    assert_true((output->same & OUTPUT_SAME_KEY) == 0 || (output->has_key && output->key.size == 0));
+    has_value = has_value && (output->same & OUTPUT_SAME_VALUE) == 0;
     assert_int_equal(output->value.size > 0, has_value);
     /* Reads every byte: AddressSanitizer sees one that is not the inbox's. */
     if (has_value) {

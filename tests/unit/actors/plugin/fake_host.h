@@ -10,6 +10,9 @@
  *   y        emits two records to its topic
  *   z        emits the record as it is, which has a value of nils
  *
+ * With is_sparing, z is told as a process tells it: a reference to the record, and with that it is over; and a timer
+ * is answered with a reference to a topic, which it does not have.
+ *
  * A request does what its letter says, too, and replies with the count; w not at all, x twice.
  * A timer that fires counts as '!'. The state is the counts; a snapshot of it is those bytes. */
 #ifndef TESTS_UNIT_ACTORS_PLUGIN_FAKE_HOST_H
@@ -46,6 +49,7 @@ struct fake_options {
     bool is_refilling;     /* told to forget a topic, it emits a record to it */
     bool is_slow_to_start; /* the test says when it is there: fake_start */
     bool is_called;        /* handles at once what it is called with, as the thread host does */
+    bool is_sparing;       /* see above */
     uint64_t emit_bytes_per_s;
     enum weir_error give_error; /* WEIR_CLOSED: it has ended */
     enum plugin_input_kind give_error_of;
@@ -215,8 +219,25 @@ static inline void fake_emit_record(struct plugin_host *host, const struct fake_
     }
 }
 
+/* is_true: of what there is in the record. */
+static inline void fake_refer(struct plugin_host *host, const struct fake_input *input, bool is_true)
+{
+    struct plugin_output *output = fake_put(host, OUTPUT_EMIT, input->number);
+    output->same = OUTPUT_SAME_TOPIC | OUTPUT_SAME_KEY | OUTPUT_SAME_VALUE;
+    output->has_key = output->is_last = true;
+    if (is_true)
+        return;
+    output->same = OUTPUT_SAME_TOPIC;
+    output->has_key = false;
+    output->value = view_text("\xc0");
+}
+
 static inline void fake_message(struct plugin_host *host, const struct fake_input *input)
 {
+    if (host->options->is_sparing && (input->key == 'z' || input->message_kind == WEIR_MESSAGE_TIMER)) {
+        fake_refer(host, input, input->key == 'z');
+        return;
+    }
     if (input->key == 't') {
         fake_done(host, input->number, WEIR_ACTOR_REFUSED, "it does not like t");
         return;

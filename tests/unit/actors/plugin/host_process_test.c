@@ -8,7 +8,6 @@
 #include "actors/plugin/sandbox.h"
 
 #define MISBEHAVE TEST_PLUGINS "/misbehave.so"
-#define SUM TEST_PLUGINS "/sum.so"
 /* Short enough for a test, long enough for a busy machine. */
 #define BUDGET_MS 1000
 /* Where it is tried again. */
@@ -270,61 +269,6 @@ static void snapshot_is_restored_in_the_next_child(void **state)
     fixture_stop(&fixture);
 }
 
-/* Larger than the ring either way: in pieces, whole at the end. */
-static void value_larger_than_the_ring_comes_through(void **state)
-{
-    struct fixture fixture;
-    struct plugin_spec spec = fixture_spec(MISBEHAVE);
-    struct plugin_output output;
-    size_t size = 300000;
-    uint8_t *value = malloc(size + 5);
-    (void)state;
-    spec.ring_bytes = 4096;
-    assert_non_null(value);
-    fixture_start(&fixture, &spec);
-    value[0] = 0xc6; /* bin 32 */
-    value[1] = 0;
-    value[2] = (uint8_t)(size >> 16);
-    value[3] = (uint8_t)(size >> 8);
-    value[4] = (uint8_t)size;
-    for (size_t i = 0; i < size; i++)
-        value[5 + i] = (uint8_t)(i * 7);
-    for (uint64_t number = 1; number <= 3; number++) {
-        struct plugin_input input = input_message(number, "t", "k", "1");
-        input.message.value = weir_bytes_of(value, size + 5);
-        assert_int_equal(plugin_host_process.give(fixture.host, &input), WEIR_OK);
-        plugin_host_process.flush(fixture.host);
-        fixture.recorder = (struct recorder){.room = 0};
-        if (!fixture_take(&fixture, &output))
-            fail_msg("%s", fixture.end.text);
-        assert_int_equal(output.kind, OUTPUT_EMIT);
-        assert_int_equal(output.value.size, size + 5);
-        assert_memory_equal(output.value.data, value, size + 5);
-        assert_int_equal(fixture_done(&fixture, number), WEIR_ACTOR_OK);
-    }
-    fixture_stop(&fixture);
-    free(value);
-}
-
-/* Each as large as a value may be, and together more than a snapshot may have. */
-static void update_and_merged_form_of_full_size_come_through(void **state)
-{
-    struct fixture fixture;
-    struct plugin_spec spec = fixture_spec(SUM);
-    struct plugin_output output;
-    (void)state;
-    spec.bounds.value_bytes_max = 4096;
-    spec.bounds.snapshot_bytes_max = 1024;
-    fixture_start(&fixture, &spec);
-    (void)fixture_give(&fixture, "k", "\"both\"");
-    if (!fixture_take(&fixture, &output))
-        fail_msg("%s", fixture.end.text);
-    assert_int_equal(output.kind, OUTPUT_EMIT);
-    assert_int_equal(output.update_size, 4096);
-    assert_int_equal(output.value.size, 2 * 4096);
-    fixture_stop(&fixture);
-}
-
 static void full_ring_refuses_and_rings_when_there_is_room(void **state)
 {
     struct fixture fixture;
@@ -347,7 +291,7 @@ static void full_ring_refuses_and_rings_when_there_is_room(void **state)
         plugin_host_process.flush(fixture.host);
         while ((error = plugin_host_process.take(fixture.host, &output, &fixture.end)) == WEIR_OK) {
             assert_int_equal(output.number, done + 1);
-            done += output.kind == OUTPUT_DONE;
+            done += output.kind == OUTPUT_DONE || output.is_last;
         }
         assert_int_equal(error, WEIR_AGAIN);
         if (done < given)
@@ -459,8 +403,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(kill_from_outside_is_told),
         cmocka_unit_test(stop_in_order_is_no_failure),
         cmocka_unit_test(snapshot_is_restored_in_the_next_child),
-        cmocka_unit_test(value_larger_than_the_ring_comes_through),
-        cmocka_unit_test(update_and_merged_form_of_full_size_come_through),
         cmocka_unit_test(full_ring_refuses_and_rings_when_there_is_room),
         cmocka_unit_test(waiting_for_room_is_not_held_against_the_child),
         cmocka_unit_test(child_has_no_descriptor_but_its_own),

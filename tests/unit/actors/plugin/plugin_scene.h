@@ -37,6 +37,7 @@ struct scene_topic {
 };
 
 struct scene {
+    uint8_t value_head; /* what published values begin with, up to a nil; 0: nils */
     struct arena *arena;
     struct runtime *runtime;
     struct supervision *tree;
@@ -304,7 +305,8 @@ static inline void scene_publish_sized(struct scene *scene, int topic, const cha
         slices[i] = (struct record_slice){i * each, 2, i * each + 2, value_size, 0};
         record[0] = 0xa1;
         record[1] = (uint8_t)keys[i];
-        memset(record + 2, 0xc0, value_size);
+        memset(record + 2, scene->value_head != 0 ? scene->value_head : 0xc0, value_size - 1);
+        record[1 + value_size] = 0xc0;
     }
     message.word[2] = TOPIC_NUMBER_WORD(scene->number, ACK_FOLDED);
     scene->number += count;
