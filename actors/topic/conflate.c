@@ -126,7 +126,7 @@ static void feed_walk(struct topic *topic, struct feed *feed, size_t size_max, u
 
 enum step step_conflate(struct turn *turn, struct topic *topic, struct feed *feed, size_t size_max)
 {
-    uint64_t to = feed_interval_ns(feed) ? feed->extra->batch_to : topic->ring.seq_last;
+    uint64_t to = feed_interval_ns(feed) ? feed->stage->extra->batch_to : topic->ring.seq_last;
     struct walk walk = {.at = feed->cursor};
     if (!feed_stage_ensure(topic, feed))
         return STEP_SENT;
@@ -166,20 +166,21 @@ enum step step_conflated(struct turn *turn, struct feed *feed)
 
 bool feed_is_early(struct topic *topic, struct feed *feed, uint64_t now_ns)
 {
-    if (feed_interval_ns(feed) == 0 || feed->cursor.seq <= feed->extra->batch_to ||
+    if (feed_interval_ns(feed) == 0 || feed->cursor.seq <= feed->stage->extra->batch_to ||
         feed->cursor.seq > topic->ring.seq_last)
         return false;
-    if (now_ns < feed->extra->due_ns) {
-        topic->limits->pace_due_ns =
-            feed->extra->due_ns < topic->limits->pace_due_ns ? feed->extra->due_ns : topic->limits->pace_due_ns;
+    if (now_ns < feed->stage->extra->due_ns) {
+        topic->limits->pace_due_ns = feed->stage->extra->due_ns < topic->limits->pace_due_ns
+                                         ? feed->stage->extra->due_ns
+                                         : topic->limits->pace_due_ns;
         return true;
     }
     /* On a grid, so that many feeds of one interval are woken by few timers. */
     uint64_t grain_ns = feed_interval_ns(feed) / PACE_GRAINS;
     if (grain_ns < PACE_GRAIN_MIN_NS)
         grain_ns = PACE_GRAIN_MIN_NS;
-    feed->extra->due_ns = (now_ns + feed_interval_ns(feed) + grain_ns - 1) / grain_ns * grain_ns;
-    feed->extra->batch_to = topic->ring.seq_last;
+    feed->stage->extra->due_ns = (now_ns + feed_interval_ns(feed) + grain_ns - 1) / grain_ns * grain_ns;
+    feed->stage->extra->batch_to = topic->ring.seq_last;
     return false;
 }
 
@@ -190,10 +191,10 @@ void feeds_pace(struct topic *topic, uint64_t now_ns)
     for (uint32_t slot = feeds->lists[LIST_PACED].first; slot != FEED_NONE;) {
         const struct feed *feed = &feeds->table[slot];
         uint32_t next = feed->next;
-        if (feed->extra->due_ns <= now_ns)
+        if (feed->stage->extra->due_ns <= now_ns)
             feeds_list(feeds, slot, LIST_READY);
-        else if (feed->extra->due_ns < topic->limits->pace_due_ns)
-            topic->limits->pace_due_ns = feed->extra->due_ns;
+        else if (feed->stage->extra->due_ns < topic->limits->pace_due_ns)
+            topic->limits->pace_due_ns = feed->stage->extra->due_ns;
         slot = next;
     }
 }

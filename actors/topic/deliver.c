@@ -73,11 +73,10 @@ void feed_restart(struct topic *topic, uint32_t slot, enum topic_cause cause)
     if (has_stage && !feed->has_cursor)
         feed_stage_clear(feed);
     feed->is_resumed = false;
-    feed->is_released = feed->is_outrun = feed->is_conflating = false;
-    if (cause == CAUSE_OVERFLOW) {
-        feed->resyncs++;
-        topic->resyncs++;
-    }
+    feed_released_set(feed, false);
+    feed->is_outrun = feed->is_conflating = false;
+    if (cause == CAUSE_OVERFLOW)
+        feed_resync_count(topic, feed);
     if (feed->list != LIST_PARKED && (feed->list != LIST_WAITING || cause != CAUSE_OVERFLOW))
         feeds_list(&topic->feeds, slot, LIST_READY);
 }
@@ -176,7 +175,7 @@ static enum step step_begin(struct turn *turn, struct topic *topic, struct feed 
         return STEP_SENT;
     }
     if (feed_filter(feed) != NULL)
-        feed->extra->filter->page.is_placed = feed->extra->filter->is_page_done = false;
+        feed->stage->extra->filter->page.is_placed = feed->stage->extra->filter->is_page_done = false;
     struct message message = {.tag = TOPIC_BEGIN, .detail = feed->feed, .hold = {block}};
     error = turn_send(turn, feed->subscriber, &message);
     if (error) {
@@ -199,7 +198,7 @@ static enum weir_error entries_next(struct topic *topic, struct feed *feed, stru
 
 static bool is_page(const struct feed *feed)
 {
-    return feed_filter(feed) != NULL && feed->extra->filter->part.page_entries_max > 0;
+    return feed_filter(feed) != NULL && feed->stage->extra->filter->part.page_entries_max > 0;
 }
 
 /* A page comes as one run; its place in the snapshot is in the filter. */
@@ -208,7 +207,7 @@ static enum step step_page(struct turn *turn, struct topic *topic, struct feed *
     enum weir_error error = filter_page(topic, feed);
     if (error == WEIR_AGAIN)
         return STEP_SENT;
-    const struct fold_page *page = &feed->extra->filter->page;
+    const struct fold_page *page = &feed->stage->extra->filter->page;
     if (error) {
         feed_end_with(topic, feed, WEIR_BUSY);
         return STEP_SENT;
@@ -256,17 +255,18 @@ static enum step step_entries(struct turn *turn, struct topic *topic, struct fee
 
 static enum step step_end(struct turn *turn, struct topic *topic, struct feed *feed)
 {
-    bool has_more = feed_filter(feed) != NULL && feed->extra->filter->page.has_more;
+    bool has_more = feed_filter(feed) != NULL && feed->stage->extra->filter->page.has_more;
     uint64_t flags = (feed->is_delta ? END_IS_DELTA : 0) | (has_more ? END_HAS_MORE : 0);
     enum step step = step_send(turn, feed, TOPIC_END, topic->epoch, feed->stage->end_seq, flags);
     if (step != STEP_SENT)
         return step;
     if (feed_filter(feed) != NULL) {
-        feed->extra->filter->told_seq = feed->stage->end_seq;
-        feed->extra->filter->ahead = (struct ring_cursor){.seq = 0}; /* of another epoch, perhaps */
+        feed->stage->extra->filter->told_seq = feed->stage->end_seq;
+        feed->stage->extra->filter->ahead = (struct ring_cursor){.seq = 0}; /* of another epoch, perhaps */
     }
     feed->phase = FEED_LIVE;
-    feed->is_stalled = feed->is_released = false;
+    feed_released_set(feed, false);
+    feed->is_stalled = false;
     feed->is_outrun = !ring_has(&topic->ring, &feed->cursor);
     if (!feed->wants_updates)
         feed_end_with(topic, feed, WEIR_OK);
@@ -405,7 +405,7 @@ static void feed_settle_lag(struct topic *topic, struct feed *feed)
     if (feed->phase != FEED_LIVE || !ring_has(&topic->ring, &feed->cursor))
         return;
     uint64_t lag = ring_lag(&topic->ring, &feed->cursor);
-    feed->weight = topic->ring.weight - lag;
+    feed->weight = (uint32_t)(topic->ring.weight - lag);
     if (lag < feed_lag_allowed(feed))
         feed->stage->lag_allowed = lag <= feed_outbox_max(feed) ? 0 : lag;
 }

@@ -60,6 +60,7 @@ struct feed_extra {
     uint64_t due_ns, batch_to;       /* when the next one may begin; where the present one ends */
     uint64_t block_ns;               /* policy block: how long it may hold the topic back; 0: without end */
     uint64_t blocking_since_ns;      /* 0: it does not */
+    bool is_released;                /* held the topic back for too long, and is resynced instead */
     uint32_t watch_next, watch_prev; /* among those of policies block and disconnect */
     struct feed_filter *filter;      /* NULL: it gets everything */
 };
@@ -67,9 +68,10 @@ struct feed_extra {
 struct recall;
 
 /* What a feed needs until it has caught up with its topic, live, and again when it starts over or updates are left
- * out. In an arena block of its own. */
+ * out; one with a feed_extra has it always. In an arena block of its own. */
 struct feed_stage {
     weir_msg block;
+    struct feed_extra *extra; /* NULL: nothing of all that */
     union {
         /* While has_cursor: what it asked to resume from. */
         struct {
@@ -93,12 +95,10 @@ struct feed_stage {
 struct feed {
     uint32_t feed, sub; /* 0: the slot is free */
     weir_actor subscriber;
-    uint64_t weight; /* of the ring where it stood when it was last served */
     struct ring_cursor cursor;
-    struct feed_stage *stage; /* NULL: it is live and owes nothing, or it has ended */
-    struct feed_extra *extra; /* NULL: nothing of all that */
-    int32_t credit;           /* bytes; below 0 by what the last pair was beyond it */
-    uint32_t resyncs;
+    struct feed_stage *stage;   /* NULL: it is live and owes nothing, or it has ended */
+    uint32_t weight;            /* of the ring where it stood when it was last served, its low bits */
+    int32_t credit;             /* bytes; below 0 by what the last pair was beyond it */
     uint32_t next, prev, chain; /* in its list; in its bucket */
     uint32_t link;              /* the directory's number for it */
     enum feed_phase phase : 4;
@@ -106,10 +106,8 @@ struct feed {
     enum overflow_policy policy : 4;
     enum topic_cause cause : 4; /* for BEGIN, RESET and GAP */
     enum weir_error end_error : 8;
-    int8_t join;         /* index of its snapshot; -1: none */
-    uint8_t overtakings; /* since it had caught up; at most OVERTAKINGS_MAX */
-    /* Policy block: held the topic back for too long, and is resynced instead. No bit: written without the lock. */
-    bool is_released;
+    int8_t join : 4;         /* index of its snapshot; -1: none */
+    uint8_t overtakings : 4; /* since it had caught up; at most OVERTAKINGS_MAX */
     bool wants_snapshot : 1, wants_updates : 1;
     bool has_cursor : 1;
     bool is_resumed : 1;
@@ -122,21 +120,39 @@ struct feed {
     bool owes_reset : 1, owes_stale : 1, owes_live : 1;
     bool is_stalled : 1; /* was out of credit or room since it was last served */
     bool is_outrun : 1;  /* the ring evicted what follows the snapshot while that was being sent */
+    uint16_t resyncs;    /* UINT16_MAX: that many or more */
 };
+
+static inline struct feed_extra *feed_extra(const struct feed *feed)
+{
+    return feed->stage != NULL ? feed->stage->extra : NULL;
+}
 
 static inline struct feed_filter *feed_filter(const struct feed *feed)
 {
-    return feed->extra != NULL ? feed->extra->filter : NULL;
+    return feed_extra(feed) != NULL ? feed->stage->extra->filter : NULL;
 }
 
 static inline uint64_t feed_outbox_max(const struct feed *feed)
 {
-    return feed->extra != NULL ? feed->extra->outbox_max : UINT64_MAX;
+    return feed_extra(feed) != NULL ? feed->stage->extra->outbox_max : UINT64_MAX;
 }
 
 static inline uint64_t feed_interval_ns(const struct feed *feed)
 {
-    return feed->extra != NULL ? feed->extra->interval_ns : 0;
+    return feed_extra(feed) != NULL ? feed->stage->extra->interval_ns : 0;
+}
+
+/* Policy block: it has held the topic back for too long. */
+static inline bool feed_is_released(const struct feed *feed)
+{
+    return feed_extra(feed) != NULL && feed->stage->extra->is_released;
+}
+
+static inline void feed_released_set(struct feed *feed, bool is_released)
+{
+    if (feed_extra(feed) != NULL)
+        feed->stage->extra->is_released = is_released;
 }
 
 /* Its snapshot, or what it asked for, is done with. */

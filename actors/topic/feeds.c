@@ -121,6 +121,10 @@ void feed_stage_close(struct topic *topic, struct feed *feed)
 {
     if (feed->stage == NULL)
         return;
+    if (feed->stage->extra != NULL) {
+        *feed->stage = (struct feed_stage){.block = feed->stage->block, .extra = feed->stage->extra};
+        return;
+    }
     arena_drop(topic->arena, feed->stage->block);
     feed->stage = NULL;
 }
@@ -166,9 +170,9 @@ void feeds_wake(struct feeds *feeds, enum feed_list list)
 void feeds_watch_add(struct feeds *feeds, uint32_t slot)
 {
     struct feed *feed = &feeds->table[slot];
-    feed->extra->watch_next = feeds->watched;
+    feed->stage->extra->watch_next = feeds->watched;
     if (feeds->watched != FEED_NONE)
-        feeds->table[feeds->watched].extra->watch_prev = slot;
+        feeds->table[feeds->watched].stage->extra->watch_prev = slot;
     feeds->watched = slot;
 }
 
@@ -177,12 +181,12 @@ static void feeds_watch_end(struct feeds *feeds, uint32_t slot)
     const struct feed *feed = &feeds->table[slot];
     if (feed->policy != POLICY_BLOCK && feed->policy != POLICY_DISCONNECT)
         return;
-    if (feed->extra->watch_prev == FEED_NONE)
-        feeds->watched = feed->extra->watch_next;
+    if (feed->stage->extra->watch_prev == FEED_NONE)
+        feeds->watched = feed->stage->extra->watch_next;
     else
-        feeds->table[feed->extra->watch_prev].extra->watch_next = feed->extra->watch_next;
-    if (feed->extra->watch_next != FEED_NONE)
-        feeds->table[feed->extra->watch_next].extra->watch_prev = feed->extra->watch_prev;
+        feeds->table[feed->stage->extra->watch_prev].stage->extra->watch_next = feed->stage->extra->watch_next;
+    if (feed->stage->extra->watch_next != FEED_NONE)
+        feeds->table[feed->stage->extra->watch_next].stage->extra->watch_prev = feed->stage->extra->watch_prev;
 }
 
 void feeds_remove(struct topic *topic, uint32_t slot)
@@ -193,8 +197,8 @@ void feeds_remove(struct topic *topic, uint32_t slot)
     join_leave(topic, feed);
     feeds_unlist(feeds, slot);
     feeds_watch_end(feeds, slot);
-    feed_stage_close(topic, feed);
     feed_extra_close(topic, feed);
+    feed_stage_close(topic, feed);
     uint32_t *link = feeds_bucket(feeds, feed->feed);
     while (*link != slot)
         link = &feeds->table[*link].chain;
@@ -243,7 +247,7 @@ enum weir_error feed_open(struct turn *turn, struct topic *topic, const struct t
         feed->stage->as.asked.seq = subscribe->seq;
     }
     feed->credit = subscribe->credit < FEED_CREDIT_MAX ? (int32_t)subscribe->credit : FEED_CREDIT_MAX;
-    feed->extra = extra;
+    feed->stage->extra = extra;
     if (feed->policy == POLICY_BLOCK || feed->policy == POLICY_DISCONNECT)
         feeds_watch_add(&topic->feeds, slot);
     topic->has_joiners = true;

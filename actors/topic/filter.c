@@ -40,12 +40,12 @@ enum weir_error feed_extra_open(struct topic *topic, const struct topic_subscrib
 
 void feed_extra_close(struct topic *topic, struct feed *feed)
 {
-    if (feed->extra == NULL)
+    if (feed_extra(feed) == NULL)
         return;
-    if (feed->extra->filter != NULL)
-        arena_drop(topic->arena, feed->extra->filter->page.block);
-    arena_drop(topic->arena, feed->extra->block);
-    feed->extra = NULL;
+    if (feed->stage->extra->filter != NULL)
+        arena_drop(topic->arena, feed->stage->extra->filter->page.block);
+    arena_drop(topic->arena, feed->stage->extra->block);
+    feed->stage->extra = NULL;
 }
 
 static struct view filter_key(const struct feed_filter *filter) { return view_of(filter->keys, filter->part.key_size); }
@@ -188,9 +188,9 @@ void filters_progress(struct topic *topic)
     for (uint32_t slot = 0; slot < topic->feeds.used; slot++) {
         struct feed *feed = &topic->feeds.table[slot];
         if (feed->phase != FEED_LIVE || feed_filter(feed) == NULL ||
-            feed->cursor.seq <= feed->extra->filter->told_seq + 1)
+            feed->cursor.seq <= feed->stage->extra->filter->told_seq + 1)
             continue;
-        feed->extra->filter->is_progress_due = true;
+        feed->stage->extra->filter->is_progress_due = true;
         if (feed->list == LIST_IDLE)
             feeds_list(&topic->feeds, slot, LIST_READY);
     }

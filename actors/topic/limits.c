@@ -41,10 +41,10 @@ void topic_limits_update(struct turn *turn, struct topic *topic)
     if (limits == NULL)
         return;
     limits->block_seq = limits->block_weight = topic->ring.keep_page = limits->block_due_ns = UINT64_MAX;
-    for (uint32_t slot = feeds->watched; slot != FEED_NONE; slot = feeds->table[slot].extra->watch_next) {
+    for (uint32_t slot = feeds->watched; slot != FEED_NONE; slot = feeds->table[slot].stage->extra->watch_next) {
         struct feed *feed = &feeds->table[slot];
         bool is_placed = feed->phase == FEED_ENTRIES || feed->phase == FEED_END || feed->phase == FEED_LIVE;
-        if (feed->policy != POLICY_BLOCK || feed->is_released || !is_placed || !feed->wants_updates ||
+        if (feed->policy != POLICY_BLOCK || feed_is_released(feed) || !is_placed || !feed->wants_updates ||
             !ring_has(&topic->ring, &feed->cursor))
             continue;
         uint64_t seq, weight;
@@ -52,7 +52,7 @@ void topic_limits_update(struct turn *turn, struct topic *topic)
         bool is_blocking =
             feed->cursor.seq <= topic->ring.seq_last && (seq <= topic->ring.seq_last || weight <= topic->ring.weight);
         feed_block_note(topic, feed, is_blocking, turn_now_ns(turn));
-        if (feed->is_released)
+        if (feed_is_released(feed))
             continue;
         if (is_blocking)
             blocked = slot;

@@ -15,7 +15,7 @@ static uint64_t lag_max(const struct feed *feed)
 bool feed_is_overtaken(const struct topic *topic, struct feed *feed)
 {
     bool was_stalled = feed->is_stalled;
-    if (feed->is_released)
+    if (feed_is_released(feed))
         return true;
     if (!ring_has(&topic->ring, &feed->cursor))
         return !feed->is_conflating || !recall_can(topic, feed);
@@ -58,16 +58,14 @@ static void feed_leave_out(struct topic *topic, struct feed *feed, struct ring_c
     stage->as.live.gap_to = place.seq - 1;
     feed->cursor = place;
     feed->cause = CAUSE_OVERFLOW;
-    feed->is_released = false;
-    feed->resyncs++;
-    topic->resyncs++;
+    feed_released_set(feed, false);
+    feed_resync_count(topic, feed);
 }
 
 static void feed_cut(struct topic *topic, struct feed *feed)
 {
     feed->cause = CAUSE_OVERFLOW;
-    feed->resyncs++;
-    topic->resyncs++;
+    feed_resync_count(topic, feed);
     feed_end_with(topic, feed, WEIR_CLOSED);
 }
 
@@ -75,9 +73,8 @@ static void feed_cut(struct topic *topic, struct feed *feed)
 static void feed_conflate(struct topic *topic, struct feed *feed)
 {
     feed->is_conflating = true;
-    feed->is_released = false;
-    feed->resyncs++;
-    topic->resyncs++;
+    feed_released_set(feed, false);
+    feed_resync_count(topic, feed);
 }
 
 void feed_start_over(struct topic *topic, struct feed *feed)
@@ -109,7 +106,8 @@ void feed_overflow(struct topic *topic, struct feed *feed)
 
 void feeds_watch(struct topic *topic)
 {
-    for (uint32_t slot = topic->feeds.watched; slot != FEED_NONE; slot = topic->feeds.table[slot].extra->watch_next) {
+    for (uint32_t slot = topic->feeds.watched; slot != FEED_NONE;
+         slot = topic->feeds.table[slot].stage->extra->watch_next) {
         struct feed *feed = &topic->feeds.table[slot];
         bool is_stalled = feed->list == LIST_WAITING || feed->list == LIST_PARKED;
         if (feed->policy != POLICY_DISCONNECT || feed->phase != FEED_LIVE || feed->is_outrun || !is_stalled ||
@@ -126,18 +124,18 @@ void feeds_watch(struct topic *topic)
 void feed_block_note(struct topic *topic, struct feed *feed, bool is_blocking, uint64_t now_ns)
 {
     if (!is_blocking) {
-        feed->extra->blocking_since_ns = 0;
+        feed->stage->extra->blocking_since_ns = 0;
         return;
     }
-    if (feed->extra->blocking_since_ns == 0)
-        feed->extra->blocking_since_ns = now_ns;
-    if (feed->extra->block_ns == 0)
+    if (feed->stage->extra->blocking_since_ns == 0)
+        feed->stage->extra->blocking_since_ns = now_ns;
+    if (feed->stage->extra->block_ns == 0)
         return;
-    uint64_t due_ns = feed->extra->blocking_since_ns + feed->extra->block_ns;
+    uint64_t due_ns = feed->stage->extra->blocking_since_ns + feed->stage->extra->block_ns;
     if (due_ns > now_ns) {
         topic->limits->block_due_ns = due_ns < topic->limits->block_due_ns ? due_ns : topic->limits->block_due_ns;
         return;
     }
-    feed->is_released = true;
-    feed->extra->blocking_since_ns = 0;
+    feed_released_set(feed, true);
+    feed->stage->extra->blocking_since_ns = 0;
 }

@@ -378,8 +378,8 @@ enum step step_recall(struct turn *turn, struct topic *topic, struct feed *feed,
     if (recall_is_making(feed))
         return STEP_SENT; /* what it is made by comes first in a step */
     struct recall_walk walk = {.to = feed->stage->as.live.recall->to, .size_max = size_max};
-    if (feed_interval_ns(feed) && feed->extra->batch_to < walk.to)
-        walk.to = feed->extra->batch_to;
+    if (feed_interval_ns(feed) && feed->stage->extra->batch_to < walk.to)
+        walk.to = feed->stage->extra->batch_to;
     recall_walk(topic, feed, &walk);
     if (walk.run.count > 0) {
         enum step step = step_send_slice(turn, feed, TOPIC_UPDATES, walk.run.pairs, walk.run.count, walk.run.seq);

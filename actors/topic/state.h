@@ -325,6 +325,7 @@ void feeds_list(struct feeds *feeds, uint32_t slot, enum feed_list list);
 void feeds_watch_add(struct feeds *feeds, uint32_t slot);
 /* Gives a feed its stage, all zero where it had none. False: there is no memory, and the feed ends. */
 WEIR_MUST_USE bool feed_stage_ensure(struct topic *topic, struct feed *feed);
+/* One with a feed_extra keeps it, all zero. */
 void feed_stage_close(struct topic *topic, struct feed *feed);
 /* Moves all of one list behind the ready ones. */
 void feeds_wake(struct feeds *feeds, enum feed_list list);
@@ -341,6 +342,12 @@ void join_leave(struct topic *topic, struct feed *feed);
 void topic_serve(struct turn *turn, struct topic *topic);
 /* Starts a feed over with BEGIN. */
 void feed_restart(struct topic *topic, uint32_t slot, enum topic_cause cause);
+/* It could not keep up once more. */
+static inline void feed_resync_count(struct topic *topic, struct feed *feed)
+{
+    feed->resyncs += feed->resyncs < UINT16_MAX;
+    topic->resyncs++;
+}
 /* The feed's last words. */
 void feed_end_with(struct topic *topic, struct feed *feed, enum weir_error error);
 /* Its subscriber was told that it ended, or is gone: the directory forgets it, and tells a subscriber that it had not

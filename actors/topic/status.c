@@ -135,8 +135,10 @@ static struct feed_status feed_status_of(const struct topic_shared *shared, cons
         return status;
     status.seq = feed->cursor.seq - 1;
     status.lag = shared->seq > status.seq ? shared->seq - status.seq : 0;
-    if (feed->phase == FEED_LIVE && shared->weight > feed->weight)
-        status.lag_bytes = (size_t)(shared->weight - feed->weight);
+    /* No more than is retained can wait for it. */
+    uint32_t lag_bytes = (uint32_t)shared->weight - feed->weight;
+    if (feed->phase == FEED_LIVE && status.lag > 0)
+        status.lag_bytes = lag_bytes < shared->ring_bytes ? lag_bytes : shared->ring_bytes;
     return status;
 }
 

@@ -307,7 +307,7 @@ struct feed_status {
     const char *phase; /* "snapshot", "live", "waiting" (no credit), "paced" (its next batch is not due),
                         "admission" (of its snapshot: the broker has many to send) */
     uint64_t seq, lag; /* updates behind */
-    size_t lag_bytes;
+    size_t lag_bytes;  /* of what is retained and waits for it */
     uint64_t credit, resyncs;
 };
 

@@ -4,7 +4,7 @@
 #include "broker/session/state.h"
 #include "tests/unit/broker/session/client.h"
 
-enum { SESSIONS = 9, TOPICS = 100, FIRST = 20, BYTES_MAX = 230, LOOKS = 50 };
+enum { SESSIONS = 9, TOPICS = 100, FIRST = 20, BYTES_MAX = 215, LOOKS = 50 };
 
 static struct client clients[SESSIONS + 1];
 
