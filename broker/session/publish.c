@@ -22,6 +22,20 @@ void session_ack_flush(struct connection *connection)
     session_frame(connection, &frame, SESSION_FRAME_MAX);
 }
 
+bool session_ack_may_wait(const struct connection *connection)
+{
+    const struct session *session = session_of(connection);
+    return session->ack.number >= session->hold_from;
+}
+
+/* What came before is answered when this turn ends, or as it is folded; what comes may be held back. */
+enum weir_error session_hold(struct connection *connection, const struct frame *frame)
+{
+    struct session *session = session_of(connection);
+    session->hold_from = frame->as.hold.on ? session->publish_end : UINT64_MAX;
+    return WEIR_OK;
+}
+
 /* seq 0: accepted, so none of the records has one yet. */
 static void ack_add(struct connection *connection, uint64_t number, uint32_t count, uint64_t epoch, uint64_t seq)
 {
@@ -204,6 +218,8 @@ static enum weir_error publish_check(struct connection *connection, const struct
     if (session->in_received >= session->in_granted)
         return session_refuse(connection, REFUSAL_CREDIT, WEIR_PROTOCOL, "more data was sent than credit allowed");
     session->in_received += body_size;
+    uint64_t end = frame->as.publish.number + frame->as.publish.count;
+    session->publish_end = end > session->publish_end ? end : session->publish_end;
     if (frame->as.publish.count > connection->config->records_per_message_max)
         return session_refuse(connection, REFUSAL_RECORD_COUNT, WEIR_BAD_REQUEST, "the frame holds too many records");
     if (frame->as.publish.number > REQUEST_NUMBER_BIT - frame->as.publish.count)

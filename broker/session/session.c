@@ -53,6 +53,7 @@ static void session_hello_answer(struct connection *connection)
     frame.as.hello.heartbeat_ms = connection->config->heartbeat_ms;
     frame.as.hello.peer = view_text(connection->gateway->server_name);
     frame.as.hello.publish_with = true;
+    frame.as.hello.hold = true;
     session_frame(connection, &frame, SESSION_FRAME_MAX);
 }
 
@@ -72,6 +73,7 @@ static enum weir_error session_hello(struct connection *connection, const struct
     if (frame->as.hello.publisher.size > 0 && roster_take_over(connection, frame->as.hello.publisher) != WEIR_OK)
         return session_refuse(connection, REFUSAL_MEMORY, WEIR_NO_MEMORY, weir_error_text(WEIR_NO_MEMORY));
     session->is_open = true;
+    session->hold_from = UINT64_MAX;
     timer_cancel(connection->runtime, session->hello_timer);
     session->in_granted = connection->config->publish_window;
     session->out_granted = frame->as.hello.credit;
@@ -135,6 +137,7 @@ static enum weir_error session_dispatch(struct connection *connection, const str
     case FRAME_SUBSCRIBE: return session_subscribe(connection, frame);
     case FRAME_UNSUBSCRIBE: return session_unsubscribe(connection, frame);
     case FRAME_REQUEST: return session_request(connection, frame);
+    case FRAME_HOLD: return session_hold(connection, frame);
     default: return session_refuse(connection, REFUSAL_MALFORMED, WEIR_PROTOCOL, "only a broker sends such a frame");
     }
 }
@@ -208,9 +211,13 @@ static void session_grant(struct connection *connection)
 static void session_turn_end(struct connection *connection)
 {
     struct session *session = session_of(connection);
-    session_ack_flush(connection);
+    if (!session_ack_may_wait(connection))
+        session_ack_flush(connection);
     if (session->is_open && !connection->is_finishing && !connection->is_gone)
         session_grant(connection);
+    /* What takes a send anyway takes acks along that were held back. */
+    if (connection->output.urgent_size > 0)
+        session_ack_flush(connection);
     atomic_store_explicit(&connection->counters.credit, session->out_granted - session->out_sent, memory_order_relaxed);
 }
 

@@ -88,6 +88,8 @@ struct session {
     uint32_t published;  /* records of it that are done with */
     uint64_t unanswered; /* records with topics whose ack is to come */
     struct pending_ack ack;
+    uint64_t publish_end; /* behind the highest number that came */
+    uint64_t hold_from;   /* acks of records from this number on may be held back; UINT64_MAX: none */
 
     weir_msg alias_block;
     struct alias *aliases;
@@ -114,6 +116,9 @@ void session_ahead(struct connection *connection, struct view body);
 void session_on_handed(struct connection *connection, const struct handed *handed, enum weir_error error);
 void session_on_ack(struct connection *connection, const struct message *message);
 void session_ack_flush(struct connection *connection);
+/* Whether the pending acks wait on for others, or until the client asks for them. */
+bool session_ack_may_wait(const struct connection *connection);
+enum weir_error session_hold(struct connection *connection, const struct frame *frame);
 void session_aliases_fini(struct connection *connection);
 
 /* subscribe.c */

@@ -52,10 +52,15 @@ bool client_wait(struct weir *client, uint64_t deadline_ns)
     /* Looked at first, so that a wait that is woken all the time ends, too. */
     if (deadline_ns != UINT64_MAX && clock_now_ns() >= deadline_ns)
         return false;
+    bool was_holding = client->link.is_holding, is_in_time = true;
     client->waiting_count++;
     link_attend(client);
-    bool is_in_time = condition_wait(client, &client->changed, deadline_ns);
+    if (was_holding)
+        link_pump_released(client); /* what is waited for may have come meanwhile */
+    else
+        is_in_time = condition_wait(client, &client->changed, deadline_ns);
     client->waiting_count--;
+    client->link.awaited_ns = clock_now_ns();
     return is_in_time;
 }
 
@@ -120,6 +125,7 @@ static bool client_round(struct weir *client)
     }
     bool has_done = link_take(client);
     has_done |= subscriptions_deliver(client);
+    link_hold_end(client, clock_now_ns());
     link_pump(client);
     return has_done;
 }

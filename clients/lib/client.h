@@ -58,7 +58,10 @@ struct link {
     uint64_t data_total;                    /* of those, what came */
     uint64_t leftover;                      /* bytes of earlier connections that were queued when this one began */
     uint64_t message_max;
-    bool takes_options; /* the broker understands PUBLISH_WITH and publishers */
+    bool takes_options;           /* the broker understands PUBLISH_WITH and publishers */
+    bool takes_hold;              /* and HOLD */
+    bool is_holding;              /* it may hold back acks of what was sent since held_ns */
+    uint64_t held_ns, awaited_ns; /* awaited_ns: when somebody waited last */
     uint64_t dialed_ns, up_ns, heard_ns, pinged_ns;
     unsigned pings;
 };
@@ -214,8 +217,14 @@ void link_receive(struct weir *client);
 /* Waits for bytes in the client's thread until then, or until client_wake; false: nothing may be received now, so there
  * is nothing to wait for. Releases the lock meanwhile. */
 bool link_rest(struct weir *client, uint64_t until_ns);
-/* Somebody waits for what comes, so the client's thread looks at once. */
+/* Somebody waits for what comes: the broker is asked for acks that it holds back, with the next pump, and the client's
+ * thread looks at once. */
 void link_attend(struct weir *client);
+/* Something is to be sent now: has the broker hold back the acks of it where nobody waits for them, and send those that
+ * it has held back for long. */
+void link_hold(struct weir *client, uint64_t now_ns);
+/* Asks for acks that are held back, when records no longer follow one another or somebody waits. */
+void link_hold_end(struct weir *client, uint64_t now_ns);
 /* Takes apart what came; true when it did something. */
 bool link_take(struct weir *client);
 /* The next time the link wants attention; sends pings and gives up on a silent peer. */
@@ -233,8 +242,9 @@ void link_pump_released(struct weir *client);
 void link_on_sent(struct weir *client);
 /* Whether the broker's credit is half used up. */
 bool link_is_short_of_credit(const struct link *link);
-/* Queues a control frame. */
+/* Queues a control frame; its answer is waited for, but for those of the second. */
 void link_control(struct weir *client, const struct frame *frame);
+void link_control_unattended(struct weir *client, const struct frame *frame);
 /* The user has dealt with size bytes of data frames: renews the broker's credit. */
 void link_consumed(struct weir *client, size_t size);
 /* Adds bytes that are whole messages; false when memory is out. */

@@ -16,7 +16,9 @@
 enum {
     RECEIVE_SIZE = 64 * 1024,  /* one read's worth under load */
     STREAM_SIZE_MIN = 8192,    /* some fifty small records: what comes meanwhile is worth another thread */
-    PATIENCE_MS = 5,           /* until acks that nobody waits for are looked at: 200 times a second costs little */
+    PATIENCE_MS = 5,           /* until acks that nobody waits for are asked for and looked at: 200 times a second
+                                  costs little */
+    UNAWAITED_MS = 20,         /* whoever waits now and then is answered at once */
     PINGS_MAX = 2,             /* silence of one interval and two pings more: dead after the third */
     QUEUED_MAX = 256 * 1024,   /* events that wait for the user; beyond, nothing is received until half are gone */
     QUEUED_FREE_MAX = 4 << 20, /* the same for bytes of those that take no credit: some tens a frame, as a rule */
@@ -122,24 +124,54 @@ void link_receive(struct weir *client)
     }
 }
 
-/* Acks that follow one another, and that nobody waits for, are looked at a few at a time: each would wake the thread,
- * on a core that whoever publishes, or the broker, wants. As soon as somebody begins to wait, or the credit is half
- * used up, link_attend ends that. */
+/* Acks that follow one another, and that nobody waits for, are sent and looked at a few at a time: each would cost the
+ * broker as much as the record that it is for, and wake the thread, on a core that whoever publishes, or the broker,
+ * wants. As soon as somebody begins to wait, or the credit is half used up, link_attend ends that. */
 static bool link_may_be_patient(const struct weir *client, uint64_t now_ns)
 {
     const struct link *link = &client->link;
     /* A publisher with a name keeps its records until their acks. */
     bool is_awaited = client->options.on_outcome != NULL || client->subscriptions != NULL ||
                       client->publisher_name != NULL || client->waiting_count > 0;
-    return link->state == LINK_UP && !is_awaited && now_ns - link->sent_before_ns < PATIENCE_MS * NS_PER_MS / 2 &&
+    uint64_t pause_ns = link->is_holding ? PATIENCE_MS * NS_PER_MS : PATIENCE_MS * NS_PER_MS / 2;
+    return link->state == LINK_UP && !is_awaited && now_ns - link->sent_before_ns < pause_ns &&
            !link_is_short_of_credit(link);
+}
+
+static void hold_set(struct weir *client, bool is_holding)
+{
+    client->link.is_holding = is_holding;
+    link_control_unattended(client, &(struct frame){.op = FRAME_HOLD, .as.hold.on = is_holding});
+}
+
+void link_hold(struct weir *client, uint64_t now_ns)
+{
+    struct link *link = &client->link;
+    bool was_holding = link->is_holding, is_due = !was_holding || now_ns - link->held_ns >= PATIENCE_MS * NS_PER_MS;
+    if (!link->takes_hold || !is_due || client->publisher.ack == ACK_NONE || !link_may_be_patient(client, now_ns) ||
+        now_ns - link->awaited_ns < UNAWAITED_MS * NS_PER_MS)
+        return;
+    link->held_ns = now_ns;
+    hold_set(client, true);
+    /* Acks would have woken it: it has to see when to ask for them. */
+    if (!was_holding && !link->is_patient)
+        client_wake(client);
+}
+
+void link_hold_end(struct weir *client, uint64_t now_ns)
+{
+    if (client->link.is_holding && !link_may_be_patient(client, now_ns))
+        hold_set(client, false);
 }
 
 void link_attend(struct weir *client)
 {
-    if (!client->link.is_patient)
+    struct link *link = &client->link;
+    if (!link->is_patient && !link->is_holding)
         return;
-    client->link.is_patient = false;
+    if (link->is_holding)
+        hold_set(client, false);
+    link->is_patient = false;
     client_wake(client);
 }
 
@@ -150,7 +182,7 @@ bool link_rest(struct weir *client, uint64_t until_ns)
     size_t received = 0;
     if (!link_may_receive(client))
         return false;
-    bool is_patient = link_may_be_patient(client, now);
+    bool is_patient = link->is_holding || link_may_be_patient(client, now);
     uint64_t left_ms = until_ns > now ? (until_ns - now + NS_PER_MS - 1) / NS_PER_MS : 1;
     left_ms = is_patient && left_ms > PATIENCE_MS ? PATIENCE_MS : left_ms;
     link->is_resting = true;
@@ -235,6 +267,7 @@ static void link_on_hello(struct weir *client, const struct frame *frame)
     link->credit_total = link->credit_first = frame->as.hello.credit;
     link->message_max = frame->as.hello.message_max;
     link->takes_options = frame->as.hello.publish_with;
+    link->takes_hold = frame->as.hello.hold;
     client->counts.reconnects += link->was_up;
     link->was_up = true;
     link->up_ns = clock_now_ns();
@@ -273,6 +306,7 @@ void link_reap(struct weir *client)
     link->pipe = NULL;
     link->state = LINK_DOWN;
     link->has_received = link->is_sending = link->is_deferred = link->is_receiving = false;
+    link->is_holding = false;
     outbuf_clear(&link->control);
     outbuf_clear(&link->sending);
     feeds_close(client);
@@ -334,6 +368,7 @@ static void link_on_frame(struct weir *client, const struct frame *frame, struct
     case FRAME_PUBLISH_WITH:
     case FRAME_SUBSCRIBE:
     case FRAME_UNSUBSCRIBE:
+    case FRAME_HOLD:
     case FRAME_REQUEST: link_close(client, WEIR_PROTOCOL, "the broker sent a frame that only clients send"); break;
     default: subscriptions_on_frame(client, frame, body); break;
     }
@@ -398,7 +433,7 @@ bool link_take(struct weir *client)
 
 /* ------------------------------------------------------------------------------------------- heartbeat */
 
-uint64_t link_heartbeat(struct weir *client, uint64_t now_ns)
+static uint64_t heartbeat_next(struct weir *client, uint64_t now_ns)
 {
     struct link *link = &client->link;
     if (link->pipe == NULL)
@@ -427,4 +462,10 @@ uint64_t link_heartbeat(struct weir *client, uint64_t now_ns)
     link_control(client, &(struct frame){.op = FRAME_PING, .as.ping.n = link->pings});
     link_pump(client);
     return now_ns + interval;
+}
+
+uint64_t link_heartbeat(struct weir *client, uint64_t now_ns)
+{
+    uint64_t next = heartbeat_next(client, now_ns), review = now_ns + PATIENCE_MS * NS_PER_MS;
+    return client->link.is_holding && review < next ? review : next;
 }

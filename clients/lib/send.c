@@ -126,6 +126,11 @@ bool link_is_short_of_credit(const struct link *link)
 void link_control(struct weir *client, const struct frame *frame)
 {
     link_attend(client);
+    link_control_unattended(client, frame);
+}
+
+void link_control_unattended(struct weir *client, const struct frame *frame)
+{
     struct outbuf *control = &client->link.control;
     size_t capacity = frame_size_bound(frame);
     uint8_t small[CONTROL_BODY_MAX];
@@ -301,6 +306,9 @@ static void pump(struct weir *client, bool releases, bool is_poller)
             sending_defer(link);
             return;
         }
+        /* Of a stream, which has frames in line, acks are few anyway. */
+        if (outbuf_size(&link->data) == 0 && client->publisher.count > 0)
+            link_hold(client, clock_now_ns());
         if (!outbuf_move(&link->sending, &link->control, outbuf_size(&link->control))) {
             link_close(client, WEIR_NO_MEMORY, "no memory for a frame");
             return;

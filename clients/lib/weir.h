@@ -134,7 +134,7 @@ struct weir_counts {
     uint64_t reconnects;
     uint64_t bytes_sent, bytes_received;
 };
-/* Of acks that follow one another, while nobody waits for them, acked and refused may be 5 ms behind. Callback: yes */
+/* Of acks that follow one another, while nobody waits for them, acked may be 10 ms behind, refused 5. Callback: yes */
 WEIR_API void weir_counts(struct weir *client, struct weir_counts *out);
 
 /* ----------------------------------------------------------------------------------------- subscribing */

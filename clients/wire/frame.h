@@ -16,7 +16,7 @@
 enum frame_op {
     /* both ways */
     FRAME_HELLO = 0,  /* [0, version, {client|server: str, credit?, message_max?, heartbeat_ms?, publisher?,
-                         publish_with?}] */
+                         publish_with?, hold?}] */
     FRAME_PING = 1,   /* [1, n] */
     FRAME_PONG = 2,   /* [2, n] */
     FRAME_CREDIT = 3, /* [3, total]: bytes of data frames the other side may have sent since the start, in all */
@@ -31,6 +31,7 @@ enum frame_op {
     FRAME_REQUEST = 12,      /* [12, id, verb, {args}]: as REQ */
     FRAME_PUBLISH_WITH = 13, /* [13, alias|topic, number, ack, {if_seq?, if_absent?, ttl_ms?, bind?}, [key|nil, value,
                                ...]] data frame: PUBLISH, with options that hold for each of its records */
+    FRAME_HOLD = 14,         /* [14, on]: what is held back of ACKs is sent now; on: later ones may be held back */
     /* broker to client */
     FRAME_ACK = 16,          /* [16, number, count, epoch, seq]: records number..number+count-1 have seq, seq+1, ... */
     FRAME_REFUSED = 17,      /* [17, number, count, code, message, {topic?, cause?, retry_ms?, seq?}] */
@@ -83,6 +84,7 @@ struct frame {
             struct view publisher; /* a client's identity for deduplication; size 0: none */
             bool is_server;
             bool publish_with; /* a broker's: it takes PUBLISH_WITH, and publisher */
+            bool hold;         /* a broker's: it takes HOLD */
         } hello;               /* is_server: peer is called "server" instead of "client" */
         struct {
             uint64_t n;
@@ -124,6 +126,9 @@ struct frame {
             uint64_t id;
             struct view verb, args;
         } request;
+        struct {
+            bool on;
+        } hold;
         struct {
             uint64_t number;
             uint32_t count;

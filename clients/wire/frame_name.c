@@ -16,6 +16,7 @@ static const char *const op_names[] = {
     [FRAME_UNSUBSCRIBE] = "unsubscribe",
     [FRAME_REQUEST] = "request",
     [FRAME_PUBLISH_WITH] = "publish-with",
+    [FRAME_HOLD] = "hold",
     [FRAME_ACK] = "ack",
     [FRAME_REFUSED] = "refused",
     [FRAME_SUBSCRIBED] = "subscribed",

@@ -75,6 +75,8 @@ static void read_hello(struct value_reader *reader, struct frame *out)
             out->as.hello.publisher = value_read_str(reader);
         } else if (is_key(key, "publish_with")) {
             out->as.hello.publish_with = value_read_bool(reader);
+        } else if (is_key(key, "hold")) {
+            out->as.hello.hold = value_read_bool(reader);
         } else {
             (void)value_read_any(reader);
         }
@@ -251,6 +253,8 @@ static void read_request(struct value_reader *reader, struct frame *out)
     out->as.request.args = read_map_any(reader);
 }
 
+static void read_hold(struct value_reader *reader, struct frame *out) { out->as.hold.on = value_read_bool(reader); }
+
 static void read_ack(struct value_reader *reader, struct frame *out)
 {
     out->as.ack.number = value_read_uint(reader);
@@ -416,6 +420,7 @@ static const struct shape shapes[] = {
         {6, read_publish_with,
          "PUBLISH_WITH is [13, alias|topic, number, ack 0..3, {if_seq? or if_absent?, ttl_ms?, bind?}, "
          "[key|nil, value, ...]]"},
+    [FRAME_HOLD] = {2, read_hold, "HOLD is [14, true|false]"},
     [FRAME_ACK] = {5, read_ack, "ACK is [16, number, count, epoch, seq]"},
     [FRAME_REFUSED] = {6, read_refused,
                        "REFUSED is [17, number, count, code, message, {topic?, cause?, retry_ms?, seq?}]"},

@@ -54,8 +54,8 @@ static void write_hello(struct value_writer *writer, const struct frame *frame)
     bool has_publisher = frame->as.hello.publisher.size > 0;
     write_op(writer, frame, 3);
     value_write_uint(writer, frame->as.hello.version);
-    value_write_map(writer,
-                    1u + has_credit + has_message_max + has_heartbeat + has_publisher + frame->as.hello.publish_with);
+    value_write_map(writer, 1u + has_credit + has_message_max + has_heartbeat + has_publisher +
+                                frame->as.hello.publish_with + frame->as.hello.hold);
     write_str_option(writer, frame->as.hello.is_server ? "server" : "client", frame->as.hello.peer);
     if (has_credit)
         write_uint_option(writer, "credit", frame->as.hello.credit);
@@ -67,6 +67,8 @@ static void write_hello(struct value_writer *writer, const struct frame *frame)
         write_str_option(writer, "publisher", frame->as.hello.publisher);
     if (frame->as.hello.publish_with)
         write_bool_option(writer, "publish_with", true);
+    if (frame->as.hello.hold)
+        write_bool_option(writer, "hold", true);
 }
 
 static void write_publish_options(struct value_writer *writer, const struct publish_with *with)
@@ -241,6 +243,12 @@ static void write_request(struct value_writer *writer, const struct frame *frame
     write_map_raw(writer, frame->as.request.args);
 }
 
+static void write_hold(struct value_writer *writer, const struct frame *frame)
+{
+    write_op(writer, frame, 2);
+    value_write_bool(writer, frame->as.hold.on);
+}
+
 static void write_ack(struct value_writer *writer, const struct frame *frame)
 {
     write_op(writer, frame, 5);
@@ -314,6 +322,7 @@ void frame_write(struct value_writer *writer, const struct frame *frame)
     case FRAME_SUBSCRIBE: write_subscribe(writer, frame); return;
     case FRAME_UNSUBSCRIBE: write_one(writer, frame, frame->as.unsubscribe.sub); return;
     case FRAME_REQUEST: write_request(writer, frame); return;
+    case FRAME_HOLD: write_hold(writer, frame); return;
     case FRAME_ACK: write_ack(writer, frame); return;
     case FRAME_REFUSED: write_refused(writer, frame); return;
     case FRAME_SUBSCRIBED: write_two(writer, frame, frame->as.subscribed.sub, frame->as.subscribed.topics); return;

@@ -23,6 +23,58 @@ static void a_session_publishes_and_is_answered(void **state)
     world_stop(&world);
 }
 
+static void hold(struct client *client, bool on)
+{
+    client_send(client, &(struct frame){.op = FRAME_HOLD, .as.hold.on = on});
+}
+
+static void expect_ack(struct client *client, uint64_t number, uint32_t count)
+{
+    struct frame frame = client_expect(client, FRAME_ACK);
+    assert_int_equal(frame.as.ack.number, number);
+    assert_int_equal(frame.as.ack.count, count);
+}
+
+static void acks_are_held_back_until_they_are_asked_for(void **state)
+{
+    (void)state;
+    struct world world;
+    world_start(&world, &session_ops, NULL);
+    struct client client, follower;
+    client_open(&client, &world, 1 << 20);
+    client_open(&follower, &world, 1 << 20);
+    assert_true(client.hello.as.hello.hold);
+    client_publish(&client, "map/a", 1, ACK_FOLDED, 1);
+    expect_ack(&client, 1, 1);
+    client_subscribe(&follower, 1, "map/a", POLICY_BLOCK);
+    (void)client_expect(&follower, FRAME_BEGIN);
+    (void)client_expect(&follower, FRAME_END);
+    hold(&client, true);
+    /* Each is folded, and would be answered, before the next is sent. */
+    for (uint64_t number = 2; number <= 5; number++) {
+        client_publish(&client, "map/a", number, ACK_FOLDED, 1);
+        (void)client_expect(&follower, FRAME_UPDATES);
+    }
+    hold(&client, true); /* asks for them, and goes on holding back */
+    expect_ack(&client, 2, 4);
+    for (uint64_t number = 6; number <= 8; number++) {
+        client_publish(&client, "map/a", number, ACK_FOLDED, 1);
+        (void)client_expect(&follower, FRAME_UPDATES);
+    }
+    client_send(&client, &(struct frame){.op = FRAME_PING, .as.ping.n = 7});
+    assert_int_equal(client_expect(&client, FRAME_PONG).as.pong.n, 7);
+    expect_ack(&client, 6, 3); /* takes the same way, since something is sent anyway */
+    client_publish(&client, "map/a", 9, ACK_FOLDED, 1);
+    (void)client_expect(&follower, FRAME_UPDATES);
+    hold(&client, false);
+    expect_ack(&client, 9, 1);
+    client_publish(&client, "map/a", 10, ACK_FOLDED, 1);
+    expect_ack(&client, 10, 1);
+    client_close(&follower);
+    client_close(&client);
+    world_stop(&world);
+}
+
 /* ------------------------------------------------------------------------------------------- the opening */
 
 static void the_hello_is_answered_with_bounds(void **state)
@@ -344,6 +396,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_publishes_and_is_answered),
+        cmocka_unit_test(acks_are_held_back_until_they_are_asked_for),
         cmocka_unit_test(the_hello_is_answered_with_bounds),
         cmocka_unit_test(whoever_does_not_say_hello_in_time_is_cut),
         cmocka_unit_test(whoever_does_not_answer_pings_is_cut),

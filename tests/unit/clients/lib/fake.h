@@ -54,7 +54,8 @@ struct fake {
     struct sp_listener *listener;
     struct session *sessions[SESSIONS_MAX];
     unsigned ready, taken;
-    bool is_mute; /* does not answer PING */
+    bool is_mute;    /* does not answer PING */
+    bool takes_hold; /* says so in its HELLO */
     /* Called under the lock for each frame; true: dealt with, not kept. */
     bool (*on_frame)(struct session *session, const struct frame *frame);
     void *context;
@@ -332,6 +333,7 @@ static inline void session_hello(struct session *s, uint64_t credit, uint64_t me
     frame.as.hello.message_max = message_max;
     frame.as.hello.peer = view_text("fake");
     frame.as.hello.is_server = true;
+    frame.as.hello.hold = s->fake->takes_hold;
     session_send(s, &frame);
 }
 

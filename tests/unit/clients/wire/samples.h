@@ -115,6 +115,7 @@ static const struct sample samples[] = {
                                    "EUR/")}}}},
     {"unsubscribe", {FRAME_UNSUBSCRIBE, {.unsubscribe = {.sub = 1}}}},
     {"request", {FRAME_REQUEST, {.request = {.id = 9, .verb = RAW("list"), .args = RAW("\x81\xa7pattern\xa1#")}}}},
+    {"hold", {FRAME_HOLD, {.hold = {.on = true}}}},
     {"ack", {FRAME_ACK, {.ack = {.number = 1001, .count = 2, .epoch = 7, .seq = 41}}}},
     {"refused",
      {FRAME_REFUSED,
