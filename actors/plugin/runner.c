@@ -49,6 +49,7 @@ enum weir_error runner_open_copy(int copy, const char *file, enum weir_actor_rol
     runner_bounds_fill(&runner->bounds);
     runner->sink = sink;
     runner->context = context;
+    plugin_output_init(&runner->emission, OUTPUT_EMIT, 0);
     enum weir_error error = object_open(copy, file, role, &runner->object, why, why_size);
     if (error != WEIR_OK) {
         free(runner);
@@ -298,28 +299,35 @@ static uint8_t same_of(const struct runner *runner, const struct plugin_output *
     return (uint8_t)same;
 }
 
+/* Checked each, but for what is known to be good of it. */
+static bool is_good(struct runner *runner, const struct plugin_output *output)
+{
+    struct output_known known = output_known(output);
+    bool is_known = known.topic && known.value && (known.key || !output->has_key);
+    if (is_known && output->value.size <= runner->bounds.value_bytes_max)
+        return true;
+    return emission_check(output, known, &runner->bounds, runner->text, sizeof runner->text);
+}
+
 /* value: of update_size bytes and what is behind, or whole; see plugin_output. */
 static enum weir_actor_result emit(struct runner *runner, struct weir_bytes topic, struct weir_bytes key,
                                    struct view value, uint32_t update_size)
 {
-    struct plugin_output output;
-    plugin_output_init(&output, OUTPUT_EMIT, runner->number);
-    output.has_key = key.data != NULL;
-    output.topic = view_from(topic);
-    if (output.has_key)
-        output.key = view_from(key);
-    output.value = value;
-    output.update_size = update_size;
+    struct plugin_output *output = &runner->emission;
+    output->number = runner->number;
+    output->has_key = key.data != NULL;
+    output->topic = view_from(topic);
+    output->key = output->has_key ? view_from(key) : view_of(NULL, 0);
+    output->value = value;
+    output->update_size = update_size;
     if (runner->phase != PHASE_MESSAGE) {
         runner_fail_text(runner, "weir_emit in %s: only handle may emit", runner_phase_name(runner->phase));
         return WEIR_ACTOR_FAILED;
     }
-    output.same = same_of(runner, &output);
-    if (!emission_check(&output, output_known(&output), &runner->bounds, runner->text, sizeof runner->text))
+    output->same = same_of(runner, output);
+    if (!is_good(runner, output) || !emit_count(runner, output->topic.size + output->key.size + output->value.size))
         return WEIR_ACTOR_FAILED;
-    if (!emit_count(runner, output.topic.size + output.key.size + output.value.size))
-        return WEIR_ACTOR_FAILED;
-    return output_send(runner, &output) ? WEIR_ACTOR_OK : WEIR_ACTOR_FAILED;
+    return output_send(runner, output) ? WEIR_ACTOR_OK : WEIR_ACTOR_FAILED;
 }
 
 enum weir_actor_result runner_emit(struct weir_self *self, struct weir_bytes topic, struct weir_bytes key,

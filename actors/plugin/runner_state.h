@@ -39,6 +39,7 @@ struct runner {
     bool is_asked;   /* a reply may be given, and was not */
     bool is_overrun; /* the sink had no room: whatever the plugin returns, the call has failed */
     char text[PLUGIN_TEXT_SIZE];
+    struct plugin_output emission; /* that is on its way: what emissions do not have stays empty in it */
 };
 
 extern const struct weir_verbs runner_verbs;
