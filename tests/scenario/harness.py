@@ -135,6 +135,7 @@ class Broker:
 
     def start(self):
         """Starts the process and returns once it takes connections and answers its admin socket."""
+        is_first = self.output is None
         self.process = subprocess.Popen(
             [self.binary, "serve", "--listen", self.tcp, "--listen", self.ipc, "--admin", self.admin, *self.options],
             cwd=self.directory, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -142,10 +143,17 @@ class Broker:
         self.output = Lines(self.process.stdout, self.directory / "broker.log")
         try:
             wait_until(self.is_ready, what="the broker's readiness")
+            if is_first:  # else its clients of before come back
+                self.wait_for_nobody()
         except BaseException:
             self.kill()
             raise
         return self
+
+    def wait_for_nobody(self):
+        """Who counts connections is to find its own, not those that looked for readiness."""
+        with self.admin_request() as admin:
+            wait_until(lambda: admin.ask("status")["connections"] == 0, what="the end of what looked for readiness")
 
     def is_ready(self):
         if self.process.poll() is not None:

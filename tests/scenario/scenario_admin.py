@@ -114,11 +114,16 @@ def test_topics_are_created_cleared_and_deleted():
         assert again["seq"] == 1 and again["epoch"] not in (first["epoch"], cleared["epoch"]), again
 
 
+def by_protocol(broker):
+    return {row["protocol"]: row["id"] for row in broker.ask_admin("connections")["connections"]}
+
+
 @sanitized
 def test_an_operator_disconnects_a_connection():
     with Broker() as broker, broker.session(name="victim") as session, broker.push() as push, \
             broker.admin_request() as admin:
-        rows = {row["protocol"]: row["id"] for row in broker.ask_admin("connections")["connections"]}
+        wait_until(lambda: len(by_protocol(broker)) == 2, what="both connections")
+        rows = by_protocol(broker)
         broker.ask_admin("disconnect", rows["pair"])
         assert session.wait_for(Op.CLOSE)[1] == "closed", "a session is told"
         session.wait_closed()
@@ -151,7 +156,7 @@ def test_drain_says_goodbye_and_takes_nobody_new():
         assert session.wait_for(Op.CLOSE)[1] == "closed"
         session.wait_closed()
         wait_until(lambda: broker.ask_admin("status")["connections"] == 0, what="the last connection's end")
-        broker.cli("get", "t", "--timeout", 300, expect=3)
+        broker.cli("get", "t", "--timeout", 1000, expect=3)
         assert broker.ask_admin("status")["version"], "the operator is still answered"
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from harness import Broker, Op, cli, sanitized, wait_until
-from scenario_plugin import configured, definition, plugin_row, publish_acked
+from scenario_plugin import configured, dead_of, definition, plugin_row, publish_acked
 
 # Beyond what a test lets it fail, so that the tree does not give it up.
 PATIENT = {"intensity": 1000, "period_ms": 1000}
@@ -74,7 +74,7 @@ def crash_is_quarantined(verb, expected, **settings):
         assert (before, after, count) == (1, 2, 3), (before, after, count)
         assert poisoned[3] == "poisoned" and re.search(expected, poisoned[4]), poisoned
         assert broker.get("b/x")["state"] == {"a": 1, "c": 3, "n": 2}
-        [dead] = broker.get("$dead/b/x")["state"]
+        [dead] = dead_of(broker, "b/x")
         assert dead["key"] == "bad" and dead["value"] == [verb] and dead["attempts"] == 3, dead
         assert publish_acked(session, "m", ("k", 1)) == [1]
         follower.wait_event("stale", topic="b/x")
