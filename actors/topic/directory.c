@@ -250,7 +250,7 @@ static enum weir_error directory_pools_init(struct directory *directory, const s
         error = index_pool_init(&directory->subscribers, arena, budget, sizeof(struct subscriber),
                                 config->subscriptions_max);
     if (!error)
-        error = index_pool_init(&directory->links, arena, budget, sizeof(struct feed_link), config->feeds_max);
+        error = index_pool_init(&directory->links, arena, budget, sizeof(struct pattern_link), config->feeds_max);
     if (!error)
         error = index_pool_init(&directory->waits, arena, budget, sizeof(struct feed_wait), config->feeds_max);
     return error;
@@ -373,7 +373,8 @@ void directory_destroy(struct directory **pointer)
         struct sub *sub = index_pool_find(&directory->subs, i);
         if (sub == NULL)
             continue;
-        sub->links = sub->subscriber = INDEX_NONE;
+        sub->subscriber = INDEX_NONE;
+        sub->links = sub->is_name ? 0 : INDEX_NONE; /* the topics are gone */
         directory_sub_free(directory, i);
     }
     for (uint32_t i = 0; i < RULES_SHARED_MAX; i++)

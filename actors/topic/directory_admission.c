@@ -135,7 +135,7 @@ void directory_admit(struct turn *turn, struct directory *directory, const struc
     if (index == INDEX_NONE || directory_link_at(directory, index)->wait != INDEX_NONE)
         return; /* undone meanwhile; or it asks again */
     const struct feed_link *link = directory_link_at(directory, index);
-    const struct sub *sub = directory_sub_at(directory, link->sub);
+    const struct sub *sub = directory_sub_at(directory, directory_link_sub(directory, index));
     if (sub->subscriber == INDEX_NONE)
         return; /* its subscription is being undone */
     /* Where it cannot wait, the snapshot comes too early rather than never. */

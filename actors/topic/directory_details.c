@@ -60,13 +60,15 @@ static bool is_default(const struct sub *sub, const struct sub_details *details)
            details->part.page_entries_max == 0;
 }
 
-void sub_details_shrink(struct directory *directory, struct sub *sub)
+void sub_details_shrink(struct directory *directory, uint32_t sub_index)
 {
+    struct sub *sub = directory_sub_at(directory, sub_index);
+    uint32_t link = directory_sub_links(directory, sub_index);
     struct sub_details *details = sub_details(directory, sub);
     visit_end(directory, details); /* key and cursors were for the topics of now */
-    if (sub->links == INDEX_NONE || !is_default(sub, details))
+    if (link == INDEX_NONE || !is_default(sub, details))
         return;
-    uint32_t topic = directory_link_at(directory, sub->links)->topic;
+    uint32_t topic = directory_link_at(directory, link)->topic;
     weir_msg shared = directory_topic_at(directory, topic)->shared_block;
     if (arena_hold(directory->arena, shared))
         return;

@@ -149,23 +149,29 @@ static void visit_finish(struct turn *turn, struct directory *directory, uint32_
         return;
     }
     directory_subscribed(turn, directory, subscriber, sub->sub, sub_details(directory, sub)->link_made, WEIR_OK);
-    sub_details_shrink(directory, sub);
-    if (!sub->updates && sub->links == INDEX_NONE)
+    sub_details_shrink(directory, sub_index);
+    if (directory_sub_links(directory, sub_index) != INDEX_NONE)
+        return;
+    if (!sub->updates)
         directory_sub_free(directory, sub_index);
+    else if (sub->is_name)
+        directory_sub_list(directory, sub_index);
 }
 
-static bool job_undo(struct turn *turn, struct directory *directory, struct sub *sub, uint32_t *steps_left)
+static bool job_undo(struct turn *turn, struct directory *directory, uint32_t sub_index, uint32_t *steps_left)
 {
-    for (; sub->links != INDEX_NONE && *steps_left > 0; --*steps_left) {
-        const struct feed_link *link = directory_link_at(directory, sub->links);
+    uint32_t index = directory_sub_links(directory, sub_index);
+    for (; index != INDEX_NONE && *steps_left > 0; --*steps_left) {
+        const struct feed_link *link = directory_link_at(directory, index);
         struct message message = {.tag = TOPIC_UNSUBSCRIBE, .detail = link->feed};
         if (turn_control(turn, directory_topic_at(directory, link->topic)->actor, &message) == WEIR_FULL) {
             *steps_left = 0;
             return false;
         }
-        directory_unlink(directory, sub->links);
+        directory_unlink(directory, index);
+        index = directory_sub_links(directory, sub_index);
     }
-    return sub->links == INDEX_NONE;
+    return index == INDEX_NONE;
 }
 
 static void undo_finish(struct turn *turn, struct directory *directory, uint32_t sub_index)
@@ -201,7 +207,7 @@ void directory_jobs_step(struct turn *turn, struct directory *directory)
         --steps_left;
         bool is_visit = sub->job == JOB_VISIT;
         bool is_done = is_visit ? job_visit(turn, directory, index, &steps_left, &error)
-                                : job_undo(turn, directory, sub, &steps_left);
+                                : job_undo(turn, directory, index, &steps_left);
         if (!is_done) {
             job_rotate(directory);
             break;

@@ -1,6 +1,6 @@
 /* Subscriptions by pattern, so that a new topic finds those that match it and looks at no others. Patterns without
- * wildcards are in a hash by the whole name; the others stand in a tree of their segments, '+' and '#' among them,
- * whose nodes are in a hash by parent and segment. In the directory's turns. */
+ * wildcards are in a hash by the whole name, while they wait for their topic; the others stand in a tree of their
+ * segments, '+' and '#' among them, whose nodes are in a hash by parent and segment. In the directory's turns. */
 #include <stdlib.h>
 
 #include "actors/base/assert.h"
@@ -153,7 +153,7 @@ enum weir_error patterns_add(struct directory *directory, uint32_t sub_index)
 {
     struct sub *sub = directory_sub_at(directory, sub_index);
     struct view pattern = sub_pattern(directory, sub);
-    if (pattern_has_wildcard(pattern)) {
+    if (!sub->is_name) {
         enum weir_error error = pattern_node_ensure(directory, pattern, &sub_details(directory, sub)->pattern_node);
         if (error)
             return error;
@@ -211,9 +211,10 @@ static void node_attach(struct turn *turn, struct directory *directory, const st
 
 static void whole_attach(struct turn *turn, struct directory *directory, struct view name, uint32_t topic_index)
 {
-    uint32_t index = directory->patterns->whole[directory_hash(directory, name) & (PATTERN_BUCKETS - 1)];
-    for (; index != INDEX_NONE; index = directory_sub_at(directory, index)->pattern_next) {
+    uint32_t index = directory->patterns->whole[directory_hash(directory, name) & (PATTERN_BUCKETS - 1)], next;
+    for (; index != INDEX_NONE; index = next) {
         const struct sub *sub = directory_sub_at(directory, index);
+        next = sub->pattern_next; /* once it follows the topic it is not listed any more */
         if (view_is_same(sub_pattern(directory, sub), name))
             sub_attach(turn, directory, index, topic_index);
     }

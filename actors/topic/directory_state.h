@@ -2,7 +2,8 @@
  *
  *   directory.c         made and unmade; its messages
  *   directory_topics.c  topics by name and by actor, their creation by rule
- *   directory_subs.c    subscribers, their subscriptions and feeds
+ *   directory_subs.c    subscribers and their subscriptions
+ *   directory_links.c   the feeds of these
  *   directory_details.c what of a subscription few need
  *   directory_pool.c    where subscriptions and feeds are
  *   directory_patterns.c  subscriptions by pattern, for topics that appear
@@ -48,12 +49,21 @@ struct topic_entry {
     uint32_t links;                 /* first feed of the topic */
 };
 
-/* A feed: one topic under one subscription. In a pool. */
+/* A feed: one topic under one subscription. Named by index: of a subscription by name, whose only one it is, with
+ * LINK_OF_SUB; or in a pool, see struct pattern_link. */
 struct feed_link {
-    uint32_t feed; /* 0: free */
-    uint32_t topic, sub;
-    uint32_t topic_next, topic_prev, sub_next, sub_prev;
+    uint32_t feed; /* 0: there is none */
+    uint32_t topic;
+    uint32_t topic_next, topic_prev;
     uint32_t wait; /* struct feed_wait, while it waits for its snapshot's admission; INDEX_NONE: it does not */
+};
+
+#define LINK_OF_SUB (UINT32_C(1) << 31)
+
+/* One of those of a subscription with wildcards. In a pool. */
+struct pattern_link {
+    struct feed_link link;
+    uint32_t sub, sub_next, sub_prev;
 };
 
 /* In a pool. */
@@ -66,11 +76,13 @@ struct feed_wait {
 enum sub_job { JOB_NONE, JOB_VISIT, JOB_UNDO, JOB_AWAIT };
 
 /* A subscription, in a pool. There may be hundreds of thousands, nearly all of them to one topic by its name: what that
- * does not need is in a block of details. */
+ * does not need is in a block of details. One by name either follows its topic or is listed under the name, for the
+ * topic to come. */
 struct sub {
     bool is_used : 1;
     bool snapshot : 1, updates : 1;
     bool is_listed : 1; /* under its pattern */
+    bool is_name : 1;   /* it has no wildcards */
     bool is_plain : 1;  /* `text` is a struct topic_shared, and the subscription wants nothing beyond its default */
     enum sub_job job : 8;
     enum weir_error end_error : 8; /* for DIRECTORY_UNSUBSCRIBED */
@@ -85,9 +97,14 @@ struct sub {
     };
     uint32_t sub;         /* the subscriber's number for it */
     uint32_t number_next; /* in its bucket; over, and plain: in the list of jobs */
-    uint32_t links;       /* its feeds */
-    uint32_t pattern_next, pattern_prev;
     uint32_t credit;
+    union {
+        struct feed_link link; /* by name: what it follows */
+        struct {
+            uint32_t links; /* with wildcards: the first of its feeds; by name, and listed: 0, for that it has none */
+            uint32_t pattern_next, pattern_prev; /* listed */
+        };
+    };
 };
 
 /* In an arena block: what a subscription needs while its topics are visited, and then if it has wildcards or options.
@@ -198,7 +215,7 @@ WEIR_MUST_USE enum weir_error directory_topic_create(struct turn *turn, struct d
 void directory_topic_gone(struct turn *turn, struct directory *directory, uint32_t index, enum weir_error cause);
 /* To the subscriber of a feed that ended before it began, if it was to have a snapshot and nothing else: nobody else
  * waits for that topic. */
-void directory_tell_gone(struct turn *turn, const struct directory *directory, const struct feed_link *link,
+void directory_tell_gone(struct turn *turn, const struct directory *directory, uint32_t link_index,
                          enum weir_error cause);
 /* directory_trim.c: halves the rings of all topics, a bounded number in each turn. */
 void directory_trim_begin(struct turn *turn, struct directory *directory);
@@ -223,25 +240,35 @@ WEIR_MUST_USE enum weir_error sub_details_create(const struct directory *directo
                                                  const struct directory_subscribe *request, weir_msg *out);
 void sub_details_free(struct directory *directory, struct sub *sub);
 /* Its topics have been visited: gives back what was needed for that, or all of its details. */
-void sub_details_shrink(struct directory *directory, struct sub *sub);
+void sub_details_shrink(struct directory *directory, uint32_t sub_index);
 weir_actor directory_subscriber(const struct directory *directory, const struct sub *sub);
+/* Takes a subscription away, step by step, telling its subscriber at the end. */
+void directory_sub_end(struct turn *turn, struct directory *directory, uint32_t index, enum weir_error error);
+void directory_sub_free(struct directory *directory, uint32_t index);
+
+/* directory_links.c */
+/* The first of its feeds; INDEX_NONE: it has none. */
+uint32_t directory_sub_links(const struct directory *directory, uint32_t sub_index);
 struct feed_link *directory_link_at(const struct directory *directory, uint32_t index);
+/* The subscription that the feed is of. */
+uint32_t directory_link_sub(const struct directory *directory, uint32_t index);
 /* Makes a feed of a subscription at a topic. WEIR_FULL: feeds_max; WEIR_BUSY: the topic has no room for orders now. */
 WEIR_MUST_USE enum weir_error directory_link(struct turn *turn, struct directory *directory, uint32_t sub_index,
                                              uint32_t topic_index);
 void directory_unlink(struct directory *directory, uint32_t link_index);
 /* The feed has ended by itself; its subscription too, if it wanted no more than that. */
 void directory_link_over(struct directory *directory, uint32_t link_index);
-/* Takes a subscription away, step by step, telling its subscriber at the end. */
-void directory_sub_end(struct turn *turn, struct directory *directory, uint32_t index, enum weir_error error);
-void directory_sub_free(struct directory *directory, uint32_t index);
+/* One by name follows nothing: what it is to follow has yet to come. */
+void directory_sub_list(struct directory *directory, uint32_t sub_index);
+/* The link that a topic's message about a feed names; INDEX_NONE: undone meanwhile. */
+uint32_t directory_link_find(const struct directory *directory, const struct message *message);
 void directory_feed_ended(struct turn *turn, struct directory *directory, const struct message *message);
 
 /* directory_patterns.c */
 WEIR_MUST_USE enum weir_error patterns_create(struct patterns **out);
 /* When no subscription is left. */
 void patterns_destroy(struct patterns **pointer);
-/* Lists a subscription under its pattern. WEIR_NO_MEMORY. */
+/* Lists a subscription under its pattern. WEIR_NO_MEMORY, but never for one by name. */
 WEIR_MUST_USE enum weir_error patterns_add(struct directory *directory, uint32_t sub_index);
 /* One that was never listed is fine. */
 void patterns_remove(struct directory *directory, uint32_t sub_index);
@@ -255,9 +282,6 @@ static inline bool name_head_may_match(struct name_head pattern, struct name_hea
 }
 /* Attaches all subscriptions that match to a topic not yet in the tables of names. */
 void patterns_attach(struct turn *turn, struct directory *directory, uint32_t topic_index);
-
-/* The link that a topic's message about a feed names; INDEX_NONE: undone meanwhile. */
-uint32_t directory_link_find(const struct directory *directory, const struct message *message);
 
 /* directory_admission.c */
 /* DIRECTORY_ADMIT: a feed waits from now on, unless its snapshot can begin at once. */

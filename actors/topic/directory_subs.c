@@ -20,11 +20,6 @@ weir_actor directory_subscriber(const struct directory *directory, const struct 
     return sub->subscriber == INDEX_NONE ? WEIR_ACTOR_NONE : subscriber_at(directory, sub->subscriber)->actor;
 }
 
-struct feed_link *directory_link_at(const struct directory *directory, uint32_t index)
-{
-    return index_pool_at(&directory->links, index);
-}
-
 static uint32_t *subscriber_bucket(const struct directory *directory, weir_actor actor)
 {
     uint32_t hash = directory_hash(directory, view_of(&actor.bits, sizeof actor.bits));
@@ -73,149 +68,6 @@ static void subscriber_free(struct directory *directory, uint32_t index)
     index_pool_give(&directory->subscribers, index);
 }
 
-static enum weir_error link_add(struct directory *directory, uint32_t sub_index, uint32_t topic_index, uint32_t *out)
-{
-    if (directory->link_count >= directory->feeds_max)
-        return WEIR_FULL;
-    uint32_t index;
-    enum weir_error error = index_pool_take(&directory->links, &index);
-    if (error)
-        return error;
-    struct feed_link *link = directory_link_at(directory, index);
-    struct sub *sub = directory_sub_at(directory, sub_index);
-    struct topic_entry *entry = directory_topic_at(directory, topic_index);
-    if (++directory->feed_last == 0)
-        directory->feed_last = 1;
-    *link = (struct feed_link){.feed = directory->feed_last,
-                               .topic = topic_index,
-                               .sub = sub_index,
-                               .topic_next = entry->links,
-                               .topic_prev = INDEX_NONE,
-                               .sub_next = sub->links,
-                               .sub_prev = INDEX_NONE,
-                               .wait = INDEX_NONE};
-    if (entry->links != INDEX_NONE)
-        directory_link_at(directory, entry->links)->topic_prev = index;
-    if (sub->links != INDEX_NONE)
-        directory_link_at(directory, sub->links)->sub_prev = index;
-    entry->links = sub->links = index;
-    directory->link_count++;
-    *out = index;
-    return WEIR_OK;
-}
-
-void directory_unlink(struct directory *directory, uint32_t index)
-{
-    struct feed_link *link = directory_link_at(directory, index);
-    struct sub *sub = directory_sub_at(directory, link->sub);
-    struct topic_entry *entry = directory_topic_at(directory, link->topic);
-    REQUIRE(link->feed != 0);
-    directory_wait_end(directory, index);
-    if (link->topic_prev == INDEX_NONE)
-        entry->links = link->topic_next;
-    else
-        directory_link_at(directory, link->topic_prev)->topic_next = link->topic_next;
-    if (link->topic_next != INDEX_NONE)
-        directory_link_at(directory, link->topic_next)->topic_prev = link->topic_prev;
-    if (link->sub_prev == INDEX_NONE)
-        sub->links = link->sub_next;
-    else
-        directory_link_at(directory, link->sub_prev)->sub_next = link->sub_next;
-    if (link->sub_next != INDEX_NONE)
-        directory_link_at(directory, link->sub_next)->sub_prev = link->sub_prev;
-    directory->link_count--;
-    index_pool_give(&directory->links, index);
-}
-
-void directory_link_over(struct directory *directory, uint32_t link_index)
-{
-    uint32_t sub_index = directory_link_at(directory, link_index)->sub;
-    directory_unlink(directory, link_index);
-    const struct sub *sub = directory_sub_at(directory, sub_index);
-    /* A subscription without updates is over when all its snapshots are. */
-    if (!sub->updates && sub->links == INDEX_NONE && sub->job == JOB_NONE)
-        directory_sub_free(directory, sub_index);
-}
-
-/* The order to the topic. */
-static enum weir_error subscribe_block(const struct directory *directory, const struct sub *sub, struct view topic,
-                                       uint32_t link_index, weir_msg *out)
-{
-    const struct sub_details *details = sub_details(directory, sub);
-    uint32_t keys_size = details != NULL ? topic_part_size(&details->part) : 0;
-    enum weir_error error =
-        arena_alloc(directory->arena, sizeof(struct topic_subscribe) + keys_size, directory->feeds_budget, out);
-    if (error)
-        return error;
-    struct topic_subscribe *order = arena_data(directory->arena, *out);
-    *order = (struct topic_subscribe){.subscriber = subscriber_at(directory, sub->subscriber)->actor,
-                                      .sub = sub->sub,
-                                      .feed = directory_link_at(directory, link_index)->feed,
-                                      .link = link_index,
-                                      .policy = sub->policy,
-                                      .snapshot = sub->snapshot,
-                                      .updates = sub->updates,
-                                      .credit = sub->credit};
-    if (details == NULL)
-        return WEIR_OK;
-    order->outbox_max = details->outbox_max;
-    order->interval_ms = details->interval_ms;
-    order->block_ms = details->block_ms;
-    order->part = details->part;
-    memcpy(order->keys, details->pattern + details->pattern_size, keys_size);
-    struct cursor cursor;
-    if (sub_cursor_find(directory, sub, topic, &cursor) == WEIR_OK) {
-        order->has_cursor = true;
-        order->epoch = cursor.epoch;
-        order->seq = cursor.seq;
-    }
-    return WEIR_OK;
-}
-
-enum weir_error directory_link(struct turn *turn, struct directory *directory, uint32_t sub_index, uint32_t topic_index)
-{
-    const struct sub *sub = directory_sub_at(directory, sub_index);
-    const struct topic_entry *entry = directory_topic_at(directory, topic_index);
-    struct message message = {.tag = TOPIC_SUBSCRIBE};
-    uint32_t index;
-    enum weir_error error = link_add(directory, sub_index, topic_index, &index);
-    if (error)
-        return error;
-    error = subscribe_block(directory, sub, topic_entry_name(entry), index, &message.hold[0]);
-    if (!error) {
-        error = turn_control(turn, entry->actor, &message);
-        if (error)
-            arena_drop(directory->arena, message.hold[0]);
-    }
-    if (!error) {
-        struct sub_details *details = sub_details(directory, sub);
-        if (details != NULL)
-            details->link_made++;
-        return WEIR_OK;
-    }
-    directory_unlink(directory, index);
-    return error == WEIR_FULL ? WEIR_BUSY : error;
-}
-
-uint32_t directory_link_find(const struct directory *directory, const struct message *message)
-{
-    uint64_t index = message->word[0];
-    const struct feed_link *link = index_pool_find(&directory->links, index);
-    return link != NULL && link->feed == message->detail ? (uint32_t)index : INDEX_NONE;
-}
-
-void directory_feed_ended(struct turn *turn, struct directory *directory, const struct message *message)
-{
-    uint32_t index = directory_link_find(directory, message);
-    bool has_begun = message->word[1] != 0;
-    enum weir_error error = (enum weir_error)message->word[2];
-    if (index == INDEX_NONE)
-        return;                           /* undone from this side meanwhile */
-    if (!has_begun && error != WEIR_BUSY) /* one without memory was told so by its topic */
-        directory_tell_gone(turn, directory, directory_link_at(directory, index), error);
-    directory_link_over(directory, index);
-}
-
 static uint32_t *number_bucket(const struct directory *directory, uint32_t subscriber, uint32_t number)
 {
     const uint32_t words[] = {subscriber, number};
@@ -259,7 +111,7 @@ static void sub_unlist(struct directory *directory, uint32_t index)
 void directory_sub_free(struct directory *directory, uint32_t index)
 {
     struct sub *sub = directory_sub_at(directory, index);
-    INVARIANT(sub->links == INDEX_NONE);
+    INVARIANT(directory_sub_links(directory, index) == INDEX_NONE);
     sub_unlist(directory, index);
     patterns_remove(directory, index);
     directory->sub_count--;
@@ -296,6 +148,7 @@ static enum weir_error sub_add(struct directory *directory, weir_actor actor, co
         index_pool_give(&directory->subs, index);
         return error;
     }
+    bool is_name = !pattern_has_wildcard(view_of(request->bytes, request->pattern_size));
     struct subscriber *owner = subscriber_at(directory, subscriber);
     uint32_t *bucket = number_bucket(directory, subscriber, request->sub);
     *sub = (struct sub){.is_used = true,
@@ -305,7 +158,8 @@ static enum weir_error sub_add(struct directory *directory, weir_actor actor, co
                         .prev = INDEX_NONE,
                         .sub = request->sub,
                         .number_next = *bucket,
-                        .links = INDEX_NONE,
+                        .is_name = is_name,
+                        .links = is_name ? 0 : INDEX_NONE,
                         .snapshot = request->snapshot,
                         .updates = request->updates,
                         .policy = request->policy,
@@ -367,7 +221,8 @@ void directory_subscribe(struct turn *turn, struct directory *directory, struct 
     }
     struct sub *sub = directory_sub_at(directory, index);
     sub_details(directory, sub)->request = message_take(message, 0);
-    error = patterns_add(directory, index);
+    /* One by name is listed when its topic was not found. */
+    error = sub->is_name ? WEIR_OK : patterns_add(directory, index);
     if (!error)
         error = sub_cursors_index(directory, sub);
     /* The topic is made before the visit begins, which then attaches to it like to any other. */

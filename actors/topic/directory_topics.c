@@ -311,10 +311,11 @@ static enum weir_error gone_block(const struct directory *directory, const struc
     return WEIR_OK;
 }
 
-void directory_tell_gone(struct turn *turn, const struct directory *directory, const struct feed_link *link,
+void directory_tell_gone(struct turn *turn, const struct directory *directory, uint32_t link_index,
                          enum weir_error cause)
 {
-    const struct sub *sub = directory_sub_at(directory, link->sub);
+    const struct feed_link *link = directory_link_at(directory, link_index);
+    const struct sub *sub = directory_sub_at(directory, directory_link_sub(directory, link_index));
     enum weir_error error = cause == WEIR_OK || cause == WEIR_CLOSED ? WEIR_NOT_FOUND : cause;
     struct message message = {.tag = DIRECTORY_TOPIC_GONE, .detail = sub->sub, .word = {link->feed, error}};
     weir_actor subscriber = directory_subscriber(directory, sub);
@@ -332,7 +333,7 @@ void directory_topic_gone(struct turn *turn, struct directory *directory, uint32
     uint32_t *name = name_bucket(directory, topic_entry_name(entry)), *actor = actor_bucket(directory, entry->actor);
     /* Orders that the topic left unread were dropped with its mailbox, and only the directory knows of them. */
     while (entry->links != INDEX_NONE) {
-        directory_tell_gone(turn, directory, directory_link_at(directory, entry->links), cause);
+        directory_tell_gone(turn, directory, entry->links, cause);
         directory_link_over(directory, entry->links);
     }
     pthread_rwlock_wrlock(&directory->names);
