@@ -114,6 +114,11 @@ def kill_one(broker, killed):
     return False
 
 
+def value_of(i):
+    """Some are so large that they go to their topic in the block that they came in, if the first of theirs is."""
+    return str(i) * 600 if i % 30 == 0 else i
+
+
 @sanitized
 def test_kill_9_again_and_again_loses_no_record():
     count = 3000
@@ -121,7 +126,7 @@ def test_kill_9_again_and_again_loses_no_record():
         publish_acked(session, "b/x", ("a", 0))
         killed = set()
         for start in range(0, count, 100):
-            first = session.publish("b/x", *((f"k{i}", i) for i in range(start, start + 100)))
+            first = session.publish("b/x", *((f"k{i}", value_of(i)) for i in range(start, start + 100)))
             wait_until(lambda: kill_one(broker, killed), what="a process of the plugin that was not killed yet")
             outcomes = {}
             while len(outcomes) < 100:
@@ -131,7 +136,7 @@ def test_kill_9_again_and_again_loses_no_record():
                     outcomes.update({frame[1] + i: frame[4] + i for i in range(frame[2])})
             assert [outcomes[first + i] for i in range(100)] == list(range(start + 2, start + 102))
         state = broker.get("b/x")["state"]
-        assert state == {"a": 0, **{f"k{i}": i for i in range(count)}}
+        assert state == {"a": 0, **{f"k{i}": value_of(i) for i in range(count)}}
         wait_until(lambda: plugin_row(broker, "bad")["restarts"] >= count // 100, what="the last restart")
         assert plugin_row(broker, "bad")["restarts"] == count // 100
 
