@@ -109,6 +109,7 @@ struct arena {
     uint32_t slab_count;
     uint32_t slabs_kept; /* free slabs whose memory is kept at least */
     uint64_t id;         /* unique in the process, so that a thread knows its cache is for this arena */
+    char *reserved;      /* in it, from where a page of 2 MiB begins, is */
     char *base;
     slab_shape *shapes;
     struct slab *slabs;
@@ -120,6 +121,7 @@ struct arena {
     _Alignas(64) pthread_mutex_t runs_lock; /* down to dirty_low */
     uint64_t *used;                         /* bit set: the slab is in use */
     uint64_t *dirty;                        /* bit set: the slab is free and has memory behind it */
+    uint64_t *large;                        /* bit set, of the first slab of a large page: it was asked for */
     uint32_t slabs_high;                    /* slabs from here on were never used */
     uint32_t slabs_low;                     /* slabs below are in use */
     uint32_t slabs_used;

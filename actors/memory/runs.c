@@ -17,7 +17,16 @@ enum {
     /* 20 bits of a handle's index number the slab. */
     SLABS_MAX = 1 << (32 - SLOT_BITS),
     SLABS_MIN = 4 * 257,
+    /* A small page costs a trap when it is first written, and under some hypervisors a second one, 10 to 20 us
+     * together; a page of 2 MiB costs one for all of it, and the processor's address caches reach further. So an arena
+     * with that many slabs in use, of which such a page is a sixteenth, grows by them; */
+    PAGE_SIZE_LARGE = 2 * 1024 * 1024,
+    PAGE_SLABS = PAGE_SIZE_LARGE / SLAB_SIZE,
+    PAGES_FROM = 16 * PAGE_SLABS,
+    /* as long as so many of them are left below the ceiling, which would be met sooner than need be. */
+    PAGES_LEFT = 4,
 };
+_Static_assert(PAGE_SLABS == 8, "the slabs of a large page are a byte of the bits");
 
 static void *map_reserve(size_t size)
 {
@@ -39,11 +48,12 @@ static void unmap(void *memory, size_t size)
 
 void runs_fini(struct arena *arena)
 {
-    unmap(arena->base, (size_t)arena->slab_count << SLAB_SHIFT);
+    unmap(arena->reserved, ((size_t)arena->slab_count << SLAB_SHIFT) + PAGE_SIZE_LARGE);
     unmap(arena->shapes, arena->slab_count * sizeof *arena->shapes);
     unmap(arena->slabs, arena->slab_count * sizeof *arena->slabs);
     unmap(arena->used, bits_size(arena));
     unmap(arena->dirty, bits_size(arena));
+    unmap(arena->large, bits_size(arena));
     pthread_mutex_destroy(&arena->runs_lock);
 }
 
@@ -56,12 +66,14 @@ bool runs_init(struct arena *arena)
     arena->slabs_kept = kept < ARENA_SLABS_KEPT ? (uint32_t)kept : ARENA_SLABS_KEPT;
     if (pthread_mutex_init(&arena->runs_lock, NULL))
         return false;
-    arena->base = map_reserve((size_t)arena->slab_count << SLAB_SHIFT);
+    arena->reserved = map_reserve(((size_t)arena->slab_count << SLAB_SHIFT) + PAGE_SIZE_LARGE);
+    arena->base = arena->reserved + -(uintptr_t)arena->reserved % PAGE_SIZE_LARGE;
     arena->shapes = map_reserve(arena->slab_count * sizeof *arena->shapes);
     arena->slabs = map_reserve(arena->slab_count * sizeof *arena->slabs);
     arena->used = map_reserve(bits_size(arena));
     arena->dirty = map_reserve(bits_size(arena));
-    if (!arena->base || !arena->shapes || !arena->slabs || !arena->used || !arena->dirty) {
+    arena->large = map_reserve(bits_size(arena));
+    if (!arena->reserved || !arena->large || !arena->shapes || !arena->slabs || !arena->used || !arena->dirty) {
         runs_fini(arena);
         return false;
     }
@@ -94,6 +106,38 @@ void arena_uncommit(struct arena *arena, size_t size)
     atomic_fetch_sub_explicit(&arena->committed, size, memory_order_relaxed);
 }
 
+/* Whether all slabs of the large page that this one is in are free, with no memory behind them. Under the runs' lock.
+ */
+static bool page_is_bare(const struct arena *arena, uint32_t slab)
+{
+    uint32_t first = slab / PAGE_SLABS * PAGE_SLABS;
+    return ((arena->used[first / 64] | arena->dirty[first / 64]) >> (first % 64) & 0xff) == 0;
+}
+
+/* Asks for a large page behind a slab that is about to be taken, and its neighbours, which are taken next. Where the
+ * system has none, small ones do. Under the runs' lock. */
+static void page_ask(struct arena *arena, uint32_t slab)
+{
+    size_t committed = atomic_load_explicit(&arena->committed, memory_order_relaxed);
+    if (arena->slabs_used < PAGES_FROM || arena->bytes_max - committed < (size_t)PAGES_LEFT * PAGE_SIZE_LARGE)
+        return;
+    uint32_t first = slab / PAGE_SLABS * PAGE_SLABS;
+    if (madvise(slab_address(arena, first), PAGE_SIZE_LARGE, MADV_HUGEPAGE) == 0)
+        bit_set(arena->large, first);
+}
+
+/* Some of what lies here goes back: the system is not to make large pages of the rest by and by, which would bring it
+ * all back. Under the runs' lock. */
+static void pages_forget(struct arena *arena, uint32_t slab, uint32_t end)
+{
+    for (uint32_t first = slab / PAGE_SLABS * PAGE_SLABS; first < end; first += PAGE_SLABS) {
+        if (!bit_get(arena->large, first))
+            continue;
+        (void)madvise(slab_address(arena, first), PAGE_SIZE_LARGE, MADV_NOHUGEPAGE);
+        bit_clear(arena->large, first);
+    }
+}
+
 /* Gives the memory behind free slabs back until keep of them have some, from the highest address down:
  * what is used next is lowest. Under the runs' lock. */
 static void dirty_trim(struct arena *arena, uint32_t keep)
@@ -114,6 +158,7 @@ static void dirty_trim(struct arena *arena, uint32_t keep)
             arena->slabs[slab].backed = 0;
         }
         size_t size = (size_t)(end - slab) << SLAB_SHIFT;
+        pages_forget(arena, slab, end);
         /* Cannot fail on a private mapping of ours, and if it did the memory would only stay resident. */
         (void)madvise(slab_address(arena, slab), size, MADV_DONTNEED);
         arena_uncommit(arena, size);
@@ -213,6 +258,9 @@ enum weir_error runs_take(struct arena *arena, uint32_t count, size_t left, uint
         if (!committed_raise(arena, (size_t)count << SLAB_SHIFT, left))
             goto unlock;
     }
+    /* A long run has memory only as far as it is written to. */
+    if (count == 1 && page_is_bare(arena, slab))
+        page_ask(arena, slab);
     run_mark_used(arena, slab, count, dirty);
     *slab_out = slab;
     error = WEIR_OK;
