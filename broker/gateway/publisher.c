@@ -35,8 +35,16 @@ void publisher_refuse(struct connection *connection, uint32_t count, enum refusa
 
 static void entry_forget(struct connection *connection, struct topic_entry *entry)
 {
-    arena_drop(connection->arena, entry->name_block);
+    if (entry->name_size > NAME_INLINE_MAX)
+        arena_drop(connection->arena, entry->name_block);
     *entry = (struct topic_entry){.name_size = 0};
+}
+
+/* Where the entries are in a block: from a cache line on. */
+static struct topic_entry *table_entries(void *block)
+{
+    uint8_t *data = block;
+    return (struct topic_entry *)(void *)(data + -(uintptr_t)data % sizeof(struct topic_entry));
 }
 
 /* A table of that many entries, those of the old one taken over where they fit. No batch is open. */
@@ -44,11 +52,12 @@ static bool table_resize(struct connection *connection, uint32_t count)
 {
     struct publisher *publisher = &connection->publisher;
     weir_msg block;
-    size_t size = count * sizeof(struct topic_entry);
+    size_t open_max = count < PUBLISHER_OPEN_MAX ? count : PUBLISHER_OPEN_MAX;
+    size_t size = (count + 1) * sizeof(struct topic_entry) + open_max * sizeof(struct batch);
     if (arena_alloc(connection->arena, size, connection->budget, &block) != WEIR_OK)
         return false;
-    struct topic_entry *entries = arena_data(connection->arena, block);
-    memset(entries, 0, size);
+    struct topic_entry *entries = table_entries(arena_data(connection->arena, block));
+    memset(entries, 0, count * sizeof *entries);
     for (uint32_t i = 0; i < publisher->entry_count; i++) {
         struct topic_entry *entry = &publisher->entries[i], *to = NULL;
         for (uint32_t probe = 0; entry->name_size > 0 && to == NULL && probe < PROBE_MAX; probe++)
@@ -62,13 +71,14 @@ static bool table_resize(struct connection *connection, uint32_t count)
     arena_drop(connection->arena, publisher->table);
     publisher->table = block;
     publisher->entries = entries;
+    publisher->batches = (struct batch *)(void *)(entries + count);
     publisher->entry_count = count;
     publisher->evictions = 0;
     return true;
 }
 
 /* The entry of that name or, when there is none, one that may be used for it (name_size 0). */
-static struct topic_entry *entry_find(struct connection *connection, struct view name, uint64_t hash)
+static struct topic_entry *entry_find(struct connection *connection, struct view name, uint32_t hash)
 {
     struct publisher *publisher = &connection->publisher;
     struct topic_entry *vacant = NULL;
@@ -83,25 +93,27 @@ static struct topic_entry *entry_find(struct connection *connection, struct view
         return vacant;
     vacant = &publisher->entries[(hash + (publisher->evictions & (PROBE_MAX - 1))) % publisher->entry_count];
     publisher->evictions++;
-    if (vacant->count > 0)
+    if (vacant->open > 0)
         batch_hand(connection, vacant);
     entry_forget(connection, vacant);
     return vacant;
 }
 
 static enum weir_error entry_name_set(struct connection *connection, struct topic_entry *entry, struct view name,
-                                      uint64_t hash)
+                                      uint32_t hash)
 {
     if (name.size > NAME_INLINE_MAX) {
-        enum weir_error error = arena_alloc(connection->arena, name.size, connection->budget, &entry->name_block);
+        weir_msg block;
+        enum weir_error error = arena_alloc(connection->arena, name.size, connection->budget, &block);
         if (error)
             return error;
-        memcpy(arena_data(connection->arena, entry->name_block), name.data, name.size);
+        memcpy(arena_data(connection->arena, block), name.data, name.size);
+        entry->name_block = block;
     } else {
         memcpy(entry->name, name.data, name.size);
     }
     entry->hash = hash;
-    entry->name_size = (uint16_t)name.size;
+    entry->name_size = (uint8_t)name.size;
     return WEIR_OK;
 }
 
@@ -180,9 +192,7 @@ void publisher_ahead(const struct connection *connection, struct view name)
     const struct publisher *publisher = &connection->publisher;
     if (publisher->entry_count == 0)
         return;
-    const struct topic_entry *entry = &publisher->entries[hash_bytes(name.data, name.size) % publisher->entry_count];
-    __builtin_prefetch(entry);
-    __builtin_prefetch(entry->name);
+    __builtin_prefetch(&publisher->entries[(uint32_t)hash_bytes(name.data, name.size) % publisher->entry_count]);
 }
 
 enum weir_error publisher_topic(struct connection *connection, struct view name, struct topic_entry **out)
@@ -192,8 +202,9 @@ enum weir_error publisher_topic(struct connection *connection, struct view name,
         return WEIR_NO_MEMORY;
     REQUIRE(name.size > 0 && name.size <= TOPIC_NAME_SIZE_MAX);
     uint64_t hash = hash_bytes(name.data, name.size);
-    struct topic_entry *entry = entry_find(connection, name, hash);
+    struct topic_entry *entry = entry_find(connection, name, (uint32_t)hash);
     if (entry->name_size > 0 && !actor_is_none(entry->topic)) {
+        turn_ahead(connection->turn, entry->topic);
         *out = entry;
         return WEIR_OK;
     }
@@ -204,7 +215,7 @@ enum weir_error publisher_topic(struct connection *connection, struct view name,
     if (error)
         return error;
     if (entry->name_size == 0) {
-        error = entry_name_set(connection, entry, name, hash);
+        error = entry_name_set(connection, entry, name, (uint32_t)hash);
         if (error)
             return error;
     }
@@ -276,12 +287,11 @@ void publisher_cancel(struct connection *connection, uint32_t owner, enum weir_e
 void publisher_fini(struct connection *connection)
 {
     struct publisher *publisher = &connection->publisher;
-    for (uint32_t at = publisher->open_first; publisher->open_count > 0; publisher->open_count--) {
-        struct topic_entry *entry = &publisher->entries[at];
-        at = entry->open_next;
-        struct handed handed = {.count = entry->count, .owner = entry->owner};
+    for (uint32_t i = 0; i < publisher->open_count; i++) {
+        const struct batch *batch = &publisher->batches[i];
+        struct handed handed = {.count = batch->count, .owner = batch->owner};
         handed_tell(connection, &handed, WEIR_CLOSED);
-        arena_drop(connection->arena, entry->index);
+        arena_drop(connection->arena, batch->index);
     }
     parked_refuse(connection, 0, WEIR_CLOSED, NULL);
     lookup_clear(connection);

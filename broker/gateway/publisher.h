@@ -13,6 +13,7 @@
 
 struct connection;
 struct topic_entry;
+struct batch;
 struct parked_topic;
 struct parked_batch;
 
@@ -28,10 +29,11 @@ struct parked_batch;
 #define PUBLISHER_RECORD_OVERHEAD 64
 
 struct publisher {
-    weir_msg table;
+    weir_msg table; /* entries, and batches behind them */
     struct topic_entry *entries;
+    struct batch *batches; /* the first open_count are being gathered, in order of their first record */
     uint32_t entry_count, evictions;
-    uint32_t open_first, open_last, open_count; /* entries with a batch, in order of their first record: a list */
+    uint32_t open_count;
     bool is_round_over; /* as many topics as may have a batch had theirs: intake lets them run before it goes on */
     struct parked_topic *parked; /* a list, oldest first */
     uint32_t parked_count;
