@@ -23,10 +23,6 @@ enum actor_event {
     ACTOR_EVENT_READY,  /* its on_start returned WEIR_OK */
 };
 
-/* Cache lines beside its state that an actor's turn can have fetched ahead: with those of the state they are as many as
- * a processor fetches at a time. */
-#define ACTOR_AHEAD_MAX 8
-
 struct behaviour {
     const char *name;  /* for people; lives as long as the program */
     size_t state_size; /* bytes of state, zeroed before on_start; at most ACTOR_STATE_SIZE_MAX */
@@ -56,11 +52,18 @@ struct behaviour {
     void (*on_unread)(struct turn *turn, void *state, const struct message *message);
 
     /* Optional, for behaviours with thousands of actors: what most turns touch is fetched into the processor's caches
-     * while others have their turns. So many bytes of the state (0: its first cache line), and what the pointers at
-     * these offsets of it point to, a cache line each; 0 ends the list. Pointers may be NULL, and may dangle. */
+     * while others have their turns. So many bytes of the state (0: its first cache line). */
     uint16_t ahead_size;
-    uint16_t ahead[ACTOR_AHEAD_MAX];
+    /* And what it points to. Only fetches (__builtin_prefetch): the actor may be in a turn elsewhere meanwhile, so what
+     * this reads of the state may be of any moment, is read atomically, and followed no further. Such a read is no use
+     * of it: AHEAD keeps ThreadSanitizer from taking it for one. */
+    void (*ahead)(const void *state);
+    /* What a message makes the actor look at, some messages before it is handled, by the same rules but that the state
+     * is the actor's own. Without this its sender is fetched, since most messages are answered. */
+    void (*ahead_message)(const void *state, const struct message *message);
 };
+
+#define AHEAD __attribute__((no_sanitize("thread")))
 
 #define ACTOR_STATE_SIZE_MAX ((size_t)16 << 10)
 #define ACTOR_ARGS_SIZE_MAX ((size_t)512)

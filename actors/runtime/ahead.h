@@ -7,8 +7,8 @@
 
 #include "actors/runtime/state.h"
 
-/* Messages between the look at who sent one and its own turn: some hundred nanoseconds. */
-#define SENDERS_AHEAD 4
+/* Messages between the look at one and its own turn: some hundred nanoseconds. */
+#define MESSAGES_AHEAD 4
 
 /* What a message to that actor takes first. Any handle will do. */
 static inline void ahead_actor(const struct runtime *runtime, weir_actor handle)
@@ -24,43 +24,36 @@ static inline void ahead_actor(const struct runtime *runtime, weir_actor handle)
  * each. While this actor handles messages the chain is followed a step a message. Whoever runs that actor meanwhile may
  * give these envelopes to others, and so to another chain: they are only fetched, and links lead to envelopes always.
  */
-static inline __attribute__((no_sanitize("thread"))) void ahead_chain(struct worker *worker)
+static inline AHEAD void ahead_chain(struct worker *worker)
 {
     const struct envelope *envelope = envelope_at(worker->runtime, worker->chain);
     worker->chain = __atomic_load_n(&envelope->next, __ATOMIC_RELAXED);
     __builtin_prefetch(envelope_at(worker->runtime, worker->chain));
 }
 
-/* Most messages are answered. In a crowd whoever asked is in no cache any more, so the senders of the messages to come
- * are asked for some messages ahead. */
-static inline void ahead_sender(struct turn *turn)
+/* Some messages ahead what they will look at is asked for, where the behaviour knows that; else who sent them: most are
+ * answered, and in a crowd whoever asked is in no cache any more. */
+static inline void ahead_message(struct turn *turn)
 {
     const struct envelope *envelope = envelope_at(turn->runtime, turn->ahead);
-    ahead_actor(turn->runtime, envelope->message.from);
+    const struct behaviour *behaviour = behaviour_of(turn->actor);
+    if (behaviour->ahead_message)
+        behaviour->ahead_message(turn->actor->state, &envelope->message);
+    else
+        ahead_actor(turn->runtime, envelope->message.from);
     turn->ahead = envelope->next;
     ahead_chain(turn->worker);
 }
 
 /* Begins that at the oldest of the data messages taken. Each that is handled from here on is to move the look by one,
  * so that it is never at an envelope that was freed. */
-static inline void ahead_senders(struct turn *turn)
+static inline void ahead_messages(struct turn *turn)
 {
     if (!atomic_load_explicit(&turn->runtime->is_crowd, memory_order_relaxed))
         return;
     turn->ahead = turn->actor->data_first;
-    for (int i = 0; i < SENDERS_AHEAD && turn->ahead; i++)
-        ahead_sender(turn);
-}
-
-/* What the state points to. The actor may be another worker's by now, who changes these pointers: whatever is read is
- * only fetched, which no address can make go wrong. ThreadSanitizer must not take it for a use. */
-static inline __attribute__((no_sanitize("thread"))) void ahead_pointers(const struct actor *actor,
-                                                                         const struct behaviour *behaviour)
-{
-    for (int i = 0; i < ACTOR_AHEAD_MAX && behaviour->ahead[i] != 0; i++) {
-        const void *const *pointer = (const void *const *)(const void *)(actor->state + behaviour->ahead[i]);
-        __builtin_prefetch(__atomic_load_n(pointer, __ATOMIC_RELAXED));
-    }
+    for (int i = 0; i < MESSAGES_AHEAD && turn->ahead; i++)
+        ahead_message(turn);
 }
 
 /* Among many actors each turn begins with cache misses: the control block, the state, what that points to, the
@@ -86,7 +79,9 @@ static inline void ahead_turns(struct worker *worker)
         uint32_t top = mailbox_is_closed(word) ? 0 : mailbox_top(word);
         __builtin_prefetch(envelope_at(worker->runtime, top));
         worker->chain = top;
-        ahead_pointers(near, behaviour_of(near));
+        void (*ahead)(const void *) = behaviour_of(near)->ahead;
+        if (ahead)
+            ahead(near->state);
     }
 }
 

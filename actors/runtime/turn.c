@@ -81,7 +81,7 @@ static inline uint32_t pop_taken(struct turn *turn, bool *is_control)
     if (index) {
         actor->data_first = envelope_at(turn->runtime, index)->next;
         if (turn->ahead)
-            ahead_sender(turn);
+            ahead_message(turn);
     }
     return index;
 }
@@ -101,7 +101,7 @@ static inline uint32_t pop_next(struct turn *turn, bool *is_control)
         return top;
     }
     turn_sort(turn->runtime, turn->actor, top);
-    ahead_senders(turn);
+    ahead_messages(turn);
     return pop_taken(turn, is_control);
 }
 
@@ -352,7 +352,7 @@ static void handle_messages(struct turn *turn)
     uint32_t posts_before = *posts;
     if (has_taken(actor)) { /* of the last turn: what came since may go first */
         gather(turn);
-        ahead_senders(turn);
+        ahead_messages(turn);
     }
     for (uint32_t left = turn->limit; left > 0 && !turn->exits && !turn->yields; left--) {
         if (__builtin_expect(*posts - posts_before >= TURN_POSTS_MAX, 0))

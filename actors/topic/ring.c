@@ -2,18 +2,19 @@
 #include "actors/topic/ring.h"
 
 #include "actors/base/assert.h"
+#include "actors/runtime/actor.h"
 #include "actors/topic/topic_limits.h"
 
 #define RING_TABLE_MIN 2u
 
-static struct ring_page *ring_page(const struct ring *ring, uint64_t number)
+static const struct ring_page *ring_page(const struct ring *ring, uint64_t number)
 {
-    return &ring->pages[number & (ring->table_count - 1)];
+    return number + 1 == ring->tail ? &ring->last : &ring->pages[number & (ring->table_count - 1)];
 }
 
-static struct ring_page *ring_tail(const struct ring *ring)
+static const struct ring_page *ring_tail(const struct ring *ring)
 {
-    return ring->tail == ring->head ? NULL : ring_page(ring, ring->tail - 1);
+    return ring->tail == ring->head ? NULL : &ring->last;
 }
 
 static uint8_t *ring_page_data(const struct ring *ring, uint64_t number)
@@ -45,7 +46,7 @@ void ring_init(struct ring *ring, struct arena *arena, struct budget *budget, si
 
 static void ring_evict(struct ring *ring)
 {
-    struct ring_page *page = ring_page(ring, ring->head);
+    const struct ring_page *page = ring_page(ring, ring->head);
     ring->bytes -= page->capacity;
     arena_drop(ring->arena, page->block);
     ring->head++;
@@ -97,10 +98,12 @@ void ring_shrink(struct ring *ring, size_t bytes_max)
 void ring_clear(struct ring *ring, uint64_t seq_last)
 {
     dead_free(ring); /* of one that was cleared just before, and has had no time to fill */
-    if (ring->head == ring->tail)
+    if (ring->head != ring->tail)
+        arena_drop(ring->arena, ring->last.block);
+    if (ring->tail - ring->head <= 1) /* and so the table holds none */
         arena_drop(ring->arena, ring->table);
     else
-        ring->dead = (struct ring_dead){ring->pages, ring->table, ring->head, ring->tail, ring->table_count};
+        ring->dead = (struct ring_dead){ring->pages, ring->table, ring->head, ring->tail - 1, ring->table_count};
     ring->pages = NULL;
     ring->table = WEIR_MSG_NONE;
     ring->table_count = 0;
@@ -119,7 +122,7 @@ static enum weir_error ring_table_grow(struct ring *ring)
     if (error)
         return error;
     struct ring_page *pages = arena_data(ring->arena, block);
-    for (uint64_t n = ring->head; n != ring->tail; n++)
+    for (uint64_t n = ring->head; n + 1 < ring->tail; n++)
         pages[n & (count - 1)] = *ring_page(ring, n);
     arena_drop(ring->arena, ring->table);
     ring->table = block;
@@ -182,7 +185,7 @@ static void ring_note_alone(struct ring *ring)
 /* A new last page with room for a pair: for that one alone, or for many. */
 static enum weir_error ring_page_push(struct ring *ring, size_t pair_size, bool is_alone, bool is_nil)
 {
-    if (ring->tail - ring->head == ring->table_count) {
+    if (ring->tail - ring->head > ring->table_count) {
         enum weir_error error = ring_table_grow(ring);
         if (error)
             return error;
@@ -193,7 +196,9 @@ static enum weir_error ring_page_push(struct ring *ring, size_t pair_size, bool 
         return error;
     if (is_alone)
         ring_note_alone(ring);
-    struct ring_page *page = ring_page(ring, ring->tail);
+    struct ring_page *page = &ring->last;
+    if (ring->tail != ring->head)
+        ring->pages[(ring->tail - 1) & (ring->table_count - 1)] = *page;
     *page = (struct ring_page){.block = block, .first_seq = ring->seq_last + 1, .weight = ring->weight};
     page->capacity = (uint32_t)(arena_capacity(ring->arena, block) & ~(size_t)7);
     page->is_alone = is_alone;
@@ -216,7 +221,7 @@ enum weir_error ring_reserve(struct ring *ring, struct view key, struct view val
         return WEIR_TOO_BIG;
     size_t size = key_size + value.size;
     bool is_alone = size > ring->alone_size;
-    struct ring_page *page = ring_tail(ring);
+    const struct ring_page *page = ring_tail(ring);
     if (page == NULL || is_alone || !ring_page_fits(page, size)) {
         enum weir_error error = ring_page_push(ring, size, is_alone, value_is_nil(value));
         if (error)
@@ -260,25 +265,40 @@ static void ring_trim(struct ring *ring)
 
 void ring_commit(struct ring *ring, const struct cell *cell)
 {
-    struct ring_page *page = ring_tail(ring);
-    INVARIANT(page != NULL && page->count == cell->index);
+    struct ring_page *page = &ring->last;
+    INVARIANT(ring->head != ring->tail && page->count == cell->index);
     page->count++;
     page->used += cell->size;
-    ring->next_pair = cell->data + cell->size;
     ring->seq_last++;
     ring->weight += cell->size + sizeof(struct page_mark);
     ring_trim(ring);
 }
 
+AHEAD void ring_ahead(const struct ring *ring)
+{
+    const uint8_t *data = __atomic_load_n(&ring->last_data, __ATOMIC_RELAXED);
+    uint32_t used = __atomic_load_n(&ring->last.used, __ATOMIC_RELAXED);
+    uint32_t count = __atomic_load_n(&ring->last.count, __ATOMIC_RELAXED);
+    uint32_t capacity = __atomic_load_n(&ring->last.capacity, __ATOMIC_RELAXED);
+    if (data == NULL)
+        return;
+    __builtin_prefetch(data - ARENA_BLOCK_OVERHEAD); /* to be held for whom it is sent to */
+    __builtin_prefetch(data + used, 1);
+    __builtin_prefetch(data + used + 64, 1);
+    __builtin_prefetch(data + capacity - ((size_t)count + 1) * sizeof(struct page_mark), 1);
+}
+
 void ring_cancel(struct ring *ring)
 {
-    struct ring_page *page = ring_tail(ring);
+    const struct ring_page *page = ring_tail(ring);
     if (page == NULL || page->count > 0)
         return;
-    ring->tail--;
-    ring->last_data = NULL;
     ring->bytes -= page->capacity;
     arena_drop(ring->arena, page->block);
+    ring->last_data = NULL;
+    ring->tail--;
+    if (ring->tail != ring->head)
+        ring->last = ring->pages[(ring->tail - 1) & (ring->table_count - 1)];
 }
 
 struct ring_cursor ring_end(const struct ring *ring)

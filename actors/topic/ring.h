@@ -25,10 +25,11 @@ struct ring_dead {
 struct ring {
     struct arena *arena;
     struct budget *budget;
-    struct ring_page *pages; /* in table; page n is at n & (table_count - 1) */
+    struct ring_page *pages; /* in table; page n, but the last, is at n & (table_count - 1) */
     weir_msg table;
-    uint64_t head, tail; /* pages head..tail-1 are there; numbers are never used again */
-    uint64_t seq_first;  /* the oldest record still retained; seq_last + 1 when there is none */
+    uint64_t head, tail;   /* pages head..tail-1 are there; numbers are never used again */
+    struct ring_page last; /* page tail-1: what each record looks at, and all that many topics have */
+    uint64_t seq_first;    /* the oldest record still retained; seq_last + 1 when there is none */
     uint64_t seq_last;
     uint64_t weight; /* of all records ever */
     size_t bytes;    /* of the pages held */
@@ -37,10 +38,9 @@ struct ring {
     uint32_t alone_size;    /* larger pairs get a page of their own */
     uint32_t alone_after;   /* bytes of the page that the newest one of these ended before it was full */
     uint32_t table_count;
-    struct ring_dead dead;    /* cleared away, yet to be given back */
-    uint64_t keep_page;       /* pages from here on are not evicted: a subscriber with policy block is there */
-    uint8_t *last_data;       /* the bytes of the last page; NULL: to be asked of the arena */
-    const uint8_t *next_pair; /* where the next record is likely to be written, to be fetched ahead; may dangle */
+    struct ring_dead dead; /* cleared away, yet to be given back */
+    uint64_t keep_page;    /* pages from here on are not evicted: a subscriber with policy block is there */
+    uint8_t *last_data;    /* the bytes of the last page; NULL: to be asked of the arena */
 };
 
 /* Where a reader stands: the next record it has not had. */
@@ -72,6 +72,9 @@ WEIR_MUST_USE enum weir_error ring_reserve(struct ring *ring, struct view key, s
 /* The record is seq_last now; old ones may be evicted. */
 void ring_commit(struct ring *ring, const struct cell *cell);
 void ring_cancel(struct ring *ring);
+
+/* Fetches what the next record will write to into the processor's caches. By the rules of a behaviour's ahead. */
+void ring_ahead(const struct ring *ring);
 
 /* The place behind the newest record. */
 struct ring_cursor ring_end(const struct ring *ring);

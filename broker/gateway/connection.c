@@ -428,6 +428,13 @@ static void connection_on_stop(struct turn *turn, void *actor, enum weir_error c
     roster_actor_ended(connection);
 }
 
+static void connection_ahead_message(const void *actor, const struct message *message)
+{
+    const struct connection *connection = ((const struct connection_actor *)actor)->connection;
+    if (connection->ops->ahead_message != NULL)
+        connection->ops->ahead_message(connection, message);
+}
+
 const struct behaviour connection_behaviour = {
     .name = "connection",
     .state_size = sizeof(struct connection_actor),
@@ -435,6 +442,7 @@ const struct behaviour connection_behaviour = {
     .on_message = connection_on_message,
     .on_turn_end = connection_on_turn_end,
     .on_stop = connection_on_stop,
+    .ahead_message = connection_ahead_message,
 };
 
 void connection_free(struct connection **connection_pointer)

@@ -96,6 +96,8 @@ struct connection_ops {
     void (*on_ahead)(struct connection *connection, struct view body);
     /* Optional: a message that is not the gateway's own (from topics and the directory). May take its holds. */
     void (*on_message)(struct connection *connection, struct message *message);
+    /* Optional: the same, of any message, a few messages before: to fetch what that will look at. Changes nothing. */
+    void (*ahead_message)(const struct connection *connection, const struct message *message);
     /* Optional: records reached their topic (WEIR_OK) or were refused (why). */
     void (*on_handed)(struct connection *connection, const struct handed *handed, enum weir_error error);
     /* Optional: writes the head item of the data queue into the gather, whole or a part of it; false: it must wait (no

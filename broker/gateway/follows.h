@@ -37,6 +37,8 @@ struct follows {
 
 /* NULL when there is none. Valid until the next ensure or remove. */
 struct followed *follows_find(const struct follows *follows, uint32_t id);
+/* That one is to be looked for soon: fetches it into the processor's caches. */
+void follows_ahead(const struct follows *follows, uint32_t id);
 /* A new or present one; NULL without memory. A new one has nothing but its id. */
 struct followed *follows_ensure(struct connection *connection, struct follows *follows, uint32_t id);
 void follows_remove(struct connection *connection, struct follows *follows, struct followed *followed);

@@ -65,7 +65,8 @@ static size_t data_allowance(const struct session *session)
     return credit < max ? (size_t)credit : max;
 }
 
-static bool render_run(struct connection *connection, struct gather *gather, struct message *item, bool *done)
+static bool render_run(struct connection *connection, struct followed *followed, struct gather *gather,
+                       struct message *item, bool *done)
 {
     struct session *session = session_of(connection);
     struct topic_run run = topic_run_read(item);
@@ -98,7 +99,6 @@ static bool render_run(struct connection *connection, struct gather *gather, str
     connection->output.data_size -= size + run.value.size;
     counter_add(&connection->counters.records_out, count);
     counter_add(&connection->counters.messages_out, 1);
-    struct followed *followed = follows_find(&session->follows, item->detail);
     const struct subscription *subscription = subscription_find(session, followed->owner);
     ENSURE(subscription != NULL); /* its feeds are forgotten with it */
     size_t window = follow_window(connection->config->outbox_bytes, session->follows.count);
@@ -221,12 +221,18 @@ bool session_render(struct connection *connection, struct gather *gather, struct
     *done = true;
     bool is_run = item->tag == TOPIC_ENTRIES || item->tag == TOPIC_UPDATES;
     struct followed *followed = follows_find(&session->follows, item->detail);
+    if (followed != NULL && is_run) {
+        if (!render_run(connection, followed, gather, item, done))
+            return false;
+        followed->queued -= *done;
+        return true;
+    }
     if (followed != NULL) {
-        if (is_run ? !render_run(connection, gather, item, done) : !render_frame(connection, gather, item))
+        if (!render_frame(connection, gather, item))
             return false;
         followed = follows_find(&session->follows, item->detail); /* ENDED has ended it */
         if (followed != NULL)
-            followed->queued -= *done;
+            followed->queued--;
         return true;
     }
     /* Unsubscribed meanwhile: dropped. */

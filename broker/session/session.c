@@ -308,6 +308,7 @@ const struct connection_ops session_ops = {
     .on_body = session_body,
     .on_ahead = session_ahead,
     .on_message = session_message,
+    .ahead_message = session_ahead_message,
     .on_handed = session_on_handed,
     .render = session_render,
     .reply_head = session_reply_head,

@@ -125,6 +125,7 @@ void session_aliases_fini(struct connection *connection);
 WEIR_MUST_USE enum weir_error session_subscribe(struct connection *connection, const struct frame *frame);
 WEIR_MUST_USE enum weir_error session_unsubscribe(struct connection *connection, const struct frame *frame);
 void session_on_topic(struct connection *connection, struct message *message);
+void session_ahead_message(const struct connection *connection, const struct message *message);
 void session_on_directory(struct connection *connection, struct message *message);
 
 /* table.c */

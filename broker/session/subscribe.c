@@ -269,6 +269,12 @@ static void topic_short(struct connection *connection, uint32_t sub)
         subscription_end(connection, subscription, WEIR_BUSY);
 }
 
+void session_ahead_message(const struct connection *connection, const struct message *message)
+{
+    if (message->tag == TOPIC_UPDATES)
+        follows_ahead(&session_of(connection)->follows, message->detail);
+}
+
 void session_on_topic(struct connection *connection, struct message *message)
 {
     struct followed *followed;
