@@ -33,6 +33,10 @@ WEIR_TEST = BINARY.parent / "scenario/weir-test"  # the same with a fold that fa
 
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_CONNECT, EXIT_TIMEOUT = range(5)
 
+# Verbs that give up after a while by themselves: here they wait about as long as everything else does.
+PATIENT_VERBS = {"pub", "sub", "get", "list", "ask", "admin"}
+PATIENTLY = ("--timeout", str(int(WAIT * 900)))
+
 # What must never stand in a broker's output: lost blocks, failed assertions, sanitizer reports.
 ALARM = re.compile(r"event=\S*leak|LeakSanitizer|AddressSanitizer|ThreadSanitizer|runtime error:"
                    r"|weir: [\w ]+ failed: |invariant failed", re.I)
@@ -255,6 +259,8 @@ class Broker:
 def cli(*arguments, url=None, expect=EXIT_OK, input=None, timeout=WAIT):
     """Runs `weir ARGUMENTS` to its end; its exit status must be the expected one (None: any)."""
     verb, *rest = map(str, arguments)
+    if verb in PATIENT_VERBS and expect in (EXIT_OK, EXIT_REFUSED):
+        rest = [*PATIENTLY, *rest]  # one that is given later counts
     done = subprocess.run([BINARY, verb, *(["-s", url] if url else []), *rest], input=input, capture_output=True,
                           text=True, timeout=timeout, stdin=subprocess.DEVNULL if input is None else None)
     assert expect is None or done.returncode == expect, \
@@ -275,8 +281,9 @@ class Follower:
     """A running `weir sub --json`: its events in order, kept in `events`, each waited for with a deadline."""
 
     def __init__(self, url, *patterns, options=(), directory=None):
-        self.process = subprocess.Popen([BINARY, "sub", "-s", url, "--json", *options, *patterns], text=True,
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        command = [BINARY, "sub", "-s", url, "--json", *PATIENTLY, *options, *patterns]
+        self.process = subprocess.Popen(command, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE)
         self.events = []
         self.arriving = queue.Queue()
         self.errors = []

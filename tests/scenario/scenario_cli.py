@@ -31,8 +31,10 @@ def test_every_verb_has_help_and_refuses_what_it_does_not_know():
 def test_no_broker_is_exit_3():
     nowhere = f"tcp://127.0.0.1:{free_port()}"
     for words in (("pub", "t", "v"), ("sub", "t"), ("get", "t"), ("list",), ("bench", "pub", "--duration", "1")):
-        done = cli(*words, "--timeout", "300", url=nowhere, expect=3)
-        assert "cannot connect" in done.stderr, (words, done.stderr)
+        done = cli(*words, "--timeout", "300", url=nowhere, expect=None)
+        if done.returncode == EXIT_TIMEOUT:  # a busy machine took longer for the first try
+            done = cli(*words, "--timeout", "10000", url=nowhere, expect=None)
+        assert done.returncode == 3 and "cannot connect" in done.stderr, (words, done)
     assert "cannot reach" in cli("admin", "status", url="ipc:///tmp/weir-nowhere.sock", expect=3).stderr
     for bad in ("http://localhost:1", "tcp://", "nonsense"):
         assert cli("get", "t", "--timeout", "300", url=bad, expect=None).returncode in (2, 3), bad
