@@ -104,6 +104,9 @@ static void page_release(struct plugin *plugin, weir_msg page, const struct kept
 void kept_page_end(struct plugin *plugin)
 {
     struct kept_ring *ring = &plugin->kept;
+    if (msg_is_none(ring->page))
+        return;
+    ring->page_wanted = 2 * ring->page_used;
     page_release(plugin, ring->page, ring->first < ring->end ? kept_at(plugin, ring->end - 1) : NULL);
     ring->page = WEIR_MSG_NONE;
     ring->page_used = ring->page_size = 0;
@@ -114,7 +117,11 @@ static uint8_t *page_reserve(struct plugin *plugin, size_t size)
 {
     struct kept_ring *ring = &plugin->kept;
     if (msg_is_none(ring->page) || ring->page_size - ring->page_used < size) {
-        size_t wanted = size > PLUGIN_PAGE_SIZE ? size : PLUGIN_PAGE_SIZE;
+        /* One that was filled is followed by a larger one. */
+        size_t wanted = msg_is_none(ring->page) ? ring->page_wanted : 2 * ring->page_size;
+        wanted = wanted > PLUGIN_PAGE_FIRST ? wanted : PLUGIN_PAGE_FIRST;
+        wanted = wanted < PLUGIN_PAGE_SIZE ? wanted : PLUGIN_PAGE_SIZE;
+        wanted = wanted > size ? wanted : size;
         weir_msg block;
         if (arena_alloc(plugin->arena, wanted, plugin->budget, &block) != WEIR_OK)
             return NULL;

@@ -68,6 +68,7 @@ struct kept_ring {
     weir_msg page; /* being filled */
     uint8_t *page_data;
     size_t page_used, page_size;
+    size_t page_wanted; /* of the next one: where many end before they are full they are small */
 };
 
 /* Of a key's head, which is in the shortest form, for a text of so many bytes. */

@@ -51,7 +51,9 @@
 #define PLUGIN_KEPT_FIRST 64u
 #define PLUGIN_KEPT_BYTES_SNAPSHOT ((size_t)1 << 20)
 #define PLUGIN_KEPT_BYTES_MAX ((size_t)8 << 20)
-/* Their bytes lie in blocks of this size; larger ones have one of their own. */
+/* Their bytes lie in blocks, each twice as large as the one that was filled before it, up to this size; larger ones
+ * have one of their own. */
+#define PLUGIN_PAGE_FIRST ((size_t)256)
 #define PLUGIN_PAGE_SIZE (((size_t)64 << 10) - 64)
 /* Inputs given to a host and not done: enough to keep a process busy over its wake-up. */
 #define PLUGIN_INFLIGHT_MAX 1024u

@@ -81,9 +81,30 @@ static void reference_to_a_value_that_is_too_deep_fails_the_instance(void **stat
     scene_close(scene);
 }
 
+/* Small ones are copied into pages, and large ones stand between. */
+static void small_records_among_large_ones_are_kept_in_little(void **state)
+{
+    (void)state;
+    for (int has_no_snapshot = 0; has_no_snapshot < 2; has_no_snapshot++) {
+        struct scene *scene = scene_open_with((struct fake_options){.has_no_snapshot = has_no_snapshot});
+        struct arena_usage before, after;
+        arena_usage(scene->arena, &before);
+        for (int i = 0; i < 200; i++) {
+            scene_publish(scene, 0, "a");
+            scene_publish_sized(scene, 0, "b", PLUGIN_LEND_MIN);
+        }
+        arena_usage(scene->arena, &after);
+        assert_in_range(after.bytes_live - before.bytes_live, 200 * PLUGIN_LEND_MIN, 200 * 3 * PLUGIN_LEND_MIN);
+        scene_handle_all(scene);
+        assert_non_null(strstr(scene->answers, " 400@400"));
+        scene_close(scene);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(small_records_among_large_ones_are_kept_in_little),
         cmocka_unit_test(records_passed_on_by_reference_keep_their_order),
         cmocka_unit_test(records_passed_on_by_reference_outlast_an_instance),
         cmocka_unit_test(reference_to_a_value_that_is_too_deep_fails_the_instance),
