@@ -25,7 +25,8 @@ void session_ack_flush(struct connection *connection)
 bool session_ack_may_wait(const struct connection *connection)
 {
     const struct session *session = session_of(connection);
-    return session->ack.number >= session->hold_from;
+    /* While nothing is read the client cannot ask for them. */
+    return connection->paused == 0 && session->ack.number >= session->hold_from;
 }
 
 /* What came before is answered when this turn ends, or as it is folded; what comes may be held back. */

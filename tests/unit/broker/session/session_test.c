@@ -1,5 +1,6 @@
 /* Sessions: hello, publishing, following, credit, and everything that breaks the protocol. */
 #include "broker/session/session.h"
+#include "tests/unit/broker/gateway/blocker.h"
 #include "tests/unit/broker/session/client.h"
 
 static void a_session_publishes_and_is_answered(void **state)
@@ -72,6 +73,47 @@ static void acks_are_held_back_until_they_are_asked_for(void **state)
     expect_ack(&client, 10, 1);
     client_close(&follower);
     client_close(&client);
+    world_stop(&world);
+}
+
+static void few_requests(struct gateway_config *config) { config->requests_max = 2; }
+
+/* The session is read no further, so that the broker cannot see that the client asks for what is held back. */
+static void acks_are_not_held_back_where_nothing_more_is_read(void **state)
+{
+    (void)state;
+    struct world world;
+    world_start(&world, &session_ops, few_requests);
+    struct blocker blocker;
+    blocker_start(&blocker, &world, "slow/a");
+    struct client filler, client, follower;
+    client_open(&filler, &world, 1 << 20);
+    for (uint64_t number = 1; number <= 3000; number += 100)
+        client_publish(&filler, "slow/a", number, ACK_NONE, 100);
+    WAIT_UNTIL(world_connection(&world).blocked_on[0] != '\0');
+    client_open(&client, &world, 1 << 20);
+    client_open(&follower, &world, 1 << 20);
+    client_subscribe(&follower, 1, "map/a", POLICY_BLOCK);
+    (void)client_expect(&follower, FRAME_SUBSCRIBED);
+    hold(&client, true);
+    client_publish(&client, "map/a", 1, ACK_FOLDED, 1);
+    (void)client_expect(&follower, FRAME_BEGIN);
+    (void)client_expect(&follower, FRAME_END);
+    uint8_t args[64];
+    size_t size = body_args(args, sizeof args, "topic", "slow/a", "value", "x", NULL);
+    struct frame request = {.op = FRAME_REQUEST};
+    request.as.request.verb = view_text("publish");
+    request.as.request.args = view_of(args, size);
+    for (request.as.request.id = 1; request.as.request.id <= 2; request.as.request.id++)
+        client_send(&client, &request);
+    hold(&client, false);
+    expect_ack(&client, 1, 1);
+    blocker_release(&blocker);
+    (void)client_expect(&client, FRAME_REPLY);
+    (void)client_expect(&client, FRAME_REPLY);
+    client_close(&follower);
+    client_close(&client);
+    client_close(&filler);
     world_stop(&world);
 }
 
@@ -397,6 +439,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_publishes_and_is_answered),
         cmocka_unit_test(acks_are_held_back_until_they_are_asked_for),
+        cmocka_unit_test(acks_are_not_held_back_where_nothing_more_is_read),
         cmocka_unit_test(the_hello_is_answered_with_bounds),
         cmocka_unit_test(whoever_does_not_say_hello_in_time_is_cut),
         cmocka_unit_test(whoever_does_not_answer_pings_is_cut),
