@@ -9,11 +9,10 @@ enum { REASON_SIZE_MAX = 256 };
 static _Thread_local char written[REASON_SIZE_MAX];
 static _Thread_local const char *said; /* NULL: nothing yet */
 
-enum weir_error reason_usual(enum weir_error error)
+void reason_note(enum weir_error error)
 {
     if (error != WEIR_OK)
         said = weir_error_text(error);
-    return error;
 }
 
 enum weir_error reason_callback(void)
