@@ -236,13 +236,17 @@ static void on_timer(struct turn *turn, struct plugin *plugin, uint64_t word)
         reload_on_timer(turn, plugin);
         return;
     }
+    if (word == PLUGIN_TIMER_FOLLOW) {
+        follow_on_timer(turn, plugin);
+        return;
+    }
     if (word != PLUGIN_TIMER_RETRY) {
         plugin_timers_fired(turn, plugin, word);
         return;
     }
     plugin->has_retry = false;
     plugin->is_stalled = false;
-    if (plugin->is_ending)
+    if (plugin->is_ending || plugin->has_follow_timer)
         return;
     if (plugin->is_follow_void)
         follow_again(turn, plugin);

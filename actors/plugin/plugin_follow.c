@@ -75,7 +75,22 @@ void follow_answered(struct turn *turn, struct plugin *plugin, uint32_t sub, enu
               plugin->config->patterns[sub - 1], weir_error_code(error),
               (unsigned long long)(PLUGIN_FOLLOW_RETRY_NS / NS_PER_MS));
     plugin->is_follow_void = true;
-    plugin_retry_arm(turn, plugin, PLUGIN_FOLLOW_RETRY_NS);
+    /* Not the timer of retries: what else is to be tried again soon would have to wait for this one. */
+    weir_timer timer;
+    plugin->has_follow_timer =
+        plugin->has_follow_timer || timer_start(turn_runtime(turn), turn_self(turn), PLUGIN_FOLLOW_RETRY_NS, 0,
+                                                PLUGIN_TIMER_FOLLOW, &timer) == WEIR_OK;
+    if (!plugin->has_follow_timer)
+        plugin_retry_arm(turn, plugin, PLUGIN_FOLLOW_RETRY_NS);
+}
+
+void follow_on_timer(struct turn *turn, struct plugin *plugin)
+{
+    plugin->has_follow_timer = false;
+    if (plugin->is_follow_void && !plugin->is_ending)
+        follow_again(turn, plugin);
+    else if (!plugin->is_ending && follow_begin(turn, plugin) != WEIR_OK)
+        plugin_retry_arm(turn, plugin, PLUGIN_RETRY_NS);
 }
 
 /* ---------------------------------------------------------------------------------------------- buried */

@@ -48,6 +48,7 @@ enum plugin_internal_tag {
 #define PLUGIN_TIMER_OUTGOING (UINT64_MAX - 1)
 #define PLUGIN_TIMER_ENDING (UINT64_MAX - 2)
 #define PLUGIN_TIMER_RELOAD (UINT64_MAX - 3)
+#define PLUGIN_TIMER_FOLLOW (UINT64_MAX - 4)
 
 /* A topic: of a fold's own, followed, or emitted to. */
 struct place {
@@ -164,7 +165,8 @@ struct plugin {
     bool has_state;     /* an instance before this one had handled something */
     bool is_stale_told; /* its topics know that it is down */
     bool is_pump_sent, has_retry, is_stalled, is_muted, is_subscribed;
-    bool is_follow_void;                              /* a processor's subscriptions are to begin anew */
+    bool is_follow_void;                              /* a processor's subscriptions are to begin anew, */
+    bool has_follow_timer;                            /* after a while: nothing else waits for that */
     bool is_ending;                                   /* it was told to: nothing more is handled, see plugin_ending.c */
     uint64_t now_ms;                                  /* wall clock of this turn */
     uint64_t buried[PLUGIN_BURIED_MAX], buried_count; /* a processor's: plugin_follow.c */
@@ -301,6 +303,8 @@ void follow_again(struct turn *turn, struct plugin *plugin);
 /* The directory's answer to a subscription, or its end. Where it does not stand all is asked for again after a while: a
  * processor must not go on without what it follows, and nobody else would see that it does. */
 void follow_answered(struct turn *turn, struct plugin *plugin, uint32_t sub, enum weir_error error);
+/* That while has passed. */
+void follow_on_timer(struct turn *turn, struct plugin *plugin);
 /* A message of a feed that is no run of pairs. False: no room for what it says. */
 bool follow_message(struct turn *turn, struct plugin *plugin, struct message *message);
 /* It failed of this for good; which is not to be given as an entry again. */

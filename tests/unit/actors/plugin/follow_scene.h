@@ -81,6 +81,14 @@ static inline void follow_snapshot(struct scene *scene, const char *keys)
     follow_send(scene, &end);
 }
 
+/* The directory has no room for what it asked for. */
+static inline void follow_refuse(struct scene *scene)
+{
+    const struct message refusal = {.tag = DIRECTORY_SUBSCRIBED, .detail = 1, .word = {0, 0, WEIR_BUSY}};
+    assert_int_equal(actor_control(scene->runtime, followed.directory, scene->plugin, &refusal), WEIR_OK);
+    scene_settle(scene);
+}
+
 static inline void follow_update(struct scene *scene, const char *keys) { follow_run(scene, TOPIC_UPDATES, keys); }
 
 static inline struct scene *follow_open_with(struct fake_options options)

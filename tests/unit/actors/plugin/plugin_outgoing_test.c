@@ -81,12 +81,10 @@ static void an_instance_that_ends_leaves_what_waits(void **state)
 }
 
 /* A topic that takes nothing has the plugin take nothing, once what waits for it has no room. */
-static void a_full_topic_holds_the_plugin_back(void **state)
+static void full_topic_holds_back(struct scene *scene)
 {
-    struct scene *scene = follow_open();
     struct scene_topic *topic = &scene->topics[0];
     uint64_t given = 0;
-    (void)state;
     topic->is_held = true;
     for (int round = 0; round < 200; round++) {
         follow_update(scene, "aaaaaaaaaa");
@@ -101,6 +99,38 @@ static void a_full_topic_holds_the_plugin_back(void **state)
     scene_ack(scene, 0, 1);
     scene_handle_all(scene);
     assert_int_equal(topic->shown['a'], 2001);
+    scene_close(scene);
+}
+
+static void a_full_topic_holds_the_plugin_back(void **state)
+{
+    (void)state;
+    full_topic_holds_back(follow_open());
+}
+
+/* For no longer, where it waits for a subscription as well. */
+static void a_full_topic_holds_the_plugin_back_until_it_takes_more(void **state)
+{
+    struct scene *scene = follow_open();
+    (void)state;
+    follow_refuse(scene);
+    full_topic_holds_back(scene);
+}
+
+/* And what is tried again soon has that tried no sooner. */
+static void a_subscription_is_asked_for_again_after_its_time(void **state)
+{
+    struct scene *scene = follow_open_with((struct fake_options){.emit_bytes_per_s = 1000});
+    (void)state;
+    follow_update(scene, "aa"); /* the second one has to wait for a moment */
+    scene_handle_all(scene);
+    follow_refuse(scene);
+    scene_pass(scene);
+    assert_journal(scene->topics[0].journal, " a1 a2");
+    assert_journal(followed.journal, "");
+    while (followed.journal[0] == '\0')
+        scene_pass(scene);
+    assert_journal(followed.journal, " (close) (subscribe)");
     scene_close(scene);
 }
 
@@ -128,6 +158,8 @@ int main(void)
         cmocka_unit_test(one_batch_of_a_topic_is_under_way_at_a_time),
         cmocka_unit_test(an_instance_that_ends_leaves_what_waits),
         cmocka_unit_test(a_full_topic_holds_the_plugin_back),
+        cmocka_unit_test(a_full_topic_holds_the_plugin_back_until_it_takes_more),
+        cmocka_unit_test(a_subscription_is_asked_for_again_after_its_time),
         cmocka_unit_test(a_topic_that_cannot_be_made_costs_its_records_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
