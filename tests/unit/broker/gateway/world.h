@@ -190,16 +190,24 @@ static inline int raw_connect(const struct world *world)
     return fd;
 }
 
-static inline void raw_send(int fd, const void *bytes, size_t size)
+/* False when the broker has ended the connection, or takes nothing. */
+static inline bool raw_try_send(int fd, const void *bytes, size_t size)
 {
     const char *at = bytes;
     while (size > 0) {
         ssize_t sent = send(fd, at, size, MSG_NOSIGNAL);
         if (sent <= 0)
-            fail_msg("send: %s", strerror(errno));
+            return false;
         at += sent;
         size -= (size_t)sent;
     }
+    return true;
+}
+
+static inline void raw_send(int fd, const void *bytes, size_t size)
+{
+    if (!raw_try_send(fd, bytes, size))
+        fail_msg("send: %s", strerror(errno));
 }
 
 /* False at the end of the stream, or at a reset. */

@@ -12,6 +12,7 @@ struct client {
     size_t sent_size;    /* of the frame's body sent last */
     uint64_t data_bytes; /* of data frames read so far */
     struct frame hello;
+    bool is_ending; /* the broker is about to end it: what can be sent no more is not */
 };
 
 static inline void client_send(struct client *client, const struct frame *frame)
@@ -21,7 +22,12 @@ static inline void client_send(struct client *client, const struct frame *frame)
     frame_write(&writer, frame);
     assert_false(writer.is_full);
     client->sent_size = writer.size;
-    raw_message(client->fd, client->out, writer.size);
+    uint8_t prefix[8];
+    sp_prefix_write(prefix, false, writer.size);
+    if (!client->is_ending)
+        raw_message(client->fd, client->out, writer.size);
+    else if (raw_try_send(client->fd, prefix, sizeof prefix))
+        (void)raw_try_send(client->fd, client->out, writer.size);
 }
 
 /* The next frame, whatever it is; false when the session ended. Its views die with the next one. */

@@ -357,6 +357,7 @@ static void data_beyond_the_credit_ends_the_session(void **state)
     /* A full topic takes nothing more, credit is not renewed, and this client does not care. */
     struct timeval limit = {.tv_sec = 10};
     setsockopt(client.fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    client.is_ending = true;
     for (int i = 0; i < 60; i++, number += 100)
         client_publish(&client, "slow/a", number, ACK_ACCEPTED, 100);
     client_expect_close(&client, "protocol");
