@@ -161,7 +161,7 @@ class Mode:
 
 
 MODES = {"quick": Mode("quick", QUICK, 0.4, 3, 15, QUICK_PEERS), "full": Mode("full", FULL, 2, 3, 600),
-         "grid": Mode("grid", GRID, 0.5, 1, 60, ("weir",)),
+         "grid": Mode("grid", GRID, 4, 1, 60, ("weir",)),
          "smoke": Mode("smoke", SMOKE, 0.05, 1, 0, ("weir",))}
 
 # Of each kind: what the ratios to the reference are of (the first also decides the spread), then the columns as
