@@ -304,38 +304,37 @@ static enum weir_error contexts_open(struct admin *admin)
     return WEIR_OK;
 }
 
-enum weir_error admin_open(const struct admin_options *options, const char *url, struct admin **out,
-                           const char **reason)
+enum weir_error admin_create(const struct admin_options *options, struct admin **out)
 {
     *out = NULL;
-    *reason = "no memory";
     struct admin *admin = calloc(1, sizeof *admin);
     if (admin == NULL)
         return WEIR_NO_MEMORY;
     admin->options = *options;
-    enum weir_error error = directory_make(admin, url, reason);
-    if (error != WEIR_OK) {
-        free(admin);
-        return error;
-    }
     if (nng_rep0_open(&admin->socket) != 0) {
         free(admin);
         return WEIR_NO_MEMORY;
     }
     pthread_mutex_init(&admin->gate, NULL);
-    error = contexts_open(admin);
+    enum weir_error error = contexts_open(admin);
     if (error == WEIR_OK)
         error = orders_start(admin);
-    if (error == WEIR_OK)
-        error = listen_on(admin, url, reason);
     if (error != WEIR_OK) {
         admin_destroy(&admin);
         return error;
     }
-    for (unsigned i = 0; i < admin->context_count; i++)
-        context_receive(&admin->contexts[i]);
     *out = admin;
     return WEIR_OK;
+}
+
+enum weir_error admin_listen(struct admin *admin, const char *url, const char **reason)
+{
+    enum weir_error error = directory_make(admin, url, reason);
+    if (error == WEIR_OK)
+        error = listen_on(admin, url, reason);
+    for (unsigned i = 0; error == WEIR_OK && i < admin->context_count; i++)
+        context_receive(&admin->contexts[i]);
+    return error;
 }
 
 void admin_close(struct admin *admin)

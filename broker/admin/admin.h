@@ -39,9 +39,11 @@ struct admin_options {
     uint64_t started_ns;
 };
 
-/* Makes the directory (0700), listens (socket 0600) and serves. On failure *reason is a sentence in static storage. */
-WEIR_MUST_USE enum weir_error admin_open(const struct admin_options *options, const char *url, struct admin **out,
-                                         const char **reason);
+/* Answers nobody yet but admin_describe. */
+WEIR_MUST_USE enum weir_error admin_create(const struct admin_options *options, struct admin **out);
+/* Makes the directory (0700), listens (socket 0600) and serves. Once. On failure *reason is a sentence in static
+ * storage. */
+WEIR_MUST_USE enum weir_error admin_listen(struct admin *admin, const char *url, const char **reason);
 /* What the command of that name answers ("status", "topics", "connections", "tree"), but for what changes by itself as
  * time goes by. pattern: of topics; NULL: all. *size: what fitted; with rows, a last one that did not fit may be cut.
  * WEIR_TOO_BIG: not all did. Any thread that may wait for short locks, tens of milliseconds with very many rows. */

@@ -255,17 +255,8 @@ static enum weir_error start_plugins(struct boot *boot)
     return result;
 }
 
-static enum weir_error start_listening(struct boot *boot, char error[CONFIG_ERROR_SIZE])
+static enum weir_error start_admin(struct boot *boot)
 {
-    const char *reason = "";
-    const char *admin_url = boot->config.admin;
-    for (size_t i = 0; i < boot->config.listen_count; i++) {
-        enum weir_error result = gateway_listen(boot->gateway, boot->config.listen[i], &reason);
-        if (result == WEIR_OK)
-            continue;
-        snprintf(error, CONFIG_ERROR_SIZE, "cannot listen on %s: %s", boot->config.listen[i], reason);
-        return result;
-    }
     struct admin_options options = {
         .runtime = boot->runtime,
         .supervision = boot->supervision,
@@ -277,12 +268,10 @@ static enum weir_error start_listening(struct boot *boot, char error[CONFIG_ERRO
         .program = {on_shutdown_asked, on_drain_asked, on_config_each, boot},
         .started_ns = boot->started_ns,
     };
-    enum weir_error result = admin_open(&options, admin_url, &boot->admin, &reason);
-    if (result != WEIR_OK)
-        snprintf(error, CONFIG_ERROR_SIZE, "cannot open the admin socket %s: %s", admin_url, reason);
-    return result;
+    return admin_create(&options, &boot->admin);
 }
 
+/* The directory has made the topics of the configuration before it makes these. */
 static enum weir_error start_sys(struct boot *boot)
 {
     struct sys_options options = {.runtime = boot->runtime,
@@ -291,7 +280,28 @@ static enum weir_error start_sys(struct boot *boot)
                                   .admin = boot->admin,
                                   .budget = boot->budget,
                                   .interval_ms = boot->config.broker.sys_interval_ms};
-    return sys_start(&options);
+    enum weir_error result = sys_start(&options);
+    if (result == WEIR_OK && !sys_await(boot->directory, TREE_READY_MS))
+        log_warning("boot.sys_late", "waited_ms=%d", TREE_READY_MS);
+    return result;
+}
+
+/* Last: who is let in finds everything there. */
+static enum weir_error start_listening(struct boot *boot, char error[CONFIG_ERROR_SIZE])
+{
+    const char *reason = "";
+    const char *admin_url = boot->config.admin;
+    for (size_t i = 0; i < boot->config.listen_count; i++) {
+        enum weir_error result = gateway_listen(boot->gateway, boot->config.listen[i], &reason);
+        if (result == WEIR_OK)
+            continue;
+        snprintf(error, CONFIG_ERROR_SIZE, "cannot listen on %s: %s", boot->config.listen[i], reason);
+        return result;
+    }
+    enum weir_error result = admin_listen(boot->admin, admin_url, &reason);
+    if (result != WEIR_OK)
+        snprintf(error, CONFIG_ERROR_SIZE, "cannot open the admin socket %s: %s", admin_url, reason);
+    return result;
 }
 
 enum weir_error boot_start(struct config *config, const struct boot_source *source, struct boot **out,
@@ -316,9 +326,11 @@ enum weir_error boot_start(struct config *config, const struct boot_source *sour
     if (result == WEIR_OK)
         result = start_plugins(boot);
     if (result == WEIR_OK)
-        result = start_listening(boot, error);
+        result = start_admin(boot);
     if (result == WEIR_OK)
         result = start_sys(boot);
+    if (result == WEIR_OK)
+        result = start_listening(boot, error);
     if (result != WEIR_OK) {
         if (error[0] == '\0')
             snprintf(error, CONFIG_ERROR_SIZE, "cannot start: %s", weir_error_text(result));

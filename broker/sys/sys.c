@@ -6,6 +6,7 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
@@ -379,8 +380,19 @@ enum weir_error sys_start(const struct sys_options *options)
 {
     weir_actor actor;
     struct actor_options actor_options = {.supervisor = options->supervisor, .label = "sys"};
-    struct message patron = {.tag = DIRECTORY_PATRON};
-    enum weir_error error = actor_spawn(options->runtime, &behaviour, options, sizeof *options, &actor_options, &actor);
-    /* Before its first turn may have come: whoever subscribes from now on waits for it. */
-    return error ? error : actor_send(options->runtime, actor, directory_actor(options->directory), &patron);
+    return actor_spawn(options->runtime, &behaviour, options, sizeof *options, &actor_options, &actor);
+}
+
+bool sys_await(struct directory *directory, uint64_t timeout_ms)
+{
+    uint64_t deadline_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
+    struct timespec pause = {.tv_nsec = NS_PER_MS};
+    weir_actor topic;
+    for (int board = 0; board < BOARD_COUNT; board++)
+        while (directory_find(directory, board_name((enum board)board), &topic) != WEIR_OK) {
+            if (clock_now_ns() > deadline_ns)
+                return false;
+            nanosleep(&pause, NULL);
+        }
+    return true;
 }

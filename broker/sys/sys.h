@@ -19,7 +19,9 @@ struct sys_options {
     uint64_t interval_ms; /* between two looks at what is followed */
 };
 
-/* Spawns the actor. The topics are there soon afterwards; who subscribes to them meanwhile waits for that. */
+/* Spawns the actor, which has its topics made. */
 WEIR_MUST_USE enum weir_error sys_start(const struct sys_options *options);
+/* Blocks until all of them are there; false: not so soon. */
+WEIR_MUST_USE bool sys_await(struct directory *directory, uint64_t timeout_ms);
 
 #endif
