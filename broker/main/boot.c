@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "actors/base/assert.h"
@@ -38,6 +40,7 @@ struct boot {
     struct plugins *plugins;
     struct gateway *gateway;
     struct admin *admin;
+    sem_t sys_made; /* posted by a worker */
     uint64_t started_ns;
     enum weir_error down_cause; /* written by a worker before it raises SIGTERM; read after sigwaitinfo returned */
 };
@@ -279,10 +282,18 @@ static enum weir_error start_sys(struct boot *boot)
                                   .directory = boot->directory,
                                   .admin = boot->admin,
                                   .budget = boot->budget,
+                                  .made = &boot->sys_made,
                                   .interval_ms = boot->config.broker.sys_interval_ms};
+    struct timespec deadline;
     enum weir_error result = sys_start(&options);
-    if (result == WEIR_OK && !sys_await(boot->directory, TREE_READY_MS))
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += TREE_READY_MS / 1000;
+    while (result == WEIR_OK && sem_clockwait(&boot->sys_made, CLOCK_MONOTONIC, &deadline) != 0) {
+        if (errno == EINTR)
+            continue;
         log_warning("boot.sys_late", "waited_ms=%d", TREE_READY_MS);
+        break;
+    }
     return result;
 }
 
@@ -313,6 +324,7 @@ enum weir_error boot_start(struct config *config, const struct boot_source *sour
     if (boot == NULL)
         return WEIR_NO_MEMORY;
     pthread_mutex_init(&boot->config_lock, NULL);
+    sem_init(&boot->sys_made, 0, 0);
     boot->config = *config;
     *config = (struct config){.listen_count = 0};
     boot->source = *source;
@@ -418,6 +430,7 @@ enum weir_error boot_stop(struct boot **boot_in)
     budget_destroy(&boot->budget);
     arena_destroy(&boot->arena);
     config_fini(&boot->config);
+    sem_destroy(&boot->sys_made);
     pthread_mutex_destroy(&boot->config_lock);
     log_info("shutdown", "blocks_left=%zu uptime_ms=%llu", leaks,
              (unsigned long long)((clock_now_ns() - boot->started_ns) / NS_PER_MS));

@@ -6,7 +6,6 @@
 
 #include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 
 #include "actors/base/assert.h"
 #include "actors/base/clock.h"
@@ -51,6 +50,7 @@ struct sys {
     uint32_t looked;        /* boards of the present round */
     uint32_t rounds_waited; /* that did not bring up to date what was waited for */
     bool has_waiters, has_timer;
+    uint32_t unmade; /* topics that the directory was told to make and has not answered for */
 };
 
 _Static_assert(BOARD_COUNT == SYS_TOPICS, "one topic a board");
@@ -110,6 +110,14 @@ static void topic_create(struct turn *turn, struct sys *sys, enum board board)
     memcpy(create->name, name.data, name.size);
     if (turn_send(turn, directory_actor(sys->options.directory), &message))
         arena_drop(turn_arena(turn), message.hold[0]);
+    else
+        sys->unmade++;
+}
+
+static void on_topic(struct sys *sys)
+{
+    if (sys->unmade > 0 && --sys->unmade == 0)
+        sem_post(sys->options.made);
 }
 
 /* What the topic shows is not known any more: the next round empties it and fills it again. */
@@ -331,6 +339,7 @@ static enum weir_error sys_message(struct turn *turn, void *state, struct messag
 {
     struct sys *sys = state;
     switch (message->tag) {
+    case DIRECTORY_TOPIC: on_topic(sys); break;
     case DIRECTORY_WANTED: on_wanted(turn, sys, message); break;
     case MESSAGE_TASK: on_job(turn, sys); break;
     case TOPIC_ACK:
@@ -381,18 +390,4 @@ enum weir_error sys_start(const struct sys_options *options)
     weir_actor actor;
     struct actor_options actor_options = {.supervisor = options->supervisor, .label = "sys"};
     return actor_spawn(options->runtime, &behaviour, options, sizeof *options, &actor_options, &actor);
-}
-
-bool sys_await(struct directory *directory, uint64_t timeout_ms)
-{
-    uint64_t deadline_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
-    struct timespec pause = {.tv_nsec = NS_PER_MS};
-    weir_actor topic;
-    for (int board = 0; board < BOARD_COUNT; board++)
-        while (directory_find(directory, board_name((enum board)board), &topic) != WEIR_OK) {
-            if (clock_now_ns() > deadline_ns)
-                return false;
-            nanosleep(&pause, NULL);
-        }
-    return true;
 }

@@ -5,6 +5,8 @@
 #ifndef BROKER_SYS_SYS_H
 #define BROKER_SYS_SYS_H
 
+#include <semaphore.h>
+
 #include "broker/admin/admin.h"
 
 /* How many there are: beyond those that the operator allows others to make. */
@@ -16,12 +18,11 @@ struct sys_options {
     struct directory *directory;
     struct admin *admin; /* whose commands say what the broker's state is */
     struct budget *budget;
+    sem_t *made;          /* posted each time that all topics which were to be made are there, the first time soon */
     uint64_t interval_ms; /* between two looks at what is followed */
 };
 
 /* Spawns the actor, which has its topics made. */
 WEIR_MUST_USE enum weir_error sys_start(const struct sys_options *options);
-/* Blocks until all of them are there; false: not so soon. */
-WEIR_MUST_USE bool sys_await(struct directory *directory, uint64_t timeout_ms);
 
 #endif
