@@ -1,5 +1,6 @@
 """Backpressure: who is slow waits, alone; who is held back by it waits too; nobody else notices."""
 
+import contextlib
 import subprocess
 import time
 
@@ -8,8 +9,9 @@ from ledger import History, Ledger, catch_up, check_follower, finals, seeded
 
 # A small ring, so that a stalled subscriber is overtaken, or blocks, after little.
 SMALL = "retain_count_max=256,retain_bytes_max=16384,mailbox_max=4"
+# Who is stopped answers no ping either, for as long as a slow machine takes here.
 SMALL_WINDOWS = "sessions:\n  publish_window_bytes: 16384\n  outbox_bytes: 16384\n" \
-    "connections:\n  reply_deadline_ms: 300\n"
+    "connections:\n  heartbeat_ms: 60000\n"
 
 
 def blocked(broker, session, topic="slow/a"):
@@ -29,16 +31,16 @@ def fill(broker, topic):
             ledger.publish(topic, (None, "x" * 1000), timeout=0.5)
         except TimeoutError:  # which a busy machine is late enough for, too
             rows = broker.ask_admin("connections")["connections"]
-            if any(row["client"] == "publisher" and row.get("blocked_on") == topic for row in rows):
+            # Full for a while is also a topic that has not come to its turn.
+            if any(row["client"] == "publisher" and row.get("blocked_on") == topic for row in rows) and \
+                    "subscriber" in broker.ask_admin("why", topic)["held_back_by"]:
                 return publisher, ledger
 
 
 @sanitized
 def test_a_stalled_subscriber_resyncs_when_it_reads_again_and_a_fast_one_misses_nothing():
     random = seeded()
-    # Who is stopped answers no ping either, for as long as a slow machine takes here.
-    config = SMALL_WINDOWS + "  heartbeat_ms: 60000\n"
-    with Broker(topics=[f"t=map,{SMALL}"], config=config) as broker, broker.session() as session:
+    with Broker(topics=[f"t=map,{SMALL}"], config=SMALL_WINDOWS) as broker, broker.session() as session:
         ledger = Ledger(session)
         with broker.follow("t") as fast, broker.follow("t") as stalled:
             for follower in (fast, stalled):
@@ -162,7 +164,8 @@ def test_cutting_the_subscriber_that_blocks_lets_the_topic_go_on():
 
 @sanitized
 def test_a_request_to_a_full_topic_is_answered_busy_after_its_deadline():
-    with Broker(topics=[f"slow/#=log,{SMALL}"], config=SMALL_WINDOWS) as broker:
+    config = SMALL_WINDOWS + "  reply_deadline_ms: 300\n"
+    with Broker(topics=[f"slow/#=log,{SMALL}"], config=config) as broker:
         with broker.session(credit=1 << 14) as reader, broker.request() as request, broker.session() as patient:
             publisher, ledger = blocked(broker, reader)
             start = time.monotonic()
@@ -174,8 +177,8 @@ def test_a_request_to_a_full_topic_is_answered_busy_after_its_deadline():
                 assert (refused.details["topic"], refused.details["cause"]) == ("slow/a", "subscriber"), refused.details
                 assert refused.details["retry_ms"] > 0
             assert time.monotonic() - start > 0.25
-            seq = broker.get("slow/a")["seq"]
             # Who is to be answered has no deadline, which a busy machine might miss.
+            seq = broker.ask_admin("topics", "slow/a")["topics"][0]["seq"]
             patient.publish("fast/a", 1)
             patient.expect(Op.ACK)
             reader.auto_credit = True
@@ -257,26 +260,31 @@ def test_records_that_fill_their_publishers_share_of_memory_before_any_mailbox_w
 def test_a_slow_live_feed_is_dropped_from_and_counted_and_a_fast_one_is_not():
     with Broker() as broker, broker.feed() as slow, broker.feed("t") as fast, broker.session() as session:
         ledger = Ledger(session)
-        wait_until(lambda: len(broker.ask_admin("connections")["connections"]) == 3)
+        wait_until(lambda: broker.ask_admin("status")["subscriptions"] == 2, what="two who follow")
         ledger.publish("t", (None, "first"))
         assert fast.next()[1:] == (1, None, "first")
         for number in range(3000):
             ledger.publish("t", (None, "x" * 4000))
             assert fast.next()[1] == number + 2
         ledger.settle()
-        rows = [row for row in broker.ask_admin("connections")["connections"] if row["protocol"] == "sub"]
-        dropped = sorted(row["dropped"] for row in rows)
-        assert dropped[0] == 0 and dropped[1] > 0, dropped
-        assert broker.ask_admin("status")["records_dropped"] == dropped[1]
         seqs = []
+
+        def dropped():
+            rows = [row for row in broker.ask_admin("connections")["connections"] if row["protocol"] == "sub"]
+            return sorted(row["dropped"] for row in rows)
+
+        def is_all_there():
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    seqs.append(slow.next(0.1)[1])
+            return len(seqs) + dropped()[1] == 3001
+
+        wait_until(is_all_there, what="each record, delivered or counted as dropped")
+        assert dropped() == [0, 3001 - len(seqs)] and len(seqs) < 3001, dropped()
+        assert broker.ask_admin("status")["records_dropped"] == dropped()[1]
         session.publish("t", "last")
-        end = ledger.acked + 1
-        while not seqs or seqs[-1] < end:
-            try:
-                seqs.append(slow.next(1)[1])
-            except TimeoutError:
-                break
-        assert seqs == sorted(set(seqs)) and len(seqs) >= 3001 - dropped[1] - 1, "in order, never twice"
+        seqs.append(slow.next()[1])
+        assert seqs == sorted(set(seqs)) and seqs[-1] == 3002, "in order, never twice"
 
 
 def test_a_follower_that_does_not_read_costs_the_others_no_time():
@@ -390,7 +398,7 @@ def assert_contiguous(events):
 
 
 def test_a_crowd_of_joins_does_not_starve_a_single_one():
-    config = "topics:\n  join_bytes_per_s: 100000\n  join_burst_bytes: 1000\n"
+    config = "topics:\n  join_bytes_per_s: 40000\n  join_burst_bytes: 1000\n"
     with Broker(topics=["crowd/#=map", "single=map"], config=config) as broker, broker.session() as session:
         ledger = Ledger(session)
         for number in range(60):

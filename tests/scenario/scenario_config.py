@@ -6,7 +6,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from harness import ROOT, Broker, cli, free_port, sanitized, wait_until
+from harness import ROOT, WAIT, Broker, cli, free_port, sanitized, wait_until
 
 
 def check(text, expect=2):
@@ -141,7 +141,7 @@ def test_an_address_in_use_is_named():
 def test_readiness_is_told_to_systemd():
     with tempfile.TemporaryDirectory(dir="/tmp") as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(f"{directory}/notify")
-        told.settimeout(10)
+        told.settimeout(WAIT)
         with Broker(environment={"NOTIFY_SOCKET": f"{directory}/notify"}):
             assert told.recv(4096) == b"READY=1"
         assert told.recv(4096) == b"STOPPING=1"

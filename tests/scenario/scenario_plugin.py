@@ -41,13 +41,16 @@ def plugin_row(broker, name):
     return next(row for row in broker.ask_admin("plugin", "list")["plugins"] if row["name"] == name)
 
 
+def state_of(broker, topic):
+    """A topic's state; None while there is no such topic."""
+    done = broker.cli("get", topic, "--json", expect=None)
+    return json.loads(done.stdout)["state"] if done.returncode == 0 else None
+
+
 def dead_of(broker, topic, count=1):
     """So many records of a topic in quarantine. They come there on their own way: who was told of it may be first."""
-    def dead():
-        done = broker.cli("get", f"$dead/{topic}", "--json", expect=None)
-        return json.loads(done.stdout)["state"] if done.returncode == 0 else []
-    wait_until(lambda: len(dead()) >= count, what="the quarantine")
-    return dead()
+    wait_until(lambda: len(state_of(broker, f"$dead/{topic}") or []) >= count, what="the quarantine")
+    return state_of(broker, f"$dead/{topic}")
 
 
 def publish_acked(session, topic, *items):
@@ -124,9 +127,8 @@ def processor_follows(host):
         standing(follower)
         publish_acked(session, "in/x", ("a", 1), ("b", 1), ("a", 1))
         publish_acked(session, "in/y", ("c", 1))
-        wait_until(lambda: broker.cli("get", "in/x/count", "--json", expect=None).returncode == 0 and
-                   broker.get("in/x/count")["state"] == {"a": 2, "b": 1}, what="the counts of x")
-        wait_until(lambda: broker.get("in/y/count")["state"] == {"c": 1}, what="the counts of y")
+        wait_until(lambda: state_of(broker, "in/x/count") == {"a": 2, "b": 1}, what="the counts of x")
+        wait_until(lambda: state_of(broker, "in/y/count") == {"c": 1}, what="the counts of y")
         follower.wait_event("update", topic="in/y/count")
 
 
@@ -212,7 +214,7 @@ def test_a_processor_that_lost_its_state_gets_what_it_follows_anew():
         publish_acked(session, "in/x", ("a", 1), ("b", 2))
         wait_until(lambda: plugin_row(broker, "bad")["handled"] == 2, what="both records")
         assert request.ask("ask", plugin="bad", value=["crash-once"]) == {"value": 2}
-        wait_until(lambda: len(broker.get("in/x/out")["state"]) == 4, what="the entries of in/x")
+        wait_until(lambda: len(state_of(broker, "in/x/out") or []) == 4, what="the entries of in/x")
         state = broker.get("in/x/out")["state"]
         assert state[:2] == [1, 2] and sorted(state[2:]) == [1, 2], state
 

@@ -3,7 +3,7 @@
 import json
 
 from harness import BINARY, Broker, Op, cli, sanitized, wait_until
-from scenario_plugin import HOSTS, publish_acked, standing
+from scenario_plugin import HOSTS, publish_acked, standing, state_of
 
 PLUGINS = BINARY.parent / "plugins"
 
@@ -22,12 +22,6 @@ def processor(name, host, config, patterns, emit):
             f"    patterns: {json.dumps(patterns)}\n    emit: {json.dumps(emit)}\n"
             f"    time_ms_max: 60000\n    config: {json.dumps(config)}\n"
             f"topics:\n  rules:\n{rules}")
-
-
-def state_of(broker, topic):
-    """A topic's state; None while there is no such topic."""
-    done = broker.cli("get", topic, "--json", expect=None)
-    return json.loads(done.stdout)["state"] if done.returncode == 0 else None
 
 
 def window_as_fold(host):
@@ -109,7 +103,7 @@ def route_as_processor(host):
         asked = broker.cli("ask", "--plugin", "route", "--json", json.dumps(
             {"topic": "logs/web1", "value": {"level": "debug"}})).stdout
         assert json.loads(asked)[0]["rule"] == 1, asked
-        assert state_of(broker, "alerts/web1") == {"3": {"level": "error", "host": "web1"}}
+        wait_until(lambda: state_of(broker, "alerts/web1") == {"3": {"level": "error", "host": "web1"}}, what="alerts")
 
 
 @sanitized

@@ -59,7 +59,7 @@ class Peer:
         self.socket = open_socket(url)
         self.received = bytearray()
         if handshake:
-            self.socket.sendall(sp_header(protocol))
+            self.send_bytes(sp_header(protocol))
             answer = self.read(8)
             assert answer == sp_header(ANSWERS[protocol]), f"answered {answer.hex()} to protocol {protocol:#x}"
 
