@@ -9,6 +9,8 @@
 
 #include <stdlib.h>
 
+enum { CACHE_LINE = 64, PREFETCH_MAX = 4 * CACHE_LINE }; /* what is longer the processor goes on with by itself */
+
 static _Atomic uint64_t arenas_numbered; /* relaxed: only uniqueness matters */
 
 enum weir_error arena_create(const struct arena_config *config, struct arena **out)
@@ -224,15 +226,34 @@ void *arena_data(struct arena *arena, weir_msg msg)
     return block ? block + 1 : NULL;
 }
 
-void arena_prefetch(struct arena *arena, weir_msg msg)
+/* Where the block would be that the handle names; NULL: there is no such slab. */
+static const char *block_place(const struct arena *arena, weir_msg msg)
 {
     uint32_t index = (uint32_t)msg.bits, number = index >> SLOT_BITS;
     if (number >= arena->slab_count)
-        return;
+        return NULL;
     uint64_t shape = atomic_load_explicit(&arena->shapes[number], memory_order_relaxed);
-    const char *block = slab_address(arena, number) + (index & ((1U << SLOT_BITS) - 1)) * (uint32_t)shape;
+    return slab_address(arena, number) + (index & ((1U << SLOT_BITS) - 1)) * (uint32_t)shape;
+}
+
+void arena_prefetch(struct arena *arena, weir_msg msg)
+{
+    const char *block = block_place(arena, msg);
+    if (block == NULL)
+        return;
     __builtin_prefetch(block);
     __builtin_prefetch(block + sizeof(struct block));
+}
+
+void arena_prefetch_part(struct arena *arena, weir_msg msg, size_t offset, size_t size)
+{
+    const char *block = block_place(arena, msg);
+    if (block == NULL)
+        return;
+    __builtin_prefetch(block, 1);
+    const char *part = block + sizeof(struct block) + offset;
+    for (size_t at = 0; at < size && at < PREFETCH_MAX; at += CACHE_LINE)
+        __builtin_prefetch(part + at);
 }
 
 size_t arena_size(struct arena *arena, weir_msg msg)

@@ -91,6 +91,8 @@ void *arena_data(struct arena *arena, weir_msg msg);
 /* Begins to fetch the block's first bytes into the processor's caches and does not wait. Looks at nothing of the block;
  * any handle is fine. */
 void arena_prefetch(struct arena *arena, weir_msg msg);
+/* The same for what holding or dropping it takes, and for some of the bytes from offset on. */
+void arena_prefetch_part(struct arena *arena, weir_msg msg, size_t offset, size_t size);
 
 /* The size asked for at alloc; 0 for a stale handle. */
 size_t arena_size(struct arena *arena, weir_msg msg);

@@ -216,6 +216,14 @@ void arena_prefetch(struct arena *arena, weir_msg msg)
     (void)msg;
 }
 
+void arena_prefetch_part(struct arena *arena, weir_msg msg, size_t offset, size_t size)
+{
+    (void)arena;
+    (void)msg;
+    (void)offset;
+    (void)size;
+}
+
 size_t arena_size(struct arena *arena, weir_msg msg)
 {
     pthread_mutex_lock(&arena->lock);

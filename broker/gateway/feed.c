@@ -57,7 +57,7 @@ static void feed_begin(struct connection *connection, struct message *message)
         return;
     }
     if (msg_is_none(feed->begin))
-        feed->granted = (int32_t)begin->credit;
+        followed_begin(&state->follows, feed, begin->credit);
     arena_drop(connection->arena, feed->begin);
     feed->begin = message_take(message, 0);
     atomic_store_explicit(&connection->counters.feeds, state->follows.count, memory_order_relaxed);
@@ -71,7 +71,7 @@ static void feed_updates(struct connection *connection, struct message *message)
     if (feed == NULL)
         return;
     size_t size = run.pairs.size + run.value.size;
-    followed_rendered(connection, feed, message->from, size, FEED_CREDIT);
+    followed_rendered(connection, &state->follows, feed, message->from, size, FEED_CREDIT);
     if (message->tag == TOPIC_ENTRIES)
         return;
     if (connection->output.data_size + size > connection->config->outbox_bytes && connection->output.data_size > 0) {

@@ -8,7 +8,9 @@ enum {
     CAPACITY_FIRST = 2,
     GROWTH_PART = 8, /* a table grows by this part of itself, so that little of it is empty */
     WINDOW_MIN = 1024,
-    WINDOW_MAX = 256 * 1024
+    WINDOW_MAX = 256 * 1024,
+    WINDOW_LENT = 4096,
+    LENT_OUTBOXES = 64, /* 16,384 feeds with an outbox of 1 MiB; rings keep as much for each of them for a thousand */
 };
 
 /* Where a feed's place is, or as soon behind it as there is one free: the upper half of the product spreads any numbers
@@ -63,7 +65,7 @@ static uint32_t capacity_fit(size_t room, uint32_t capacity)
 
 static bool follows_resize(struct connection *connection, struct follows *follows, uint32_t capacity)
 {
-    struct follows resized = {.count = follows->count};
+    struct follows resized = {.count = follows->count, .granted = follows->granted};
     size_t size = capacity * sizeof *resized.places;
     if (arena_alloc(connection->arena, size, connection->budget, &resized.block) != WEIR_OK)
         return false;
@@ -120,6 +122,7 @@ static void places_close(struct follows *follows, uint32_t at)
 static void followed_drop(struct follows *follows, struct followed *followed)
 {
     follows->count--;
+    follows->granted -= followed->granted;
     places_close(follows, (uint32_t)(followed - follows->places));
 }
 
@@ -166,17 +169,35 @@ size_t follow_window(size_t outbox_bytes, size_t feed_count)
     return window > WINDOW_MAX ? WINDOW_MAX : window;
 }
 
-void followed_rendered(struct connection *connection, struct followed *followed, weir_actor topic, size_t size,
-                       size_t window)
+size_t follow_window_lent(const struct follows *follows, size_t outbox_bytes)
 {
-    followed->granted -= (int32_t)size;
+    size_t window = follow_window(outbox_bytes, follows->count);
+    bool is_lent = window < WINDOW_LENT && follows->granted + WINDOW_LENT <= (int64_t)outbox_bytes * LENT_OUTBOXES;
+    return is_lent ? WINDOW_LENT : window;
+}
+
+static void followed_grant(struct follows *follows, struct followed *followed, int32_t size)
+{
+    followed->granted += size;
+    follows->granted += size;
+}
+
+void followed_begin(struct follows *follows, struct followed *followed, uint32_t credit)
+{
+    followed_grant(follows, followed, (int32_t)credit - followed->granted);
+}
+
+void followed_rendered(struct connection *connection, struct follows *follows, struct followed *followed,
+                       weir_actor topic, size_t size, size_t window)
+{
+    followed_grant(follows, followed, -(int32_t)size);
     int64_t missing = (int64_t)window - followed->granted;
     if (missing < (int64_t)window / 2)
         return;
     struct message message = {.tag = TOPIC_CREDIT, .detail = followed->id, .word = {(uint64_t)missing}};
     enum weir_error error = turn_control(connection->turn, topic, &message);
     if (error == WEIR_OK)
-        followed->granted += (int32_t)missing;
+        followed_grant(follows, followed, (int32_t)missing);
     else if (error != WEIR_STALE) /* a feed without credit would stand still for good: better none than that */
         connection_refuse(connection, REFUSAL_MEMORY, error, "the broker has no memory for the connection's credit");
 }

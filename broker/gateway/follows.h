@@ -33,6 +33,7 @@ struct follows {
     weir_msg block;
     struct followed *places;
     uint32_t capacity, count;
+    int64_t granted; /* by all of them together */
 };
 
 /* NULL when there is none. Valid until the next ensure or remove. */
@@ -46,12 +47,18 @@ void follows_remove(struct connection *connection, struct follows *follows, stru
 void follows_remove_owner(struct connection *connection, struct follows *follows, uint32_t owner);
 void follows_fini(struct connection *connection, struct follows *follows);
 
+/* Its topic begins with that much credit. */
+void followed_begin(struct follows *follows, struct followed *followed, uint32_t credit);
 /* Bytes that came from the topic were rendered. Gives it more credit once half of its window is free. */
-void followed_rendered(struct connection *connection, struct followed *followed, weir_actor topic, size_t size,
-                       size_t window);
+void followed_rendered(struct connection *connection, struct follows *follows, struct followed *followed,
+                       weir_actor topic, size_t size, size_t window);
 
 /* Each of so many feeds' share of an outbox. */
 size_t follow_window(size_t outbox_bytes, size_t feed_count);
+/* What one of them may have when it uses its share up: where that is small, a topic would be told of credit, and have a
+ * turn for it, every few records. So it is lent more, as long as all feeds of the session together have credit for no
+ * more than some outboxes: those that are idle borrow nothing. */
+size_t follow_window_lent(const struct follows *follows, size_t outbox_bytes);
 
 /* Takes the next pair off items: its bytes as they go on the wire, key|nil and value. False at the end. */
 bool pair_next(struct view *items, struct view *pair);

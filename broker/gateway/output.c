@@ -8,10 +8,17 @@ enum {
     QUEUE_FIRST = 8,
     URGENT_FIRST = 512,
     BUFFER_SMALL = 4 * 1024, /* a message or two */
+    ITEMS_AHEAD = 4,         /* far enough for memory to answer */
     SENDS_PER_PUMP = 8,      /* so that a fast peer with a long queue leaves its worker to others now and then */
 };
 
 /* -------------------------------------------------------------------------------------------- queues */
+
+/* The one at that place behind the first. The capacity is a power of two. */
+static struct message *queue_item(const struct queue *queue, uint32_t place)
+{
+    return &queue->items[(queue->first + place) & (queue->capacity - 1)];
+}
 
 static enum weir_error queue_grow(struct connection *connection, struct queue *queue)
 {
@@ -23,7 +30,7 @@ static enum weir_error queue_grow(struct connection *connection, struct queue *q
         return error;
     struct message *items = arena_data(connection->arena, block);
     for (uint32_t i = 0; i < queue->count; i++)
-        items[i] = queue->items[(queue->first + i) % queue->capacity];
+        items[i] = *queue_item(queue, i);
     arena_drop(connection->arena, queue->block);
     queue->block = block;
     queue->items = items;
@@ -45,8 +52,7 @@ enum weir_error queue_push(struct connection *connection, struct queue *queue, c
         if (error)
             return error;
     }
-    queue->items[(queue->first + queue->count) % queue->capacity] = *item;
-    queue->count++;
+    *queue_item(queue, queue->count++) = *item;
     return WEIR_OK;
 }
 
@@ -54,7 +60,7 @@ struct message *queue_first(struct queue *queue) { return queue->count == 0 ? NU
 
 struct message *queue_last(struct queue *queue)
 {
-    return queue->count == 0 ? NULL : &queue->items[(queue->first + queue->count - 1) % queue->capacity];
+    return queue->count == 0 ? NULL : queue_item(queue, queue->count - 1);
 }
 
 void queue_drop_first(struct connection *connection, struct queue *queue)
@@ -63,7 +69,7 @@ void queue_drop_first(struct connection *connection, struct queue *queue)
     struct message *item = &queue->items[queue->first];
     for (int i = 0; i < MESSAGE_HOLDS; i++)
         arena_drop(connection->arena, item->hold[i]);
-    queue->first = (queue->first + 1) % queue->capacity;
+    queue->first = (queue->first + 1) & (queue->capacity - 1);
     queue->count--;
     /* A queue that grew large gives its memory back at once; a small one may be used again in the same turn. */
     if (queue->capacity > QUEUE_FIRST * 8)
@@ -237,10 +243,22 @@ static void gather_replies(struct gather *gather)
     requests_on_replied(connection);
 }
 
+/* What an item refers to was written by many topics' turns: a few items ahead it is asked for. */
+static void queue_ahead(struct connection *connection, const struct queue *queue)
+{
+    if (queue->count <= ITEMS_AHEAD)
+        return;
+    const struct message *item = queue_item(queue, ITEMS_AHEAD);
+    if (msg_is_none(item->hold[0]))
+        return;
+    arena_prefetch_part(connection->arena, item->hold[0], TOPIC_HIGH(item->word[0]), TOPIC_LOW(item->word[0]));
+}
+
 static bool gather_item(struct gather *gather, struct queue *queue)
 {
     struct connection *connection = gather->connection;
     bool done = false;
+    queue_ahead(connection, queue);
     if (queue->count == 0 || !connection->ops->render(connection, gather, queue_first(queue), &done))
         return false;
     if (done)

@@ -101,9 +101,9 @@ static bool render_run(struct connection *connection, struct followed *followed,
     counter_add(&connection->counters.messages_out, 1);
     const struct subscription *subscription = subscription_find(session, followed->owner);
     ENSURE(subscription != NULL); /* its feeds are forgotten with it */
-    size_t window = follow_window(connection->config->outbox_bytes, session->follows.count);
+    size_t window = follow_window_lent(&session->follows, connection->config->outbox_bytes);
     size_t window_max = subscription_window_max(subscription);
-    followed_rendered(connection, followed, item->from, size + run.value.size,
+    followed_rendered(connection, &session->follows, followed, item->from, size + run.value.size,
                       window < window_max ? window : window_max);
     *done = count == run.count;
     if (!*done) {

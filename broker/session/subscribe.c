@@ -209,7 +209,7 @@ static void topic_begin(struct connection *connection, struct message *message)
             return;
         }
         followed->owner = begin->sub;
-        followed->granted = (int32_t)begin->credit;
+        followed_begin(&session->follows, followed, begin->credit);
         subscription->has_more = subscription->feed != 0;
         subscription->feed = message->detail;
     }

@@ -52,6 +52,7 @@ static void add(struct world *world, uint32_t id)
     if (world->owners[id] == 0) {
         assert_int_equal(followed->owner, 0);
         world->owners[id] = followed->owner = 1 + random_below(world, OWNERS);
+        followed_begin(&world->follows, followed, random_below(world, 100));
         world->count++;
     }
     assert_int_equal(followed->owner, world->owners[id]);
@@ -71,12 +72,15 @@ static void drop(struct world *world, uint32_t id)
 static void check(const struct world *world)
 {
     assert_int_equal(world->follows.count, world->count);
+    int64_t granted = 0;
     for (uint32_t id = 1; id < IDS_MAX; id++) {
         const struct followed *followed = follows_find(&world->follows, id);
         assert_int_equal(followed != NULL, world->owners[id] != 0);
         if (followed != NULL)
             assert_true(followed->id == id && followed->owner == world->owners[id]);
+        granted += followed != NULL ? followed->granted : 0;
     }
+    assert_int_equal(world->follows.granted, granted);
 }
 
 static void feeds_are_found_through_growth_and_removal_in_any_order(void **state)
@@ -138,11 +142,47 @@ static void a_table_that_finds_no_memory_stays_as_it_was(void **state)
     world_stop(&world);
 }
 
+static void feeds_of_many_are_lent_more_until_all_together_have_enough(void **state)
+{
+    (void)state;
+    static struct world world;
+    enum { OUTBOX = 64 << 10, LENT = 4096 };
+    world_start(&world, 0);
+    for (uint32_t id = 1; id < IDS_MAX; id++)
+        add(&world, id);
+    size_t share = follow_window(OUTBOX, world.follows.count);
+    assert_true(share < LENT);
+    uint32_t lent = 0;
+    for (uint32_t id = 1; id < IDS_MAX; id++) {
+        size_t window = follow_window_lent(&world.follows, OUTBOX);
+        assert_true(window == share || window == LENT);
+        lent += window == LENT;
+        if (window == LENT)
+            followed_begin(&world.follows, follows_find(&world.follows, id), LENT);
+    }
+    assert_in_range(lent, 100, 64 * OUTBOX / LENT);
+    assert_true(world.follows.granted <= 64 * OUTBOX);
+    assert_int_equal(follow_window_lent(&world.follows, OUTBOX), share);
+    /* Who leaves gives back what it was lent. */
+    uint32_t id = 1;
+    for (; id < IDS_MAX && follow_window_lent(&world.follows, OUTBOX) == share; id++)
+        drop(&world, id);
+    assert_in_range(id, 2, 10);
+    check(&world);
+    /* Few have shares that are larger. */
+    assert_int_equal(follow_window(OUTBOX, 2), OUTBOX / 2);
+    while (world.follows.count > 2)
+        drop(&world, ++id);
+    assert_int_equal(follow_window_lent(&world.follows, OUTBOX), OUTBOX / 2);
+    world_stop(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(feeds_are_found_through_growth_and_removal_in_any_order),
         cmocka_unit_test(feeds_of_an_owner_go_together_and_the_table_with_the_last),
+        cmocka_unit_test(feeds_of_many_are_lent_more_until_all_together_have_enough),
         cmocka_unit_test(a_table_that_finds_no_memory_stays_as_it_was),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
