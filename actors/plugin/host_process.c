@@ -396,7 +396,7 @@ static void room_tell(struct plugin_host *host)
 
 static enum weir_error output_take(struct plugin_host *host, struct view bytes, struct plugin_output *out)
 {
-    char why[PLUGIN_TEXT_SIZE] = "a message whose sizes do not add up";
+    char why[PLUGIN_TEXT_SIZE] = "a message whose sizes do not add up, or with a flag that there is not";
     host->drained += bytes.size;
     host->room_made += bytes.size;
     /* It sleeps for room where it filled the ring: once that is half empty, it may go on. */

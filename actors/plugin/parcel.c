@@ -321,6 +321,9 @@ bool parcel_to_output(struct view data, struct plugin_output *out)
     cut(&data, sizeof head);
     if ((uint64_t)head.topic_size + head.key_size + head.text_size + head.value_size != data.size)
         return false;
+    /* What nobody looks at would be a place to hide in. */
+    if ((head.flags & ~PARCEL_FLAGS) != 0 || (head.key_size > 0 && (head.flags & PARCEL_HAS_KEY) == 0))
+        return false;
     plugin_output_init(out, head.kind, head.number);
     out->has_key = (head.flags & PARCEL_HAS_KEY) != 0;
     out->has_snapshot = (head.flags & PARCEL_HAS_SNAPSHOT) != 0;

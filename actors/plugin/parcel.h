@@ -39,6 +39,7 @@ enum parcel_flags {
     PARCEL_SAME_KEY = 8,
     PARCEL_SAME_VALUE = 16,
     PARCEL_LAST = 32,
+    PARCEL_FLAGS = 2 * PARCEL_LAST - 1,
 };
 
 /* Both fill a parcel in place (it must not be moved then). Sizes beyond what a field holds: false. */
@@ -75,7 +76,8 @@ void parcel_inbox_clear(struct parcel_inbox *inbox);
 bool parcel_pull(struct channel *ring, struct parcel_inbox *inbox, bool may_borrow, struct view *out);
 void parcel_release(struct channel *ring, struct parcel_inbox *inbox);
 
-/* Take a message apart: sizes must add up, and nothing more is checked. Views point into data. */
+/* Take a message apart: sizes must add up, an output has only flags that there are, and no bytes of a key without one;
+ * nothing more is checked. Views point into data. */
 bool parcel_to_input(struct view data, struct plugin_input *out);
 bool parcel_to_output(struct view data, struct plugin_output *out);
 

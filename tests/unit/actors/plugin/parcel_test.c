@@ -4,6 +4,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -77,11 +78,44 @@ static void positions_that_do_not_rise_are_no_move(void **state)
     assert_false(channel_has_moved(&pair->ours, &moved));
 }
 
+/* A head as a child may write it, and behind it so many bytes. */
+static bool output_is_taken(struct parcel_output head, size_t size)
+{
+    uint8_t bytes[sizeof head + 8] = {0};
+    struct plugin_output output;
+    memcpy(bytes, &head, sizeof head);
+    return parcel_to_output(view_of(bytes, sizeof head + size), &output);
+}
+
+static void flag_that_there_is_not_is_refused(void **state)
+{
+    const struct parcel_output good = {.kind = OUTPUT_EMIT, .number = 1, .flags = PARCEL_FLAGS};
+    (void)state;
+    assert_true(output_is_taken(good, 0));
+    for (unsigned bit = 1; bit <= UINT8_MAX; bit *= 2) {
+        struct parcel_output head = good;
+        head.flags = (uint8_t)bit;
+        if (output_is_taken(head, 0) != ((bit & PARCEL_FLAGS) != 0))
+            fail_msg("flag %#x", bit);
+    }
+}
+
+static void key_that_is_not_told_is_refused(void **state)
+{
+    struct parcel_output head = {.kind = OUTPUT_EMIT, .number = 1, .key_size = 3, .flags = PARCEL_HAS_KEY};
+    (void)state;
+    assert_true(output_is_taken(head, 3));
+    head.flags = 0;
+    assert_false(output_is_taken(head, 3));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(piece_of_another_size_is_refused, pair_open, pair_close),
         cmocka_unit_test_setup_teardown(positions_that_do_not_rise_are_no_move, pair_open, pair_close),
+        cmocka_unit_test(flag_that_there_is_not_is_refused),
+        cmocka_unit_test(key_that_is_not_told_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
