@@ -145,6 +145,7 @@ def test_one_address_serves_every_kind_of_peer_at_once_and_several_addresses_the
         assert feed.next()[3] == "by push"
         request.publish("t", "by request")
         session.publish("t", "by session")
+        session.wait_for(Op.ACK)
         broker.cli("pub", "-s", broker.ipc, "t", "by ipc")
         for _ in range(4):
             update = follower.wait_event("update")

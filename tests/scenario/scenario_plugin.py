@@ -66,9 +66,10 @@ def publish_acked(session, topic, *items):
     return [outcomes[first + i] for i in range(len(items))]
 
 
-def standing(follower):
-    """Once its subscription stands, so that it is told of what happens from here on."""
-    follower.wait_event("subscribed")
+def standing(follower, subscriptions=1):
+    """Once its subscriptions stand, so that it is told of what happens from here on."""
+    for _ in range(subscriptions):
+        follower.wait_event("subscribed")
     return follower
 
 

@@ -142,8 +142,10 @@ def test_kill_9_again_and_again_loses_no_record():
 
 
 def live_row(broker, name, pid_before=None):
+    """Once it is live in a process; that one has ended, or is there, is known a moment before, or after, its state."""
     row = wait_until(lambda: [row for row in [plugin_row(broker, name)]
-                              if row["state"] == "live" and row["pid"] != pid_before], what=f"a new process of {name}")
+                              if row["state"] == "live" and row["pid"] not in (None, pid_before)],
+                     what=f"a new process of {name}")
     return row[0]
 
 
@@ -160,7 +162,8 @@ def test_the_list_of_plugins_says_which_process_is_whose():
         assert live_row(broker, "bad", after["pid"])["pid"] == child_of(broker)
         broker.ask_admin("plugin", "unload", "bad")
         assert plugin_row(broker, "bad")["pid"] is None
-        assert live_row(broker, "here", 0)["pid"] is None, "one in the broker's thread has no process of its own"
+        wait_until(lambda: plugin_row(broker, "here")["state"] == "live", what="the other one")
+        assert plugin_row(broker, "here")["pid"] is None, "one in the broker's thread has no process of its own"
         header, *rows = cli("admin", "plugin", "list", url=broker.admin).stdout.splitlines()
         at = header.lower().split().index("pid")
         assert [row.split()[at] for row in rows] == ["-", "-"], rows

@@ -25,7 +25,7 @@ def timer_survives(host):
                                    **PATIENT),
                         rules=[("in/+", "log"), ("timed", "log"), ("in/+/out", "log")])
     with Broker(config=config) as broker, broker.session() as session, broker.follow("timed", "in/x/out") as follower:
-        standing(follower)
+        standing(follower, 2)
         crash = ["fail-once"] if host == "thread" else ["crash-once"]
         began = time.monotonic()
         publish_acked(session, "in/x", ["timer", 400], crash, "after the first crash")

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 
-from harness import BINARY, ROOT, Broker, wait_until
+from harness import BINARY, ROOT, WAIT, Broker, wait_until
 
 
 def blocks(language):
@@ -15,7 +15,7 @@ def run_in_shell(broker, script):
     environment = {**os.environ, "PATH": f"{BINARY.parent}:{os.environ['PATH']}", "WEIR_URL": broker.tcp,
                    "WEIR_ADMIN": broker.admin}
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], env=environment, capture_output=True, text=True,
-                          timeout=60, stdin=subprocess.DEVNULL)
+                          timeout=6 * WAIT, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, f"{script}\nended with {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout
 
