@@ -282,6 +282,7 @@ static void connection_on_timer(struct connection *connection, enum connection_t
     case TIMER_REQUESTS: requests_on_timer(connection); return;
     case TIMER_TICK: queue_rest(connection, &connection->output.data); /* fall through */
     case TIMER_HELLO:
+    case TIMER_SILENCE:
         if (connection->ops->on_timer != NULL)
             connection->ops->on_timer(connection, timer);
         else

@@ -61,6 +61,7 @@ enum pause {
 enum connection_timer {
     TIMER_TICK,     /* heartbeat or idle check, periodic */
     TIMER_HELLO,    /* a session's HELLO is due */
+    TIMER_SILENCE,  /* a session was silent for as long as is borne */
     TIMER_REQUESTS, /* some request's deadline */
     TIMER_PARTIAL,  /* the rest of a message is due */
     TIMER_MEMORY,   /* a receive block may be had again */

@@ -168,21 +168,48 @@ static void session_message(struct connection *connection, struct message *messa
     }
 }
 
-static void session_tick(struct connection *connection)
+/* Whether nobody is there any more. Silence alone does not say so, since this process or the machine may have stood
+ * still: it was asked, too, and there was time to answer. */
+static bool session_is_lost(struct connection *connection)
 {
     struct session *session = session_of(connection);
     uint64_t now_ns = turn_now_ns(connection->turn), heartbeat_ns = connection->config->heartbeat_ms * NS_PER_MS;
     /* Whoever is not read, except for not reading, cannot be heard. */
     if ((connection->paused & ~(unsigned)PAUSE_URGENT) != 0)
         connection->heard_ns = now_ns;
-    uint64_t silent_ns = now_ns - connection->heard_ns;
-    if (silent_ns >= SESSION_HEARTBEATS * heartbeat_ns) {
-        connection_refuse(connection, REFUSAL_IDLE, WEIR_TIMEOUT, "nothing was heard from the client for too long");
+    if (connection->heard_ns >= session->asked_ns)
+        session->asked_count = 0;
+    return session->asked_count == SESSION_ASKS && now_ns - session->asked_ns >= heartbeat_ns / 2 &&
+           now_ns - connection->heard_ns >= SESSION_HEARTBEATS * heartbeat_ns;
+}
+
+static void session_lose(struct connection *connection)
+{
+    connection_refuse(connection, REFUSAL_IDLE, WEIR_TIMEOUT, "nothing was heard from the client for too long");
+}
+
+static void session_ask(struct connection *connection)
+{
+    struct session *session = session_of(connection);
+    session->asked_ns = turn_now_ns(connection->turn);
+    session->asked_count++;
+    session_frame(connection, &(struct frame){.op = FRAME_PING, .as.ping.n = session->asked_count}, SESSION_FRAME_MAX);
+}
+
+static void session_tick(struct connection *connection)
+{
+    if (session_is_lost(connection)) {
+        session_lose(connection);
         return;
     }
+    uint64_t heartbeat_ns = connection->config->heartbeat_ms * NS_PER_MS, end_ns = SESSION_HEARTBEATS * heartbeat_ns;
+    uint64_t silent_ns = turn_now_ns(connection->turn) - connection->heard_ns;
     /* Timers come a little early or late: half an interval of silence is enough to ask. */
-    if (silent_ns >= heartbeat_ns / 2)
-        session_frame(connection, &(struct frame){.op = FRAME_PING, .as.ping.n = ++session->pings}, SESSION_FRAME_MAX);
+    if (silent_ns >= heartbeat_ns / 2 && session_of(connection)->asked_count < SESSION_ASKS)
+        session_ask(connection);
+    /* The end of its time is not one of the moments at which sessions tick together. */
+    if (silent_ns < end_ns && end_ns - silent_ns < heartbeat_ns)
+        connection_timer(connection, TIMER_SILENCE, (end_ns - silent_ns) / NS_PER_MS + 1, false);
 }
 
 static void session_timer(struct connection *connection, enum connection_timer timer)
@@ -191,6 +218,8 @@ static void session_timer(struct connection *connection, enum connection_timer t
         connection_refuse(connection, REFUSAL_HELLO, WEIR_TIMEOUT, "there was no HELLO in time");
     if (timer == TIMER_TICK)
         session_tick(connection);
+    if (timer == TIMER_SILENCE && session_is_lost(connection))
+        session_lose(connection);
 }
 
 /* What found its way to topics, or was refused, may be sent again: renewed in steps, so that frames are few. */

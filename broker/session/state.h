@@ -23,8 +23,9 @@
 /* What a topic hands ahead of a client is no more than it may leave waiting, but not less than this: a topic's turn for
  * each few records would cost more than they do. */
 #define SESSION_WINDOW_MIN 4096
-/* Silence is borne for so many heartbeats. */
+/* Silence is borne for so many heartbeats, in which this often is asked whether somebody is there. */
 #define SESSION_HEARTBEATS 3
+#define SESSION_ASKS (SESSION_HEARTBEATS - 1)
 
 /* Where a subscription stands with the directory. */
 enum subscription_state { SUBSCRIPTION_FREE, SUBSCRIPTION_ASKED, SUBSCRIPTION_STANDS, SUBSCRIPTION_ENDING };
@@ -72,8 +73,9 @@ struct pending_ack {
 };
 
 struct session {
-    bool is_open;     /* HELLO was exchanged */
-    bool is_told_end; /* CLOSE was sent: nothing follows it */
+    bool is_open;        /* HELLO was exchanged */
+    bool is_told_end;    /* CLOSE was sent: nothing follows it */
+    uint8_t asked_count; /* PINGs since the client was last heard of, as the latest look at that found */
     weir_timer hello_timer;
 
     /* Credit: bytes of data frames' bodies since the start. */
@@ -81,7 +83,7 @@ struct session {
     uint64_t out_granted, out_sent;
     size_t out_max; /* largest body that the client takes */
 
-    uint64_t pings; /* sent */
+    uint64_t asked_ns; /* the last PING */
 
     /* The PUBLISH frame that is being read, when the connection was paused in the middle. */
     bool is_publishing;

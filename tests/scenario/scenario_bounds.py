@@ -5,6 +5,7 @@ Each input is sent over tcp and over ipc, while a follower and a publisher go on
 
 import contextlib
 import random
+import signal
 import struct
 import threading
 import time
@@ -222,6 +223,19 @@ def test_silent_peers_are_reaped_after_their_idle_time():
         for peer in peers:
             peer.wait_closed()
         assert refusals(broker)["idle"] == 4, refusals(broker)
+
+
+@sanitized
+def test_sessions_outlive_a_stop_of_the_broker():
+    heartbeat = 0.5
+    with Broker(config=CALM + f"  heartbeat_ms: {1000 * heartbeat:.0f}\n") as broker, Session(broker.tcp) as session:
+        assert session.read_frame()[0] == Op.PING  # and is answered
+        broker.process.send_signal(signal.SIGSTOP)
+        time.sleep(3.5 * heartbeat)  # longer than the broker bears silence
+        broker.process.send_signal(signal.SIGCONT)
+        assert session.read_frame()[0] == Op.PING  # it asks, as it did not hear of anybody
+        session.publish("after/stop", 1)
+        session.expect(Op.ACK)
 
 
 @sanitized

@@ -173,6 +173,32 @@ static void whoever_does_not_answer_pings_is_cut(void **state)
     world_stop(&world);
 }
 
+/* A client that was there once is asked by the ticks after one and two intervals, and its end is that of the third, not
+ * the tick behind it. n counts from the last sign of it. */
+static void whoever_falls_silent_is_asked_twice(void **state)
+{
+    (void)state;
+    struct world world;
+    world_start(&world, &session_ops, quick_heartbeats);
+    struct client client;
+    client_open(&client, &world, 1000);
+    for (int i = 0; i < 2; i++) {
+        struct frame frame = client_expect(&client, FRAME_PING);
+        client_send(&client, &(struct frame){.op = FRAME_PONG, .as.pong.n = frame.as.ping.n});
+    }
+    struct frame frame = {.op = FRAME_PING};
+    uint64_t asked = 0;
+    while (client_receive(&client, &frame) && frame.op == FRAME_PING) {
+        assert_true(frame.as.ping.n <= 2);
+        asked = frame.as.ping.n;
+    }
+    assert_int_equal(frame.op, FRAME_CLOSE);
+    assert_int_equal(asked, 2);
+    client_close(&client);
+    assert_int_equal(world_refusals(&world, REFUSAL_IDLE), 1);
+    world_stop(&world);
+}
+
 static void frames_out_of_place_end_the_session(void **state)
 {
     (void)state;
@@ -444,6 +470,7 @@ int main(void)
         cmocka_unit_test(the_hello_is_answered_with_bounds),
         cmocka_unit_test(whoever_does_not_say_hello_in_time_is_cut),
         cmocka_unit_test(whoever_does_not_answer_pings_is_cut),
+        cmocka_unit_test(whoever_falls_silent_is_asked_twice),
         cmocka_unit_test(frames_out_of_place_end_the_session),
         cmocka_unit_test(malformed_frames_end_the_session),
         cmocka_unit_test(refused_records_are_named),
