@@ -453,7 +453,7 @@ static void on_stop(struct turn *turn, void *state, enum weir_error cause)
 /* Those whose records or orders came too late to be taken. */
 static void on_unread(struct turn *turn, void *state, const struct message *message)
 {
-    struct plugin *plugin = state; /* what on_stop left of it */
+    struct plugin *plugin = state; /* what on_stop left of it; NULL: it never started */
     if (is_answered(message->tag))
         forwarded_refuse(turn, message);
     else if (message->tag == PLUGIN_RELOAD)

@@ -60,7 +60,7 @@ void ending_count(struct plugin *plugin)
 
 void ending_tell(struct turn *turn, struct plugin *plugin, weir_actor to, uint64_t word)
 {
-    struct message done = {.tag = PLUGIN_UNLOADED, .word = {plugin->given_up, word}};
+    struct message done = {.tag = PLUGIN_UNLOADED, .word = {plugin != NULL ? plugin->given_up : 0, word}};
     /* Who gave the order has a deadline. */
     if (!actor_is_none(to))
         (void)!turn_control(turn, to, &done);

@@ -48,7 +48,8 @@ struct behaviour {
     void (*on_stop)(struct turn *turn, void *state, enum weir_error cause);
 
     /* Optional: after on_stop, for each message that nobody will read any more, so that who waits for an answer gets
-     * one. state is what on_stop left of it, and the message stays the runtime's. May send. */
+     * one. state is what on_stop left of it, or NULL where the actor ends without having started; the message stays the
+     * runtime's. May send. */
     void (*on_unread)(struct turn *turn, void *state, const struct message *message);
 
     /* Optional, for behaviours with thousands of actors: what most turns touch is fetched into the processor's caches

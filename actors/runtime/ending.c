@@ -33,6 +33,8 @@ static void end_orphan(struct turn *turn, const struct message *message)
 static void empty_lane(struct turn *turn, uint32_t index)
 {
     const struct behaviour *behaviour = behaviour_of(turn->actor);
+    /* Before the start the state holds the arguments, and after one that failed, anything. */
+    void *state = turn->actor->is_started ? turn->actor->state : NULL;
     while (index) {
         struct envelope *envelope = envelope_at(turn->runtime, index);
         uint32_t next = envelope->next;
@@ -41,7 +43,7 @@ static void empty_lane(struct turn *turn, uint32_t index)
         } else {
             end_orphan(turn, &envelope->message);
             if (behaviour->on_unread)
-                behaviour->on_unread(turn, turn->actor->state, &envelope->message);
+                behaviour->on_unread(turn, state, &envelope->message);
             turn_discard(turn, index);
         }
         index = next;

@@ -204,7 +204,9 @@ void topic_batch_unread(struct turn *turn, const struct topic *topic, const stru
         } while (rest.detail > 0 && TOPIC_NUMBER(rest.word[2]) == nack.word[0] + nack.detail);
         (void)!turn_control(turn, batch->from, &nack); /* whoever does not read what is sent here has its session end */
     }
-    (void)!turn_control(turn, topic->common->directory, &unread); /* a directory that is gone counts nothing any more */
+    /* One that never started does not know its directory; and one that is gone counts nothing any more. */
+    if (topic != NULL)
+        (void)!turn_control(turn, topic->common->directory, &unread);
 }
 
 void stash_refuse(struct turn *turn, struct topic *topic, struct stash *stash, enum weir_error error)

@@ -224,7 +224,8 @@ void topic_stash_refuse(struct turn *turn, struct topic *topic, enum weir_error 
 void stash_refuse(struct turn *turn, struct topic *topic, struct stash *stash, enum weir_error error);
 /* Refuses one batch. */
 void topic_batch_refuse(struct turn *turn, struct topic *topic, struct message *batch, enum weir_error error);
-/* The same for one that a topic which has stopped left in its mailbox; the directory counts it. */
+/* The same for one that a topic which has stopped left in its mailbox; the directory counts it. topic: NULL where it
+ * ended without having started, which is not counted. */
 void topic_batch_unread(struct turn *turn, const struct topic *topic, const struct message *batch);
 /* Mutes the mailbox while something is held back. */
 void topic_mute_update(struct turn *turn, struct topic *topic);

@@ -411,7 +411,7 @@ static void topic_stop(struct turn *turn, void *state, enum weir_error cause)
  * directory's to answer for. */
 static void topic_unread(struct turn *turn, void *state, const struct message *message)
 {
-    const struct topic *topic = state;
+    const struct topic *topic = state; /* NULL: it never started */
     switch (message->tag) {
     case TOPIC_PUBLISH:
     case TOPIC_EMITTED:
