@@ -399,13 +399,17 @@ static enum weir_error connection_on_start(struct turn *turn, void *actor, const
     connection->turn = turn;
     connection->actor = turn_self(turn);
     connection->heard_ns = turn_now_ns(turn);
-    roster_actor_started(connection);
+    bool is_draining = roster_actor_started(connection);
     sp_pipe_start(connection->pipe, &pipe_handlers, connection);
     enum weir_error error = connection->ops->open != NULL ? connection->ops->open(connection) : WEIR_OK;
     if (error != WEIR_OK)
         connection_close(connection);
     if (connection->config->idle_ms > 0 && connection->ops->on_timer == NULL)
         connection_timer(connection, TIMER_TICK, connection->config->idle_ms / 2 + 1, true);
+    /* The gateway has told those that it knew, and a message is what the ends of turns go by. */
+    const struct message drain = {.tag = CONNECTION_DRAIN};
+    if (is_draining && turn_control(turn, connection->actor, &drain) != WEIR_OK)
+        connection_close(connection);
     intake_start(connection);
     output_pump(connection);
     connection->turn = NULL;

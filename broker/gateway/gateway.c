@@ -202,10 +202,12 @@ static size_t wait_for_none(struct gateway *gateway, uint64_t deadline_ns)
     }
 }
 
-/* Actors' handles, so that messages are sent without the lock. */
+/* Actors' handles, so that messages are sent without the lock. Those that have not started yet have none: they drain as
+ * soon as they start. */
 static size_t actors_copy(struct gateway *gateway, weir_actor **out)
 {
     pthread_mutex_lock(&gateway->lock);
+    gateway->is_draining = true;
     size_t count = 0;
     weir_actor *actors = calloc(gateway->count + 1, sizeof *actors);
     for (struct connection *connection = gateway->first; connection != NULL && actors != NULL;

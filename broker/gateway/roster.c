@@ -225,13 +225,15 @@ void roster_pipe_closed(struct connection *connection)
         (void)!actor_stop(runtime, actor, error);
 }
 
-void roster_actor_started(struct connection *connection)
+bool roster_actor_started(struct connection *connection)
 {
     struct gateway *gateway = connection->gateway;
     pthread_mutex_lock(&gateway->lock);
     connection->actor_shared = connection->actor;
     connection->is_started = true;
+    bool is_draining = gateway->is_draining;
     pthread_mutex_unlock(&gateway->lock);
+    return is_draining;
 }
 
 static bool identity_is(const struct connection *connection, uint64_t hash, struct view name)

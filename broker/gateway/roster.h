@@ -60,6 +60,7 @@ struct gateway {
     struct gateway_config config;
     struct config_share *share; /* of config; NULL: no connection has asked for it since it was set */
     bool is_accepting;
+    bool is_draining; /* gateway_drain has told, or is about to tell, those that had started */
     struct connection *first, *last;
     size_t count, peak, reserved; /* reserved: accepted, not ready yet */
     uint64_t next_id;
@@ -87,8 +88,8 @@ void config_share_end(struct gateway *gateway);
 /* Makes a connection and its actor for a pipe, which is its from then on; otherwise the pipe is still the caller's. */
 WEIR_MUST_USE enum weir_error roster_open(struct gateway *gateway, struct sp_pipe *pipe);
 
-/* The actor's first turn: others may name it from now on. */
-void roster_actor_started(struct connection *connection);
+/* The actor's first turn: others may name it from now on. True: the gateway drains, and this one has not been told. */
+bool roster_actor_started(struct connection *connection);
 /* sp_pipe's on_closed: the transport has let go. */
 void roster_pipe_closed(struct connection *connection);
 /* The connection's session speaks for that publisher from now on; another one that did is told so and ended. In the

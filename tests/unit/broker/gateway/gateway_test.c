@@ -187,6 +187,51 @@ static void a_drain_cuts_what_topics_hold_back_at_its_deadline(void **state)
     world_stop(&world);
 }
 
+struct occupation {
+    atomic_int taken, is_over; /* the first by workers, the other by the test; nothing hangs on their order */
+};
+
+/* Keeps its worker until the occupation is over. */
+static enum weir_error occupy(struct turn *turn, void *state, const void *args)
+{
+    struct occupation *occupation = *(struct occupation *const *)args;
+    (void)state;
+    atomic_fetch_add(&occupation->taken, 1);
+    WAIT_UNTIL(atomic_load(&occupation->is_over));
+    turn_exit(turn, WEIR_OK);
+    return WEIR_OK;
+}
+
+static enum weir_error ignore(struct turn *turn, void *state, struct message *message)
+{
+    (void)turn, (void)state, (void)message;
+    return WEIR_OK;
+}
+
+static const struct behaviour occupier = {
+    .name = "occupier", .state_size = sizeof(struct occupation *), .on_start = occupy, .on_message = ignore};
+
+static void a_connection_that_starts_when_the_drain_has_begun_is_drained_too(void **state)
+{
+    (void)state;
+    struct world world;
+    world_start(&world, NULL, NULL);
+    struct occupation occupation = {0};
+    const struct occupation *args = &occupation;
+    weir_actor actor;
+    for (int i = 1; i <= 2; i++) {
+        assert_int_equal(actor_spawn(world.runtime, &occupier, &args, sizeof args, NULL, &actor), WEIR_OK);
+        WAIT_UNTIL(atomic_load(&occupation.taken) == i);
+    }
+    int fd = raw_dial(&world, SP_PUSH0); /* the poller greets it; no worker is left to start it */
+    WAIT_UNTIL(world_connections(&world) == 1);
+    assert_int_equal(gateway_drain(world.gateway, 0), 1);
+    atomic_store(&occupation.is_over, 1);
+    raw_expect_end(fd);
+    WAIT_UNTIL(world_connections(&world) == 0);
+    world_stop(&world);
+}
+
 static void stopping_the_runtime_under_traffic_leaves_nothing(void **state)
 {
     (void)state;
@@ -246,6 +291,7 @@ int main(void)
         cmocka_unit_test(silent_peers_are_cut_where_that_is_asked_for),
         cmocka_unit_test(ipc_listeners_serve_too),
         cmocka_unit_test(a_drain_cuts_what_topics_hold_back_at_its_deadline),
+        cmocka_unit_test(a_connection_that_starts_when_the_drain_has_begun_is_drained_too),
         cmocka_unit_test(stopping_the_runtime_under_traffic_leaves_nothing),
         cmocka_unit_test(bounds_out_of_range_are_refused),
     };
