@@ -4,13 +4,13 @@
 #include "broker/gateway/output.h"
 #include "broker/session/session.h"
 
-enum { KEYS = 100, VALUE = 7000 };
+enum { KEYS_FEW = 28, KEYS = 100, VALUE = 7000, LIVE = 100 };
 
-/* A topic of kind map with 700 KB. */
-static void publish_large(struct client *publisher)
+/* A topic of kind map with 7 KB a key: few are at hand at once without credit, 700 KB are not. */
+static void publish_large(struct client *publisher, uint32_t keys)
 {
     static uint8_t value[VALUE], items[VALUE + 64];
-    for (uint32_t i = 0; i < KEYS; i++) {
+    for (uint32_t i = 0; i < keys; i++) {
         char key[16];
         snprintf(key, sizeof key, "key%u", i);
         struct value_writer writer;
@@ -49,21 +49,22 @@ static void live_updates_wait_for_one_piece_of_a_snapshot_at_most(void **state)
     struct client client, publisher;
     client_open(&client, &world, 0);
     client_open(&publisher, &world, 0);
-    publish_large(&publisher);
+    publish_large(&publisher, KEYS_FEW);
     for (uint32_t i = 0; i < 2; i++) {
         client_subscribe(&client, i, topics[i], POLICY_RESYNC);
         (void)client_expect(&client, FRAME_BEGIN);
         (void)client_expect(&client, FRAME_END);
     }
     client_subscribe(&client, 2, "big/a", POLICY_RESYNC);
-    /* BEGIN needs no credit; then all that the broker may have at hand of the snapshot waits for some. */
+    /* BEGIN needs no credit; then the snapshot waits for some, and of what comes behind it END is all but nothing. */
     (void)client_expect(&client, FRAME_BEGIN);
-    WAIT_UNTIL(waiting(&world) > 2 * OUTPUT_BULK_PIECE);
+    WAIT_UNTIL(waiting(&world) > (uint64_t)KEYS_FEW * VALUE);
+    assert_true(waiting(&world) > 2 * OUTPUT_BULK_PIECE);
     for (uint32_t i = 0; i < 2; i++) {
         uint64_t before = waiting(&world);
-        client_publish(&publisher, topics[i], KEYS + 1 + i, ACK_FOLDED, 1);
+        client_publish(&publisher, topics[i], KEYS_FEW + 1 + i * LIVE, ACK_FOLDED, LIVE);
         (void)client_expect(&publisher, FRAME_ACK);
-        WAIT_UNTIL(waiting(&world) > before);
+        WAIT_UNTIL(waiting(&world) > before + 3 * (uint64_t)LIVE);
     }
     client_send(&client, &(struct frame){.op = FRAME_CREDIT, .as.credit.total = UINT64_MAX / 2});
     size_t updates = 0, entries_size = 0;
@@ -81,7 +82,7 @@ static void live_updates_wait_for_one_piece_of_a_snapshot_at_most(void **state)
         updates++;
         assert_true(entries_size <= OUTPUT_BULK_PIECE);
     }
-    assert_true(entries_size > (size_t)KEYS * VALUE); /* and the snapshot came whole */
+    assert_true(entries_size > (size_t)KEYS_FEW * VALUE); /* and the snapshot came whole */
     client_close(&client);
     client_close(&publisher);
     world_stop(&world);
@@ -96,7 +97,7 @@ static void a_snapshot_gets_on_beside_updates_without_end(void **state)
     struct client client, publisher;
     client_open(&client, &world, 0);
     client_open(&publisher, &world, 0);
-    publish_large(&publisher);
+    publish_large(&publisher, KEYS);
     client_subscribe(&client, 1, "log/a", POLICY_RESYNC);
     (void)client_expect(&client, FRAME_BEGIN);
     (void)client_expect(&client, FRAME_END);
