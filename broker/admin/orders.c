@@ -123,7 +123,9 @@ static enum weir_error order_topic(struct turn *turn, struct admin_context *cont
     struct order *order = &context->order;
     struct message message = {.tag = tag, .word = {order->token}};
     enum weir_error error = directory_find(context->admin->options.directory, view_text(order->topic), &order->target);
-    return error == WEIR_OK ? turn_control(turn, order->target, &message) : error;
+    if (error == WEIR_OK)
+        error = turn_control(turn, order->target, &message);
+    return error == WEIR_STALE ? WEIR_NOT_FOUND : error; /* it has ended, which its directory has yet to hear */
 }
 
 static enum weir_error order_begin(struct turn *turn, struct admin_context *context)

@@ -110,6 +110,13 @@ def test_topics_are_created_cleared_and_deleted():
         assert refused(request, "get", topic="m/a") == "not-found"
         assert refused(admin, "topic", action="delete", topic="m/a") == "not-found"
         assert refused(admin, "topic", action="clear", topic="m/a") == "not-found"
+        for _ in range(30):  # twice at once, so that some come while it ends
+            request.publish("m/b", 1, "k")
+            admin.ask("topic", action="delete", topic="m/b")
+            try:
+                admin.ask("topic", action="delete", topic="m/b")
+            except Refused as error:
+                assert error.code == "not-found", error
         again = request.publish("m/a", 2, "k")
         assert again["seq"] == 1 and again["epoch"] not in (first["epoch"], cleared["epoch"]), again
 

@@ -8,7 +8,7 @@ import struct
 import subprocess
 import threading
 
-from harness import BINARY, EXIT_TIMEOUT, WAIT, Broker, Op, cli, free_port, sanitized, wait_until
+from harness import BINARY, EXIT_CONNECT, EXIT_TIMEOUT, WAIT, Broker, Op, cli, free_port, sanitized, wait_until
 from sp import PAIR0, pack, sp_header
 
 VERBS = ("serve", "pub", "sub", "get", "list", "admin", "bench")
@@ -116,6 +116,8 @@ def test_a_broker_that_does_not_answer_in_time_is_exit_4():
         fill.stdin.flush()
         wait_until(lambda: broker.ask_admin("why", "slow")["held_back_by"] != "nothing", what="a full topic")
         done = broker.cli("pub", "slow", "one more", "--timeout", "300", expect=None)
+        if done.returncode == EXIT_CONNECT:  # a busy machine took longer to connect
+            done = broker.cli("pub", "slow", "one more", "--timeout", "10000", expect=None)
         assert done.returncode in (1, 4), done
         fill.kill()
         fill.wait()

@@ -21,7 +21,8 @@ def definition(name, file, role="fold", host="thread", **settings):
 
 
 def configured(*definitions, rules=()):
-    text = "plugins:\n" + "".join(definitions)
+    # A session that a test comes back to later answers no ping meanwhile, for as long as a slow machine takes.
+    text = "connections:\n  heartbeat_ms: 60000\nplugins:\n" + "".join(definitions)
     if rules:
         text += "topics:\n  rules:\n"
         text += "".join(f"    - pattern: {pattern}\n      kind: {kind}\n" for pattern, kind in rules)
@@ -295,7 +296,7 @@ def test_reload_carries_state_over_and_unload_and_load_begin_anew():
 
 def test_what_is_wrong_with_a_plugins_configuration_is_said_with_its_line():
     cases = [
-        (configured(definition("x", "no-such-file")), ":3: plugins.0.file"),
+        (configured(definition("x", "no-such-file")), ":5: plugins.0.file"),
         (configured(definition("X", "count")), "is no name"),
         (configured(definition("x", "count"), definition("x", "count")), "there is a plugin of that name above"),
         (configured(definition("x", "count", patterns=["a/#"])), "a fold has neither patterns nor emit"),

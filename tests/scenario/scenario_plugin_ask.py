@@ -111,7 +111,7 @@ def test_a_request_that_nobody_can_reply_to_is_answered_at_once():
 @sanitized
 def test_a_request_beyond_its_deadline_is_answered_timeout():
     settings = {"time_ms_max": 600_000, "restart": "temporary"}
-    config = misbehaving("process", **settings) + "connections:\n  reply_deadline_ms: 200\n"
+    config = misbehaving("process", **settings).replace("connections:\n", "connections:\n  reply_deadline_ms: 200\n")
     with Broker(config=config) as broker, broker.request() as request, broker.session() as session:
         publish_acked(session, "b/x", ("a", 1))
         refused = refusal_of(request, plugin="bad", value=["loop"])

@@ -194,7 +194,7 @@ def test_unsubscribing_ends_the_feeds_and_the_number_is_free_again():
         wait_until(lambda: session.read_frame()[0] == Op.PONG)
         frames = [frame for frame in session.set_aside if frame[0] == Op.UPDATES]
         assert not frames, "an update after UNSUBSCRIBED"
-        assert broker.ask_admin("subscriptions")["subscriptions"] == []
+        wait_until(lambda: broker.ask_admin("subscriptions")["subscriptions"] == [], what="the end of the feeds")
 
 
 @sanitized
