@@ -101,8 +101,7 @@ static void entry_add(struct turn *turn, struct admin_context *context, size_t t
 {
     struct order *order = &context->order;
     struct view key, value, cause;
-    if (order->entry_count == DEAD_ENTRIES_MAX ||
-        args_find(wrapped, MSGPACK_DEPTH_MAX_DEFAULT + 2, "value", &value) != WEIR_OK)
+    if (order->entry_count == DEAD_ENTRIES_MAX || args_find(wrapped, VALUE_DEPTH_LIMIT, "value", &value) != WEIR_OK)
         return;
     if (order->entry_count == order->entry_capacity) {
         size_t capacity = order->entry_capacity == 0 ? 64 : order->entry_capacity * 2;
@@ -112,7 +111,7 @@ static void entry_add(struct turn *turn, struct admin_context *context, size_t t
         order->entries = entries;
         order->entry_capacity = capacity;
     }
-    if (args_find(wrapped, MSGPACK_DEPTH_MAX_DEFAULT + 2, "key", &key) != WEIR_OK || key.size == 1)
+    if (args_find(wrapped, VALUE_DEPTH_LIMIT, "key", &key) != WEIR_OK || key.size == 1)
         key = view_of("", 0); /* nil */
     struct dead_entry entry = {.topic_index = topic_index};
     if (arena_alloc(turn_arena(turn), key.size + value.size, context->admin->options.budget, &entry.block) != WEIR_OK)
@@ -143,7 +142,7 @@ static void on_entries(struct turn *turn, struct admin_context *context, const s
     }
     struct view key, value;
     struct view items = view_of((const uint8_t *)arena_data(arena, run.pairs.block) + run.pairs.offset, run.pairs.size);
-    while (items_next(&items, MSGPACK_DEPTH_MAX_DEFAULT + 2, &key, &value) == WEIR_OK)
+    while (items_next(&items, VALUE_DEPTH_LIMIT, &key, &value) == WEIR_OK)
         entry_add(turn, context, topic_index, value);
 }
 

@@ -112,6 +112,7 @@ bool config_plugins_take(const struct loading *loading, const struct raw_config 
         struct plugin_config *plugin = &config->plugins[config->plugin_count++];
         if (!plugin_take(loading, i, &raw->plugins[i], plugin))
             return false;
+        plugin->bounds.depth_max = (uint32_t)config->connections.depth_max; /* as of whoever else publishes */
         for (unsigned k = 0; k < i; k++)
             if (strcmp(config->plugins[k].name, plugin->name) == 0)
                 return refuse(loading, i, "name", "there is a plugin of that name above");

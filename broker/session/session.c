@@ -54,6 +54,8 @@ static void session_hello_answer(struct connection *connection)
     frame.as.hello.peer = view_text(connection->gateway->server_name);
     frame.as.hello.publish_with = true;
     frame.as.hello.hold = true;
+    frame.as.hello.records_max = connection->config->records_per_message_max;
+    frame.as.hello.depth_max = connection->config->depth_max;
     session_frame(connection, &frame, SESSION_FRAME_MAX);
 }
 

@@ -58,7 +58,7 @@ static void print_state(const struct cli *cli, const char *topic, struct view re
 {
     struct view state;
     if (!cli->json) {
-        if (args_find(result, 64, "state", &state) == WEIR_OK)
+        if (args_find(result, VALUE_DEPTH_LIMIT, "state", &state) == WEIR_OK)
             cli_print_value(stdout, state, false);
         putchar('\n');
         return;
@@ -73,7 +73,7 @@ static void print_state(const struct cli *cli, const char *topic, struct view re
         printf(",\"epoch\":%llu,\"seq\":%llu,\"kind\":\"%.*s\"", (unsigned long long)epoch, (unsigned long long)seq,
                (int)kind.size, (const char *)kind.data);
     printf(",\"state\":");
-    if (args_find(result, 64, "state", &state) == WEIR_OK)
+    if (args_find(result, VALUE_DEPTH_LIMIT, "state", &state) == WEIR_OK)
         cli_print_value(stdout, state, true);
     else
         printf("null");
@@ -123,7 +123,8 @@ static void print_members(struct getting *get, struct view result)
     struct view state;
     char *text = NULL;
     size_t size = 0;
-    if (args_find(result, 64, "state", &state) != WEIR_OK || json_from_msgpack(state, 65, &text, &size) != WEIR_OK)
+    if (args_find(result, VALUE_DEPTH_LIMIT, "state", &state) != WEIR_OK ||
+        json_from_msgpack(state, 65, &text, &size) != WEIR_OK)
         return;
     bool is_map = size > 1 && text[0] == '{';
     if (is_map && size > 2) {

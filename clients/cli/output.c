@@ -7,7 +7,7 @@
 #include "clients/wire/json.h"
 #include "clients/wire/value.h"
 
-enum { DEPTH_MAX = 64, COLUMNS_MAX = 24, CELL_MAX = 80 };
+enum { DEPTH_MAX = VALUE_DEPTH_LIMIT, COLUMNS_MAX = 24, CELL_MAX = 80 };
 
 void cli_print_string(FILE *out, const void *text, size_t size)
 {

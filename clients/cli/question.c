@@ -95,7 +95,7 @@ static int ask(const struct question *question, struct weir *client, struct weir
         code = cli_fail(cli, cli_code(reply.error) == CLI_OK ? CLI_REFUSED : cli_code(reply.error), "%s: %s (%s)",
                         question->name, reply.message != NULL ? reply.message : weir_error_text(reply.error),
                         weir_error_code(reply.error));
-    } else if (args_find(view_of(reply.result, reply.result_size), DEPTH_MAX, "value", &value) == WEIR_OK) {
+    } else if (args_find(view_of(reply.result, reply.result_size), VALUE_DEPTH_LIMIT, "value", &value) == WEIR_OK) {
         cli_print_value(stdout, value, cli->json);
         putchar('\n');
     } else {

@@ -18,7 +18,7 @@
 #include "clients/wire/frame.h"
 
 #define CLIENT_MAGIC 0x57454952u
-#define CLIENT_DEPTH_MAX 64
+#define CLIENT_DEPTH_MAX (64 + VALUE_ENVELOPE_DEPTH) /* a broker takes 64 at most, and wraps what it quarantines */
 
 /* Bytes on their way out: whole SP messages, one behind the other. */
 struct outbuf {
@@ -57,7 +57,9 @@ struct link {
     uint64_t granted_total, consumed_total; /* for ENTRIES and UPDATES bodies, to the broker */
     uint64_t data_total;                    /* of those, what came */
     uint64_t leftover;                      /* bytes of earlier connections that were queued when this one began */
-    uint64_t message_max;
+    uint64_t message_max, records_max;
+    atomic_uint depth_max;        /* of values. Written with the lock; who looks at a record before it has the lock
+                                     reads it relaxed: the broker's bound, or that of the one before */
     bool takes_options;           /* the broker understands PUBLISH_WITH and publishers */
     bool takes_hold;              /* and HOLD */
     bool is_holding;              /* it may hold back acks of what was sent since held_ns */
@@ -290,8 +292,9 @@ void publisher_on_ack(struct weir *client, const struct frame *frame);
 void publisher_on_refused(struct weir *client, const struct frame *frame);
 
 /* loss.c: published frames when the connection goes and comes */
-/* What this broker would not take is refused here, what it could not tell from new records is unknown. */
-void publisher_on_link_up(struct weir *client);
+/* What this broker would not take is refused here, what it could not tell from new records is unknown. is_shallower: it
+ * takes less deep values than the one before. */
+void publisher_on_link_up(struct weir *client, bool is_shallower);
 void publisher_on_link_down(struct weir *client);
 void publisher_on_over(struct weir *client);
 

@@ -266,12 +266,16 @@ static void link_on_hello(struct weir *client, const struct frame *frame)
     link->state = LINK_UP;
     link->credit_total = link->credit_first = frame->as.hello.credit;
     link->message_max = frame->as.hello.message_max;
+    link->records_max = frame->as.hello.records_max;
+    unsigned depth_max =
+        frame->as.hello.depth_max < CLIENT_DEPTH_MAX ? (unsigned)frame->as.hello.depth_max : CLIENT_DEPTH_MAX;
+    bool is_shallower = depth_max < atomic_exchange_explicit(&link->depth_max, depth_max, memory_order_relaxed);
     link->takes_options = frame->as.hello.publish_with;
     link->takes_hold = frame->as.hello.hold;
     client->counts.reconnects += link->was_up;
     link->was_up = true;
     link->up_ns = clock_now_ns();
-    publisher_on_link_up(client);
+    publisher_on_link_up(client, is_shallower);
     link_consumed(client, 0);
     subscriptions_on_link_up(client);
     pthread_cond_broadcast(&client->changed);

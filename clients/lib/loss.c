@@ -130,36 +130,56 @@ void publisher_on_over(struct weir *client)
 
 /* ---------------------------------------------------------------------------------------- the next broker */
 
-/* The size of the body of the message at `at` in link.data; *whole with its prefix. */
-static size_t data_body(const struct link *link, size_t at, size_t *whole)
+/* The body of the message at `at` in link.data; *whole: its size with its prefix. */
+static struct view data_body(const struct link *link, size_t at, size_t *whole)
 {
     size_t offset = 0, size = 0, needed = 0;
     enum weir_error error =
         sp_message_find(link->data.data + at, link->data.end - at, link->is_ipc, SIZE_MAX / 2, &offset, &size, &needed);
     INVARIANT(error == WEIR_OK);
     *whole = offset + size;
-    return size;
+    return view_of(link->data.data + at + offset, size);
 }
 
-/* What becomes of a frame that waits, with a body of that size, at this broker; WEIR_OK: it is sent. */
-static enum weir_error frame_check(const struct link *link, const struct unacked *frame, size_t body_size)
+static bool body_is_shallow(struct view body, unsigned depth_max)
 {
-    if (body_size > link->message_max)
-        return WEIR_TOO_BIG;
-    if (link->takes_options)
-        return WEIR_OK;
-    if (frame->is_resent)
-        return WEIR_CLOSED; /* it does not know publishers by name, and might fold it twice */
-    return frame->has_options ? WEIR_FORBIDDEN : WEIR_OK;
+    struct frame frame;
+    return frame_read(body, CLIENT_DEPTH_MAX, &frame, NULL) == WEIR_OK &&
+           items_are_whole(frame.as.publish.items, depth_max, frame.as.publish.count);
 }
 
-static bool data_is_good(const struct weir *client)
+/* What becomes of a frame that waits, at the broker that answers now. */
+struct verdict {
+    enum weir_error error; /* WEIR_OK: it is sent. WEIR_CLOSED: it is given up */
+    const char *reason;
+};
+
+/* is_shallower: its records were checked for a broker that takes deeper values. */
+static struct verdict frame_check(const struct link *link, const struct unacked *frame, struct view body,
+                                  bool is_shallower)
+{
+    if (body.size > link->message_max)
+        return (struct verdict){WEIR_TOO_BIG, "the broker that answers now takes only smaller messages"};
+    if (frame->count > 1 && frame->count > link->records_max)
+        return (struct verdict){WEIR_TOO_BIG, "the broker that answers now takes fewer records in one message"};
+    if (is_shallower && !body_is_shallow(body, atomic_load_explicit(&link->depth_max, memory_order_relaxed)))
+        return (struct verdict){WEIR_BAD_REQUEST, "the broker that answers now takes no values nested so deeply"};
+    if (link->takes_options)
+        return (struct verdict){.error = WEIR_OK};
+    if (frame->is_resent)
+        return (struct verdict){WEIR_CLOSED,
+                                "the broker that answers now knows no publishers, and might fold it twice"};
+    return (struct verdict){frame->has_options ? WEIR_FORBIDDEN : WEIR_OK,
+                            "the broker that answers now takes no options"};
+}
+
+static bool data_is_good(const struct weir *client, bool is_shallower)
 {
     const struct link *link = &client->link;
     size_t whole = 0, at = link->data.start;
     for (size_t i = 0; i < client->publisher.unacked_count; i++, at += whole) {
-        size_t size = data_body(link, at, &whole);
-        if (frame_check(link, unacked_at(&client->publisher, i), size) != WEIR_OK)
+        struct view body = data_body(link, at, &whole);
+        if (frame_check(link, unacked_at(&client->publisher, i), body, is_shallower).error != WEIR_OK)
             return false;
     }
     return true;
@@ -167,21 +187,21 @@ static bool data_is_good(const struct weir *client)
 
 struct refused {
     struct unacked frame;
-    enum weir_error error;
+    struct verdict verdict;
 };
 
 /* Takes the frames that are not for this broker off data and ring; returns how many, and them in *taken. */
-static size_t frames_take(struct weir *client, struct refused *taken)
+static size_t frames_take(struct weir *client, bool is_shallower, struct refused *taken)
 {
     struct publisher *publisher = &client->publisher;
     struct link *link = &client->link;
     size_t kept_end = link->data.start, kept_count = 0, taken_count = 0, whole = 0, at = link->data.start;
     for (size_t i = 0; i < publisher->unacked_count; i++, at += whole) {
         struct unacked frame = *unacked_at(publisher, i);
-        enum weir_error error = frame_check(link, &frame, data_body(link, at, &whole));
-        if (error != WEIR_OK) {
+        struct verdict verdict = frame_check(link, &frame, data_body(link, at, &whole), is_shallower);
+        if (verdict.error != WEIR_OK) {
             unacked_release(publisher, &frame);
-            taken[taken_count++] = (struct refused){frame, error};
+            taken[taken_count++] = (struct refused){frame, verdict};
             continue;
         }
         memmove(link->data.data + kept_end, link->data.data + at, whole);
@@ -193,35 +213,34 @@ static size_t frames_take(struct weir *client, struct refused *taken)
     return taken_count;
 }
 
+/* One that went out before may have been folded. */
 static void refused_tell(struct weir *client, const struct refused *refused)
 {
     const struct unacked *frame = &refused->frame;
-    if (refused->error == WEIR_CLOSED) {
-        frame_give_up(client, frame, lost_of(client).text);
+    if (frame->is_resent) {
+        frame_give_up(client, frame, refused->verdict.reason);
         return;
     }
     client->counts.refused += frame->remaining;
     outcome_tell(client, &(struct outcome){.number = frame->number + frame->count - frame->remaining,
                                            .count = frame->remaining,
-                                           .error = refused->error,
-                                           .reason = refused->error == WEIR_TOO_BIG
-                                                         ? "the broker that answers now takes only smaller messages"
-                                                         : "the broker that answers now takes no options"});
+                                           .error = refused->verdict.error,
+                                           .reason = refused->verdict.reason});
 }
 
-void publisher_on_link_up(struct weir *client)
+void publisher_on_link_up(struct weir *client, bool is_shallower)
 {
     struct publisher *publisher = &client->publisher;
     INVARIANT(unacked_sent_count(publisher) == 0);
     publisher_close_batch(client); /* made by the old bound, as the others */
-    if (data_is_good(client))
+    if (data_is_good(client, is_shallower))
         return;
     struct refused *taken = malloc(publisher->unacked_count * sizeof *taken);
     if (taken == NULL) {
         link_close(client, WEIR_NO_MEMORY, "no memory to go through what waits");
         return;
     }
-    size_t count = frames_take(client, taken);
+    size_t count = frames_take(client, is_shallower, taken);
     for (size_t i = 0; i < count; i++)
         refused_tell(client, &taken[i]);
     free(taken);

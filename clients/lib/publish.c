@@ -108,13 +108,15 @@ static bool topic_is_last(const struct publisher *publisher, struct view topic)
     return topic.size > 0 && view_is_same(topic, view_of(publisher->topic, publisher->topic_size));
 }
 
-static bool batch_takes(const struct publisher *publisher, const struct weir_record *record, struct view topic,
-                        size_t need, size_t size_max)
+static bool batch_takes(const struct weir *client, const struct weir_record *record, struct view topic, size_t need,
+                        size_t size_max)
 {
-    return publisher->count == 0 || (publisher->items_size + need <= size_max && publisher->count < BATCH_COUNT_MAX &&
-                                     !publisher->with.has_if_seq && !record->is_conditional &&
-                                     publisher->with.ttl_ms == record->ttl_ms && publisher->with.bind == record->bind &&
-                                     publisher->ack == (enum ack_level)record->ack && topic_is_last(publisher, topic));
+    const struct publisher *publisher = &client->publisher;
+    return publisher->count == 0 ||
+           (publisher->items_size + need <= size_max && publisher->count < BATCH_COUNT_MAX &&
+            publisher->count < client->link.records_max && !publisher->with.has_if_seq && !record->is_conditional &&
+            publisher->with.ttl_ms == record->ttl_ms && publisher->with.bind == record->bind &&
+            publisher->ack == (enum ack_level)record->ack && topic_is_last(publisher, topic));
 }
 
 static bool batch_reserve(struct publisher *publisher, size_t need)
@@ -210,19 +212,21 @@ static enum weir_error key_check(const char *key)
                                                      : reason_give(WEIR_BAD_REQUEST, "the key is not valid UTF-8");
 }
 
-static enum weir_error msgpack_check(struct view value)
+static enum weir_error msgpack_check(struct view value, unsigned depth_max)
 {
     size_t scanned = 0;
-    if (value_scan(value, MSGPACK_DEPTH_MAX_DEFAULT, &scanned) == WEIR_OK && scanned == value.size)
+    if (value_scan(value, depth_max, &scanned) == WEIR_OK && scanned == value.size)
         return WEIR_OK;
     if (value_scan(value, VALUE_DEPTH_LIMIT, &scanned) == WEIR_OK && scanned == value.size)
-        return reason_give(WEIR_BAD_REQUEST, "the value is nested deeper than %d levels", MSGPACK_DEPTH_MAX_DEFAULT);
+        return reason_give(WEIR_BAD_REQUEST, "the value is nested deeper than %u levels, which this broker takes",
+                           depth_max);
     return reason_give(WEIR_BAD_REQUEST, "the value is not one well-formed msgpack value");
 }
 
 /* What the broker would end the session for must not get there; the topic's name is looked at in publisher_offer. */
-static enum weir_error record_check(const struct weir_record *record)
+static enum weir_error record_check(const struct weir *client, const struct weir_record *record)
 {
+    unsigned depth_max = atomic_load_explicit(&client->link.depth_max, memory_order_relaxed);
     struct view value = view_of(record->value, record->value_size);
     if (record->ack < WEIR_ACK_NONE || record->ack > WEIR_ACK_DURABLE)
         return reason_give(WEIR_BAD_REQUEST, "there is no ack level %d", (int)record->ack);
@@ -233,7 +237,7 @@ static enum weir_error record_check(const struct weir_record *record)
         return error;
     if (record->form == WEIR_TEXT && !utf8_is_valid(value.data, value.size))
         return reason_give(WEIR_BAD_REQUEST, "the value is text that is not valid UTF-8");
-    return record->form == WEIR_MSGPACK ? msgpack_check(value) : WEIR_OK;
+    return record->form == WEIR_MSGPACK ? msgpack_check(value, depth_max) : WEIR_OK;
 }
 
 static size_t record_need(const struct weir_record *record)
@@ -262,7 +266,7 @@ static enum weir_error publisher_add(struct weir *client, const struct weir_reco
     if (need + head > message_max)
         return reason_give(WEIR_TOO_BIG, "the value has %zu bytes, and a message of this broker at most %zu",
                            record->value_size, message_max);
-    if (!batch_takes(publisher, record, topic, need,
+    if (!batch_takes(client, record, topic, need,
                      message_max - head < BATCH_SIZE_MAX ? message_max - head : BATCH_SIZE_MAX)) {
         publisher_close_batch(client);
         if (publisher->count > 0)
@@ -302,7 +306,7 @@ enum weir_error weir_publish(struct weir *client, const struct weir_record *reco
                              uint64_t *number)
 {
     MAGIC_CHECK(client, CLIENT_MAGIC);
-    enum weir_error error = record_check(record);
+    enum weir_error error = record_check(client, record);
     if (error != WEIR_OK)
         return error;
     uint64_t deadline = timeout_ms == 0 ? 0 : deadline_after_ms(timeout_ms);
@@ -340,7 +344,7 @@ enum weir_error weir_publish_wait(struct weir *client, const struct weir_record 
         return reason_give(WEIR_BAD_REQUEST, "a record without ack has no outcome to wait for");
     if (client_is_own_thread(client))
         return reason_callback();
-    enum weir_error error = record_check(record);
+    enum weir_error error = record_check(client, record);
     if (error != WEIR_OK)
         return error;
     uint64_t deadline = deadline_after_ms(timeout_ms);

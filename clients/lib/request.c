@@ -58,6 +58,21 @@ void requests_on_link_down(struct weir *client)
     }
 }
 
+/* A broker ends the session over arguments that are nested too deeply in all; of a value in them it says so. */
+static enum weir_error request_check(const struct weir *client, struct view verb, struct view args)
+{
+    const struct link *link = &client->link;
+    size_t scanned = 0, size = args.size + verb.size + 32;
+    unsigned depth_max = atomic_load_explicit(&link->depth_max, memory_order_relaxed);
+    if (link->message_max != 0 && size > link->message_max)
+        return reason_give(WEIR_TOO_BIG, "the request has %zu bytes, and a message of this broker at most %zu", size,
+                           (size_t)link->message_max);
+    if (value_scan(args, depth_max + VALUE_ENVELOPE_DEPTH, &scanned) != WEIR_OK)
+        return reason_give(WEIR_BAD_REQUEST, "the arguments are nested deeper than %u levels, which this broker takes",
+                           depth_max + VALUE_ENVELOPE_DEPTH);
+    return WEIR_OK;
+}
+
 /* Sends the request once the session is up and waits for its reply. */
 static enum weir_error request_run(struct weir *client, struct view verb, struct view args, uint64_t timeout_ms,
                                    struct request_waiter *waiter)
@@ -69,9 +84,9 @@ static enum weir_error request_run(struct weir *client, struct view verb, struct
         if (!client_wait(client, deadline))
             return reason_usual(WEIR_TIMEOUT);
     }
-    if (client->link.message_max != 0 && args.size + verb.size + 32 > client->link.message_max)
-        return reason_give(WEIR_TOO_BIG, "the request has %zu bytes, and a message of this broker at most %zu",
-                           args.size + verb.size + 32, (size_t)client->link.message_max);
+    enum weir_error error = request_check(client, verb, args);
+    if (error != WEIR_OK)
+        return error;
     waiter->id = client->next_request++;
     waiter->next = client->requests;
     client->requests = waiter;
@@ -81,7 +96,6 @@ static enum weir_error request_run(struct weir *client, struct view verb, struct
     frame.as.request.args = args;
     link_control(client, &frame);
     link_pump_released(client);
-    enum weir_error error = WEIR_OK;
     while (!waiter->is_done && error == WEIR_OK) {
         if (client->is_over)
             error = WEIR_CLOSED;

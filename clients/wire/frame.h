@@ -16,7 +16,7 @@
 enum frame_op {
     /* both ways */
     FRAME_HELLO = 0,  /* [0, version, {client|server: str, credit?, message_max?, heartbeat_ms?, publisher?,
-                         publish_with?, hold?}] */
+                         publish_with?, hold?, records_max?, depth_max?}] */
     FRAME_PING = 1,   /* [1, n] */
     FRAME_PONG = 2,   /* [2, n] */
     FRAME_CREDIT = 3, /* [3, total]: bytes of data frames the other side may have sent since the start, in all */
@@ -80,6 +80,7 @@ struct frame {
     union {
         struct {
             uint64_t version, credit, message_max, heartbeat_ms;
+            uint64_t records_max, depth_max; /* a broker's: of one PUBLISH, of one value */
             struct view peer;
             struct view publisher; /* a client's identity for deduplication; size 0: none */
             bool is_server;

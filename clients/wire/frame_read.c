@@ -59,6 +59,8 @@ static void read_hello(struct value_reader *reader, struct frame *out)
 {
     struct view key;
     out->as.hello.message_max = MESSAGE_SIZE_MAX_DEFAULT;
+    out->as.hello.records_max = RECORDS_PER_MESSAGE_MAX_DEFAULT;
+    out->as.hello.depth_max = MSGPACK_DEPTH_MAX_DEFAULT;
     out->as.hello.version = value_read_uint(reader);
     uint32_t pairs = value_read_map(reader);
     while (option_next(reader, &pairs, &key)) {
@@ -77,6 +79,10 @@ static void read_hello(struct value_reader *reader, struct frame *out)
             out->as.hello.publish_with = value_read_bool(reader);
         } else if (is_key(key, "hold")) {
             out->as.hello.hold = value_read_bool(reader);
+        } else if (is_key(key, "records_max")) {
+            out->as.hello.records_max = value_read_uint(reader);
+        } else if (is_key(key, "depth_max")) {
+            out->as.hello.depth_max = value_read_uint(reader);
         } else {
             (void)value_read_any(reader);
         }

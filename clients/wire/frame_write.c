@@ -52,10 +52,13 @@ static void write_hello(struct value_writer *writer, const struct frame *frame)
     bool has_message_max = frame->as.hello.message_max != MESSAGE_SIZE_MAX_DEFAULT;
     bool has_heartbeat = frame->as.hello.heartbeat_ms != 0;
     bool has_publisher = frame->as.hello.publisher.size > 0;
+    uint64_t records_max = frame->as.hello.records_max, depth_max = frame->as.hello.depth_max;
+    bool has_records_max = records_max != 0 && records_max != RECORDS_PER_MESSAGE_MAX_DEFAULT;
+    bool has_depth_max = depth_max != 0 && depth_max != MSGPACK_DEPTH_MAX_DEFAULT;
     write_op(writer, frame, 3);
     value_write_uint(writer, frame->as.hello.version);
     value_write_map(writer, 1u + has_credit + has_message_max + has_heartbeat + has_publisher +
-                                frame->as.hello.publish_with + frame->as.hello.hold);
+                                frame->as.hello.publish_with + frame->as.hello.hold + has_records_max + has_depth_max);
     write_str_option(writer, frame->as.hello.is_server ? "server" : "client", frame->as.hello.peer);
     if (has_credit)
         write_uint_option(writer, "credit", frame->as.hello.credit);
@@ -69,6 +72,10 @@ static void write_hello(struct value_writer *writer, const struct frame *frame)
         write_bool_option(writer, "publish_with", true);
     if (frame->as.hello.hold)
         write_bool_option(writer, "hold", true);
+    if (has_records_max)
+        write_uint_option(writer, "records_max", records_max);
+    if (has_depth_max)
+        write_uint_option(writer, "depth_max", depth_max);
 }
 
 static void write_publish_options(struct value_writer *writer, const struct publish_with *with)

@@ -4,6 +4,7 @@ Each input is sent over tcp and over ipc, while a follower and a publisher go on
 """
 
 import contextlib
+import json
 import random
 import signal
 import struct
@@ -405,6 +406,26 @@ def test_too_many_records_in_one_message_are_refused():
                 except Refused as refused:
                     assert refused.code == "too-big", refused
         assert refusals(broker)["record-count"] + refusals(broker)["malformed"] == 4, refusals(broker)
+
+
+@sanitized
+def test_clients_keep_to_the_bounds_that_hello_tells():
+    with Broker(config=CALM + "  records_per_message_max: 7\n  depth_max: 3\n", topics=["m=map"]) as broker:
+        with broker.session() as session:
+            assert session.broker["records_max"] == 7 and session.broker["depth_max"] == 3, session.broker
+        records = [json.dumps({"topic": "m", "key": f"k{i}", "value": [[[i]]]}) for i in range(500)]
+        done = broker.cli("pub", "--records", "--json", input="\n".join(records))
+        assert json.loads(done.stdout.splitlines()[-1]) == {"published": 500, "acked": 500, "refused": 0, "unknown": 0}
+        records.insert(2, json.dumps({"topic": "m", "key": "deep", "value": [[[[1]]]]}))
+        assert "line 3: topic 'm': the value is nested deeper than 3 levels" in \
+            broker.cli("pub", "--records", input="\n".join(records), expect=2).stderr
+        assert broker.get("m")["state"] == {f"k{i}": [[[i]]] for i in range(500)}
+        assert sum(refusals(broker).values()) == 0, refusals(broker)
+    value = json.loads("[" * 30 + "1" + "]" * 30)
+    with Broker(config=CALM + "  depth_max: 30\n") as broker:
+        broker.cli("pub", "t", "--json", json.dumps(value))
+        assert broker.get("t")["state"] == value
+        assert "nested deeper than 30" in broker.cli("pub", "t", "--json", json.dumps([value]), expect=2).stderr
 
 
 @sanitized

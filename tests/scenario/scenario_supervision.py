@@ -71,22 +71,26 @@ def test_followers_of_a_failing_topic_keep_every_promise_and_its_mailbox_is_kept
 
 @sanitized
 def test_dead_records_are_replayed_once_the_fault_is_mended_or_dropped():
-    with Broker(topics=RULES, start=False, binary=WEIR_TEST) as broker:
+    deep = json.loads("[" * 64 + '"fail broken"' + "]" * 64)
+    with Broker(topics=RULES, start=False, binary=WEIR_TEST, config="connections:\n  depth_max: 64\n") as broker:
         broken = broker.directory / "broken"
         broken.touch()
         broker.environment["WEIR_TEST_BROKEN"] = str(broken)
         broker.start()
         with broker.session() as session:
             ledger = Ledger(session)
-            ledger.publish("m/a", ("x", "fail broken"), ("y", "fail broken"), ("z", 1))
+            ledger.publish("m/a", ("x", "fail broken"), ("y", "fail broken"), ("z", 1), ("deep", deep))
             ledger.publish("m/b", ("x", "fail always"))
             ledger.settle(4 * WAIT)
-            assert ledger.refused == 3, ledger
-        wait_until(lambda: len(dead_rows(broker)) == 3, what="three in quarantine")
-        assert [row["key"] for row in dead_rows(broker, "m/a")] == ["x", "y"]
+            assert ledger.refused == 4, ledger
+        wait_until(lambda: len(dead_rows(broker)) == 4, what="four in quarantine")
+        assert [row["key"] for row in dead_rows(broker, "m/a")] == ["x", "y", "deep"]
+        assert broker.get("$dead/m/a")["state"][2]["value"] == deep
+        with broker.follow("$dead/m/#", options=["--snapshot-only"]) as follower:
+            assert deep in [event["value"]["value"] for event in follower.rest() if event["event"] == "entry"]
         broken.unlink()
-        assert broker.ask_admin("dead", "replay", "m/a") == {"topic": "m/a", "replayed": 2, "refused": 0}
-        assert broker.get("m/a")["state"] == {"z": 1, "x": "fail broken", "y": "fail broken"}
+        assert broker.ask_admin("dead", "replay", "m/a") == {"topic": "m/a", "replayed": 3, "refused": 0}
+        assert broker.get("m/a")["state"] == {"z": 1, "x": "fail broken", "y": "fail broken", "deep": deep}
         assert dead_rows(broker, "m/a") == []
         assert broker.ask_admin("dead", "drop", "m/b") == {"topic": "m/b", "dropped": 1}
         assert dead_rows(broker) == [] and broker.get("m/b")["state"] == {}

@@ -1,5 +1,6 @@
 /* weir-test: the whole of `weir` with one fold changed, so that scenarios can make topics fail or be slow on demand. In
- * topics of kind map a record whose value is one of these texts does what it says; all others fold as ever.
+ * topics of kind map a record whose value is one of these texts, or that text in arrays of one, does what it says; all
+ * others fold as ever.
  *
  *   fail always     fails at each attempt
  *   fail twice      fails at the first two attempts of all such records, then folds
@@ -29,7 +30,9 @@ static struct view value_text(const struct cell *cell)
 {
     struct value_reader reader;
     const uint8_t *value = cell_value(cell);
-    value_reader_init(&reader, view_of(value, cell->size - (size_t)(value - cell->data)), MSGPACK_DEPTH_MAX_DEFAULT);
+    value_reader_init(&reader, view_of(value, cell->size - (size_t)(value - cell->data)), VALUE_DEPTH_LIMIT);
+    while (reader.rest.size > 0 && reader.rest.data[0] == 0x91)
+        (void)value_read_array(&reader);
     struct view text = value_read_str(&reader);
     return reader.error == WEIR_OK ? text : view_text("");
 }

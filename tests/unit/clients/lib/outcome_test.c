@@ -242,6 +242,76 @@ static void smaller_bound_of_the_next_broker_refuses_what_waits(void **state)
     fake_stop(&fake);
 }
 
+/* The next connection, with a broker of other bounds. */
+static struct session *bounded_session(struct fake *fake, uint64_t records_max, uint64_t depth_max)
+{
+    struct session *s = fake_next(fake);
+    struct frame frame = {.op = FRAME_HELLO};
+    session_skip(s, FRAME_HELLO);
+    frame.as.hello.version = SESSION_VERSION;
+    frame.as.hello.credit = 1000;
+    frame.as.hello.message_max = MESSAGE_SIZE_MAX_DEFAULT;
+    frame.as.hello.is_server = true;
+    frame.as.hello.records_max = records_max;
+    frame.as.hello.depth_max = depth_max;
+    session_send(s, &frame);
+    return s;
+}
+
+/* Records wait for a broker that takes deep values and many of them in a frame; the one that comes takes neither. */
+static void bounds_of_hello_are_kept_to(void **state)
+{
+    (void)state;
+    struct fake fake;
+    struct session *s = NULL;
+    struct outcomes outcomes;
+    struct weir *client = NULL;
+    outcomes_init(&outcomes);
+    fake_start(&fake);
+    struct opening opening = {.options = {.on_outcome = on_outcome, .context = &outcomes}};
+    open_begin(&opening, &fake);
+    s = bounded_session(&fake, 3, 20);
+    client = open_end(&opening);
+    static const uint8_t nested[21] = {[0 ... 19] = 0x91, [20] = 1};
+    struct weir_record small = text_record("a", "x", WEIR_ACK_FOLDED), deep = small, deeper = small;
+    deep.form = deeper.form = WEIR_MSGPACK;
+    deep.value = nested;
+    deep.value_size = sizeof nested;
+    static const uint8_t over[22] = {[0 ... 20] = 0x91, [21] = 1};
+    deeper.value = over;
+    deeper.value_size = sizeof over;
+    assert_int_equal(weir_publish(client, &deeper, 0, NULL), WEIR_BAD_REQUEST);
+    assert_string_equal(weir_reason(), "the value is nested deeper than 20 levels, which this broker takes");
+    session_cut(s);
+    FAKE_WAIT(&fake, fake.ready > fake.taken); /* the next one has not said hello yet, so that what comes now waits */
+    for (int i = 0; i < 7; i++)
+        assert_int_equal(weir_publish(client, &small, 0, NULL), WEIR_OK);
+    assert_int_equal(weir_publish(client, &deep, 0, NULL), WEIR_OK);
+    s = bounded_session(&fake, 2, 19);
+    FAKE_WAIT(&outcomes, outcomes.count == 3);
+    for (int i = 0; i < 3; i++) {
+        static const struct told expected[] = {{.number = 1, .count = 3, .outcome = WEIR_TOO_BIG},
+                                               {.number = 4, .count = 3, .outcome = WEIR_TOO_BIG},
+                                               {.number = 7, .count = 2, .outcome = WEIR_BAD_REQUEST}};
+        assert_int_equal(outcomes.told[i].number, expected[i].number);
+        assert_int_equal(outcomes.told[i].count, expected[i].count);
+        assert_int_equal(outcomes.told[i].outcome, expected[i].outcome);
+    }
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(weir_publish(client, &small, 0, NULL), WEIR_OK);
+    for (uint32_t come = 0; come < 4;) {
+        struct kept *kept = session_take(s, FRAME_PUBLISH);
+        assert_in_range(kept->frame.as.publish.count, 1, 2);
+        send_ack(s, kept->frame.as.publish.number, kept->frame.as.publish.count, 1, kept->frame.as.publish.number);
+        come += kept->frame.as.publish.count;
+        free(kept);
+    }
+    assert_int_equal(weir_flush(client, WAIT_MS), WEIR_OK);
+    check_sum(client, 0);
+    assert_int_equal(weir_close(&client, WAIT_MS), WEIR_OK);
+    fake_stop(&fake);
+}
+
 static void close_tells_what_was_never_sent(void **state)
 {
     (void)state;
@@ -295,6 +365,7 @@ int main(void)
         cmocka_unit_test(loss_makes_the_sent_unknown_and_keeps_the_unsent),
         cmocka_unit_test(records_published_while_down_are_sent_later),
         cmocka_unit_test(smaller_bound_of_the_next_broker_refuses_what_waits),
+        cmocka_unit_test(bounds_of_hello_are_kept_to),
         cmocka_unit_test(close_tells_what_was_never_sent),
         cmocka_unit_test(answers_twice_or_for_strangers_end_the_session),
     };

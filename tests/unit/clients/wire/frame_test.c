@@ -218,6 +218,8 @@ static void options_left_out_have_their_defaults(void **state)
     assert_int_equal(read_exact(BYTES(0x93, 0, 1, 0x80), &frame), WEIR_OK);
     assert_true(frame.as.hello.credit == 0 && frame.as.hello.heartbeat_ms == 0 && frame.as.hello.peer.size == 0);
     assert_int_equal(frame.as.hello.message_max, 1048576);
+    assert_int_equal(frame.as.hello.records_max, 65536);
+    assert_int_equal(frame.as.hello.depth_max, 16);
     assert_int_equal(read_exact(BYTES(0x94, 10, 1, 0xa1, '#', 0x80), &frame), WEIR_OK);
     assert_true(frame.as.subscribe.snapshot && frame.as.subscribe.updates);
     assert_int_equal(frame.as.subscribe.policy, POLICY_RESYNC);
