@@ -218,7 +218,7 @@ static enum weir_error msgpack_check(struct view value, unsigned depth_max)
     if (value_scan(value, depth_max, &scanned) == WEIR_OK && scanned == value.size)
         return WEIR_OK;
     if (value_scan(value, VALUE_DEPTH_LIMIT, &scanned) == WEIR_OK && scanned == value.size)
-        return reason_give(WEIR_BAD_REQUEST, "the value is nested deeper than %u levels, which this broker takes",
+        return reason_give(WEIR_BAD_REQUEST, "the value is nested deeper than the %u levels that this broker takes",
                            depth_max);
     return reason_give(WEIR_BAD_REQUEST, "the value is not one well-formed msgpack value");
 }

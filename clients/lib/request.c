@@ -68,7 +68,8 @@ static enum weir_error request_check(const struct weir *client, struct view verb
         return reason_give(WEIR_TOO_BIG, "the request has %zu bytes, and a message of this broker at most %zu", size,
                            (size_t)link->message_max);
     if (value_scan(args, depth_max + VALUE_ENVELOPE_DEPTH, &scanned) != WEIR_OK)
-        return reason_give(WEIR_BAD_REQUEST, "the arguments are nested deeper than %u levels, which this broker takes",
+        return reason_give(WEIR_BAD_REQUEST,
+                           "the arguments are nested deeper than the %u levels that this broker takes",
                            depth_max + VALUE_ENVELOPE_DEPTH);
     return WEIR_OK;
 }

@@ -417,7 +417,7 @@ def test_clients_keep_to_the_bounds_that_hello_tells():
         done = broker.cli("pub", "--records", "--json", input="\n".join(records))
         assert json.loads(done.stdout.splitlines()[-1]) == {"published": 500, "acked": 500, "refused": 0, "unknown": 0}
         records.insert(2, json.dumps({"topic": "m", "key": "deep", "value": [[[[1]]]]}))
-        assert "line 3: topic 'm': the value is nested deeper than 3 levels" in \
+        assert "line 3: topic 'm': the value is nested deeper than the 3 levels" in \
             broker.cli("pub", "--records", input="\n".join(records), expect=2).stderr
         assert broker.get("m")["state"] == {f"k{i}": [[[i]]] for i in range(500)}
         assert sum(refusals(broker).values()) == 0, refusals(broker)
@@ -425,7 +425,7 @@ def test_clients_keep_to_the_bounds_that_hello_tells():
     with Broker(config=CALM + "  depth_max: 30\n") as broker:
         broker.cli("pub", "t", "--json", json.dumps(value))
         assert broker.get("t")["state"] == value
-        assert "nested deeper than 30" in broker.cli("pub", "t", "--json", json.dumps([value]), expect=2).stderr
+        assert "nested deeper than the 30 levels" in broker.cli("pub", "t", "--json", json.dumps([value]), expect=2).stderr
 
 
 @sanitized

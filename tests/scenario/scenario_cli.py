@@ -76,7 +76,7 @@ def test_refusals_say_what_was_wrong():
         for words, code, said in ((("a//b", "1"), 2, "segment 2 is empty"),
                                   (("a", "1", "--key", "k" * 1025), 1, "the key has 1025 bytes, more than 1024"),
                                   (("a", "1" * 70000), 1, "the value has 70000 bytes"),
-                                  (("--json", "a", "[[[1]]]"), 2, "nested deeper than 2 levels"),
+                                  (("--json", "a", "[[[1]]]"), 2, "nested deeper than the 2 levels"),
                                   (("$sys/a", "1"), 1, "the broker's own")):
             assert said in (done := broker.cli("pub", *words, expect=code)).stderr, (words, done)
         assert "segment 1" in broker.cli("sub", "#/a", expect=2).stderr

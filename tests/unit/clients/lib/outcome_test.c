@@ -281,7 +281,7 @@ static void bounds_of_hello_are_kept_to(void **state)
     deeper.value = over;
     deeper.value_size = sizeof over;
     assert_int_equal(weir_publish(client, &deeper, 0, NULL), WEIR_BAD_REQUEST);
-    assert_string_equal(weir_reason(), "the value is nested deeper than 20 levels, which this broker takes");
+    assert_string_equal(weir_reason(), "the value is nested deeper than the 20 levels that this broker takes");
     session_cut(s);
     FAKE_WAIT(&fake, fake.ready > fake.taken); /* the next one has not said hello yet, so that what comes now waits */
     for (int i = 0; i < 7; i++)

@@ -72,7 +72,7 @@ static void what_would_end_the_session_is_refused_by_the_library(void **state)
     deep[17] = 0x01;
     record = (struct weir_record){.topic = "a", .value = deep, .value_size = 18};
     assert_int_equal(weir_publish(client, &record, 0, NULL), WEIR_BAD_REQUEST);
-    assert_string_equal(weir_reason(), "the value is nested deeper than 16 levels");
+    assert_string_equal(weir_reason(), "the value is nested deeper than the 16 levels that this broker takes");
     record = (struct weir_record){.topic = "a", .value = large, .value_size = sizeof large, .form = WEIR_BYTES};
     assert_int_equal(weir_publish(client, &record, 0, NULL), WEIR_TOO_BIG);
     record.value_size = MESSAGE_SIZE_MAX_DEFAULT - 64;
