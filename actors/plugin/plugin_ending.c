@@ -1,8 +1,9 @@
 /* The orderly end of a plugin. From when it is told to end it handles nothing more: what waits for it is refused when
  * it has ended, behind the answers of what it has handled. What it has emitted is on its way to topics, which may have
  * no room or no memory at present; it stays until they have decided all of it, for PLUGIN_ENDING_MS at most, and then
- * says how much it gave up. One that is not asked but stopped (it takes no turns, or it was waiting for a restart)
- * gives up at once. In the plugin's turns. */
+ * says how much it gave up. So does one that was waiting for its restart, which is restarted for that alone
+ * (hears_its_end in supervisor.h). One that is not asked but stopped (it takes no turns, or its supervisor has given
+ * it up) gives up at once. In the plugin's turns. */
 #include "actors/plugin/plugin_state.h"
 
 #include "actors/base/clock.h"

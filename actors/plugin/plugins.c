@@ -133,7 +133,8 @@ static enum weir_error instance_start(struct plugins *plugins, struct plugin_ins
                                .args_size = sizeof instance,
                                .options = {.mailbox_max = config->mailbox_max, .label = actor_name},
                                .restart = config->restart,
-                               .shutdown_ms = PLUGIN_SHUTDOWN_MS};
+                               .shutdown_ms = PLUGIN_SHUTDOWN_MS,
+                               .hears_its_end = true};
     struct supervisor_config supervisor = {.name = supervisor_name,
                                            .strategy = SUPERVISOR_ONE_FOR_ONE,
                                            .intensity = config->intensity,

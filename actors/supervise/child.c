@@ -367,8 +367,18 @@ static enum weir_error child_vanish(struct step *step)
 
 static enum weir_error child_abandon(struct step *step)
 {
-    child_give_up(step->tree, step->index, WEIR_CLOSED);
-    return WEIR_OK;
+    struct child *child = step->child;
+    bool is_suspended = child->plan && !actor_is_none(child->actor);
+    if (!is_suspended || !plan_at(step->tree, child->plan)->hears_its_end) {
+        child_give_up(step->tree, step->index, WEIR_CLOSED);
+        return WEIR_OK;
+    }
+    timer_clear(step->tree, child);
+    enum weir_error error = child_shut(step);
+    /* Behind that, so that it hears of its end before it does anything else. Stale: the news that it ended comes. */
+    if (child->state == CHILD_STOPPING)
+        (void)!actor_restart(step->tree->runtime, child->actor, 0);
+    return error;
 }
 
 static enum weir_error child_finish(struct step *step)

@@ -68,6 +68,7 @@ static void plan_fill(struct plan *plan, const struct child_spec *spec, struct s
     plan->options.budget = spec->options.budget;
     plan->shutdown_ms = shutdown_of(spec->shutdown_ms, supervisor != NULL);
     plan->restart = (uint8_t)spec->restart;
+    plan->hears_its_end = spec->hears_its_end && supervisor == NULL;
     plan->has_label = spec->options.label != NULL;
     plan->args_size = spec->args_size;
     memccpy(plan->name, spec_name(spec), '\0', sizeof plan->name - 1);

@@ -59,7 +59,10 @@ struct child_spec {
     /* options.supervisor is set by the supervisor; options.budget outlives the child */
     struct actor_options options;
     enum restart_type restart;
-    uint32_t shutdown_ms;                       /* SHUTDOWN_DEFAULT, _BRUTAL, _INFINITE or milliseconds */
+    uint32_t shutdown_ms; /* SHUTDOWN_DEFAULT, _BRUTAL, _INFINITE or milliseconds */
+    /* Stopped while it is suspended, waiting for its restart, it is restarted for that, so that it gets
+     * MESSAGE_SHUTDOWN and may end in order; else it is ended where it stands. Not for supervisors. */
+    bool hears_its_end;
     const struct supervisor_config *supervisor; /* set: the child is a supervisor of this configuration */
 };
 

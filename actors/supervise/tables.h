@@ -17,7 +17,7 @@
  *   recycle   the same, and spawns it again afterwards
  *   revive    the backoff is over (or cut short): in place if it is suspended, else spawned
  *   vanish    a suspended one was ended by somebody else: it will have to be spawned
- *   abandon   a waiting one is to stop: end what is suspended
+ *   abandon   a waiting one is to stop: end what is suspended, or restart it if it is to hear of its end, then shut
  *   kill      ends it without its consent
  *   finish    it has ended, as it was to
  */

@@ -70,7 +70,7 @@ struct plan {
     struct actor_options options;  /* label: NULL or points to label below; set at each use */
     uint32_t shutdown_ms;
     uint8_t restart; /* enum restart_type */
-    bool has_label;
+    bool has_label, hears_its_end;
     char name[NAME_SIZE];
     char label[NAME_SIZE];
     size_t args_size;

@@ -76,6 +76,27 @@ static void publishers_of_a_fold_hear_what_became_of_their_records(void **state)
     scene_close(scene);
 }
 
+/* It crashes again and again, which is why it is unloaded: what it emitted is decided all the same. */
+static void one_that_waits_for_its_restart_hears_what_was_decided(void **state)
+{
+    struct scene *scene = scene_open();
+    (void)state;
+    scene->topics[0].is_held = true;
+    scene_publish(scene, 0, "ab");
+    scene_handle(scene, 1);
+    scene_kill(scene);
+    fake_end(scene_host(scene), "killed by SIGKILL");
+    scene_ring(scene, scene_host(scene)); /* within half a second of the first: the restart is some time away */
+    assert_null(fakes.hosts[fakes.started - 1]);
+    scene_unload(scene);
+    assert_string_equal(scene_status(scene).state, "ending");
+    assert_null(fakes.hosts[fakes.started - 1]);
+    assert_journal(scene->answers, "");
+    scene_ack(scene, 0, 1);
+    assert_journal(scene->answers, " 1@1 2!closed unloaded:0");
+    scene_close(scene);
+}
+
 /* Its end was told, and the rate lets a part of it out at a time. */
 static void an_input_in_hand_is_sent_to_its_end(void **state)
 {
@@ -161,6 +182,7 @@ int main(void)
         cmocka_unit_test(what_a_topic_does_not_decide_is_given_up_in_time),
         cmocka_unit_test(a_batch_of_which_a_part_is_decided_gives_up_the_rest),
         cmocka_unit_test(publishers_of_a_fold_hear_what_became_of_their_records),
+        cmocka_unit_test(one_that_waits_for_its_restart_hears_what_was_decided),
         cmocka_unit_test(an_input_in_hand_is_sent_to_its_end),
         cmocka_unit_test(the_brokers_shutdown_waits_as_well),
         cmocka_unit_test(a_reload_keeps_what_waits),

@@ -209,6 +209,35 @@ static void waiting_child_can_be_restarted_at_once_or_stopped(void **state)
     world_destroy(world);
 }
 
+/* Before it is given the message once more that it would fail of again. */
+static void waiting_child_that_is_to_hear_of_its_end_does(void **state)
+{
+    (void)state;
+    struct world *world = world_create(9);
+    struct child_args args;
+    struct child_spec spec = child_of(world, &args, "a");
+    spec.hears_its_end = true;
+    struct supervisor_config config = {.name = "root",
+                                       .intensity = 1000,
+                                       .period_ms = 1000,
+                                       .backoff_min_ms = 1000,
+                                       .backoff_max_ms = 1000,
+                                       .children = &spec,
+                                       .child_count = 1};
+    weir_actor root;
+    assert_int_equal(supervisor_spawn(world->tree, WEIR_ACTOR_NONE, &config, &root), WEIR_OK);
+    world_run(world);
+    world_order(world, "a", TAG_FAIL, 1);
+    world_order(world, "a", TAG_FAIL, 2);
+    assert_string_equal(world_row(world, "a").state, "waiting");
+    journal_clear(world);
+    supervision_shutdown(world->tree);
+    world_run(world);
+    assert_journal(world, "~a-a");
+    assert_true(supervision_is_down(world->tree));
+    world_destroy(world);
+}
+
 static void stubborn_child_is_killed_after_its_shutdown_time(void **state)
 {
     (void)state;
@@ -360,6 +389,7 @@ int main(void)
         cmocka_unit_test(jitter_shortens_the_backoff_within_its_bounds),
         cmocka_unit_test(group_waits_out_the_backoff_before_it_starts),
         cmocka_unit_test(waiting_child_can_be_restarted_at_once_or_stopped),
+        cmocka_unit_test(waiting_child_that_is_to_hear_of_its_end_does),
         cmocka_unit_test(stubborn_child_is_killed_after_its_shutdown_time),
         cmocka_unit_test(brutal_child_is_not_asked),
         cmocka_unit_test(infinite_shutdown_waits_as_long_as_it_takes),
