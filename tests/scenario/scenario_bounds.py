@@ -425,7 +425,8 @@ def test_clients_keep_to_the_bounds_that_hello_tells():
     with Broker(config=CALM + "  depth_max: 30\n") as broker:
         broker.cli("pub", "t", "--json", json.dumps(value))
         assert broker.get("t")["state"] == value
-        assert "nested deeper than the 30 levels" in broker.cli("pub", "t", "--json", json.dumps([value]), expect=2).stderr
+        done = broker.cli("pub", "t", "--json", json.dumps([value]), expect=2)
+        assert "nested deeper than the 30 levels" in done.stderr, done
 
 
 @sanitized
