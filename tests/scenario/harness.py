@@ -8,6 +8,7 @@
 A broker that is left in peace must end with status 0 on SIGTERM, with nothing lost and nothing reported.
 """
 
+import collections
 import contextlib
 import json
 import os
@@ -68,13 +69,21 @@ def wait_until(condition, timeout=WAIT, what="the condition"):
         time.sleep(0.01)
 
 
+RESERVED = collections.deque(maxlen=64)  # names that say, for as long as they are here, which ports were given
+
+
 def free_port():
-    """A TCP port nobody listens on at any address, below those that the kernel gives to outgoing connections."""
+    """A TCP port nobody listens on at any address, below those that the kernel gives to outgoing connections, and that
+    no scenario running beside is about to listen on."""
     while True:
         port = random.randrange(10_000, 30_000)
+        name = socket.socket(socket.AF_UNIX)
         with socket.socket() as probe, contextlib.suppress(OSError):
+            name.bind(f"\0weir-scenario-port-{port}")
             probe.bind(("0.0.0.0", port))
+            RESERVED.append(name)
             return port
+        name.close()
 
 
 class Lines:
