@@ -223,10 +223,11 @@ static enum weir_error msgpack_check(struct view value, unsigned depth_max)
     return reason_give(WEIR_BAD_REQUEST, "the value is not one well-formed msgpack value");
 }
 
-/* What the broker would end the session for must not get there; the topic's name is looked at in publisher_offer. */
-static enum weir_error record_check(const struct weir *client, const struct weir_record *record)
+/* What the broker would end the session for must not get there; the topic's name is looked at in publisher_offer.
+ * *depth_max: what the value's depth was held against, without the lock. */
+static enum weir_error record_check(const struct weir *client, const struct weir_record *record, unsigned *depth_max)
 {
-    unsigned depth_max = atomic_load_explicit(&client->link.depth_max, memory_order_relaxed);
+    *depth_max = atomic_load_explicit(&client->link.depth_max, memory_order_relaxed);
     struct view value = view_of(record->value, record->value_size);
     if (record->ack < WEIR_ACK_NONE || record->ack > WEIR_ACK_DURABLE)
         return reason_give(WEIR_BAD_REQUEST, "there is no ack level %d", (int)record->ack);
@@ -237,7 +238,17 @@ static enum weir_error record_check(const struct weir *client, const struct weir
         return error;
     if (record->form == WEIR_TEXT && !utf8_is_valid(value.data, value.size))
         return reason_give(WEIR_BAD_REQUEST, "the value is text that is not valid UTF-8");
-    return record->form == WEIR_MSGPACK ? msgpack_check(value, depth_max) : WEIR_OK;
+    return record->form == WEIR_MSGPACK ? msgpack_check(value, *depth_max) : WEIR_OK;
+}
+
+/* Once more, with the lock, where a broker that takes less deep values has answered since then. */
+static enum weir_error record_check_again(const struct weir *client, const struct weir_record *record,
+                                          unsigned depth_checked)
+{
+    unsigned depth_max = atomic_load_explicit(&client->link.depth_max, memory_order_relaxed);
+    if (record->form != WEIR_MSGPACK || depth_max >= depth_checked)
+        return WEIR_OK;
+    return msgpack_check(view_of(record->value, record->value_size), depth_max);
 }
 
 static size_t record_need(const struct weir_record *record)
@@ -286,8 +297,8 @@ static enum weir_error publisher_add(struct weir *client, const struct weir_reco
 
 /* Waits for room, then adds; the caller pumps. Lock held: most records are for the same topic as the one before, whose
  * name need not be checked again. */
-static enum weir_error publisher_offer(struct weir *client, const struct weir_record *record, uint64_t deadline_ns,
-                                       bool may_wait, uint64_t *number)
+static enum weir_error publisher_offer(struct weir *client, const struct weir_record *record, unsigned depth_checked,
+                                       uint64_t deadline_ns, bool may_wait, uint64_t *number)
 {
     struct view topic = view_text(record->topic);
     const char *reason = "";
@@ -299,20 +310,24 @@ static enum weir_error publisher_offer(struct weir *client, const struct weir_re
         if (!may_wait || !client_wait(client, deadline_ns))
             return reason_usual(WEIR_BUSY);
     }
-    return client->is_over ? reason_usual(WEIR_CLOSED) : publisher_add(client, record, topic, need, number);
+    if (client->is_over)
+        return reason_usual(WEIR_CLOSED);
+    enum weir_error error = record_check_again(client, record, depth_checked);
+    return error != WEIR_OK ? error : publisher_add(client, record, topic, need, number);
 }
 
 enum weir_error weir_publish(struct weir *client, const struct weir_record *record, uint64_t timeout_ms,
                              uint64_t *number)
 {
     MAGIC_CHECK(client, CLIENT_MAGIC);
-    enum weir_error error = record_check(client, record);
+    unsigned depth = 0;
+    enum weir_error error = record_check(client, record, &depth);
     if (error != WEIR_OK)
         return error;
     uint64_t deadline = timeout_ms == 0 ? 0 : deadline_after_ms(timeout_ms);
     pthread_mutex_lock(&client->lock);
     bool may_wait = timeout_ms > 0 && !client_is_own_thread(client);
-    error = publisher_offer(client, record, deadline, may_wait, number);
+    error = publisher_offer(client, record, depth, deadline, may_wait, number);
     if (error == WEIR_OK)
         link_pump_released(client);
     pthread_mutex_unlock(&client->lock);
@@ -344,13 +359,14 @@ enum weir_error weir_publish_wait(struct weir *client, const struct weir_record 
         return reason_give(WEIR_BAD_REQUEST, "a record without ack has no outcome to wait for");
     if (client_is_own_thread(client))
         return reason_callback();
-    enum weir_error error = record_check(client, record);
+    unsigned depth = 0;
+    enum weir_error error = record_check(client, record, &depth);
     if (error != WEIR_OK)
         return error;
     uint64_t deadline = deadline_after_ms(timeout_ms);
     struct publish_waiter waiter = {.outcome = WEIR_TIMEOUT};
     pthread_mutex_lock(&client->lock);
-    error = publisher_offer(client, record, deadline, true, &waiter.number);
+    error = publisher_offer(client, record, depth, deadline, true, &waiter.number);
     if (error == WEIR_OK)
         error = publish_wait(client, &waiter, deadline);
     if (out != NULL)

@@ -1,6 +1,10 @@
 /* What becomes of published records: acks, refusals, losses, and that the counts add up. */
 #include "tests/unit/clients/lib/outcomes.h"
 
+#include <sched.h>
+
+#include "clients/lib/client.h"
+
 static bool answer_by_topic(struct session *s, const struct frame *frame)
 {
     struct frame answer = {.op = FRAME_ACK};
@@ -312,6 +316,55 @@ static void bounds_of_hello_are_kept_to(void **state)
     fake_stop(&fake);
 }
 
+struct publishing {
+    struct weir *client;
+    struct weir_record record;
+    enum weir_error error;
+};
+
+static void *publishing_main(void *argument)
+{
+    struct publishing *publishing = argument;
+    publishing->error = weir_publish(publishing->client, &publishing->record, WAIT_MS, NULL);
+    return NULL;
+}
+
+/* It was fine for the broker that had the session when the wait began; this one would end the session for it. */
+static void record_that_waited_for_room_is_held_against_the_broker_that_answers_now(void **state)
+{
+    (void)state;
+    struct fake fake;
+    pthread_t thread;
+    static const uint8_t nested[21] = {[0 ... 19] = 0x91, [20] = 1};
+    fake_start(&fake);
+    struct opening opening = {.options = {.publish_buffer_bytes = 64}};
+    open_begin(&opening, &fake);
+    struct session *s = bounded_session(&fake, 100, 20);
+    struct publishing deep = {.client = open_end(&opening)};
+    session_cut(s);
+    FAKE_WAIT(&fake, fake.ready > fake.taken);
+    struct weir_record small = text_record("a", "0123456789", WEIR_ACK_FOLDED);
+    while (weir_publish(deep.client, &small, 0, NULL) == WEIR_OK) {
+    }
+    deep.record = (struct weir_record){
+        .topic = "a", .value = nested, .value_size = sizeof nested, .form = WEIR_MSGPACK, .ack = WEIR_ACK_FOLDED};
+    assert_int_equal(pthread_create(&thread, NULL, publishing_main, &deep), 0);
+    for (bool is_waiting = false; !is_waiting; sched_yield()) {
+        pthread_mutex_lock(&deep.client->lock);
+        is_waiting = deep.client->waiting_count > 0;
+        pthread_mutex_unlock(&deep.client->lock);
+    }
+    s = bounded_session(&fake, 100, 19);
+    struct kept *kept = session_take(s, FRAME_PUBLISH);
+    uint32_t count = kept->frame.as.publish.count;
+    free(kept);
+    send_ack(s, 1, count, 1, 1);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(deep.error, WEIR_BAD_REQUEST);
+    assert_int_equal(weir_close(&deep.client, WAIT_MS), WEIR_OK);
+    fake_stop(&fake);
+}
+
 static void close_tells_what_was_never_sent(void **state)
 {
     (void)state;
@@ -366,6 +419,7 @@ int main(void)
         cmocka_unit_test(records_published_while_down_are_sent_later),
         cmocka_unit_test(smaller_bound_of_the_next_broker_refuses_what_waits),
         cmocka_unit_test(bounds_of_hello_are_kept_to),
+        cmocka_unit_test(record_that_waited_for_room_is_held_against_the_broker_that_answers_now),
         cmocka_unit_test(close_tells_what_was_never_sent),
         cmocka_unit_test(answers_twice_or_for_strangers_end_the_session),
     };
