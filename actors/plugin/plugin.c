@@ -259,6 +259,7 @@ static enum weir_error dispatch(struct turn *turn, struct plugin *plugin, struct
 {
     switch (message->tag) {
     case PLUGIN_NOTHING: plugin_pump_send(turn, plugin); return WEIR_OK;
+    case PLUGIN_REVIVE: plugin->is_resting = false; break;
     case PLUGIN_PUMP:
         atomic_store(&plugin->instance->is_rung, false);
         plugin->is_pump_sent = false;
@@ -325,8 +326,11 @@ static void on_turn_end(struct turn *turn, void *state)
 static enum weir_error on_restart(struct turn *turn, void *state, enum weir_error cause)
 {
     struct plugin *plugin = plugin_check(state);
-    (void)turn, (void)cause;
+    (void)cause;
     plugin->restarts++;
+    /* Acknowledgements and orders that came meanwhile are before it, and the news of its end, if it is restarted for
+     * that: then it needs no instance, which might fail again, and would be ended for it. */
+    plugin->is_resting = turn_control(turn, turn_self(turn), &(struct message){.tag = PLUGIN_REVIVE}) == WEIR_OK;
     return WEIR_OK;
 }
 

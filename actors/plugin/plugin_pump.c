@@ -362,6 +362,8 @@ enum weir_error pump(struct turn *turn, struct plugin *plugin)
         ending_step(turn, plugin);
         return WEIR_OK;
     }
+    if (plugin->is_resting)
+        return WEIR_OK;
     enum weir_error error = host_ensure(turn, plugin);
     if (error && error != WEIR_AGAIN)
         return error;

@@ -41,6 +41,7 @@
 enum plugin_internal_tag {
     PLUGIN_PUMP = 0x480, /* control, to itself, or the bell of a host */
     PLUGIN_NOTHING,      /* a message whose content was taken before the turn failed; never sent */
+    PLUGIN_REVIVE,       /* control, to itself, as it is restarted: what it was told before that is heard */
 };
 
 /* Words of its timers: those of the instance count up from 1. */
@@ -168,6 +169,7 @@ struct plugin {
     bool is_follow_void;                              /* a processor's subscriptions are to begin anew, */
     bool has_follow_timer;                            /* after a while: nothing else waits for that */
     bool is_ending;                                   /* it was told to: nothing more is handled, see plugin_ending.c */
+    bool is_resting;                                  /* restarted, and begins no instance before PLUGIN_REVIVE */
     uint64_t now_ms;                                  /* wall clock of this turn */
     uint64_t buried[PLUGIN_BURIED_MAX], buried_count; /* a processor's: plugin_follow.c */
 

@@ -49,6 +49,7 @@ struct fake_options {
     bool is_refilling;     /* told to forget a topic, it emits a record to it */
     bool is_slow_to_start; /* the test says when it is there: fake_start */
     bool is_called;        /* handles at once what it is called with, as the thread host does */
+    bool is_prompt;        /* ... and what it is given */
     bool is_sparing;       /* see above */
     uint64_t emit_bytes_per_s;
     enum weir_error give_error; /* WEIR_CLOSED: it has ended */
@@ -118,6 +119,8 @@ static inline enum weir_error fake_host_start(const struct plugin_spec *spec, st
     return WEIR_OK;
 }
 
+static inline void fake_handle(struct plugin_host *host);
+
 static inline enum weir_error fake_host_give(struct plugin_host *host, const struct plugin_input *input)
 {
     const struct weir_message *message = &input->message;
@@ -137,8 +140,11 @@ static inline enum weir_error fake_host_give(struct plugin_host *host, const str
         assert_int_equal(input->bytes.size, sizeof host->restored);
         memcpy(&host->restored, input->bytes.data, sizeof host->restored);
     }
-    if (input->kind != INPUT_MESSAGE)
+    if (input->kind != INPUT_MESSAGE) {
+        if (options->is_prompt)
+            fake_handle(host);
         return WEIR_OK;
+    }
     kept->message_kind = message->kind;
     kept->attempt = message->attempt;
     kept->key = message->key.size > 0 ? *(const char *)message->key.data : '!';
@@ -146,6 +152,8 @@ static inline enum weir_error fake_host_give(struct plugin_host *host, const str
         kept->key = ((const char *)message->value.data)[1];
     (void)snprintf(kept->topic, sizeof kept->topic, "%.*s", (int)message->topic.size,
                    message->topic.size > 0 ? (const char *)message->topic.data : "");
+    if (options->is_prompt)
+        fake_handle(host);
     return WEIR_OK;
 }
 

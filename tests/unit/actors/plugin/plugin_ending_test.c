@@ -90,7 +90,51 @@ static void one_that_waits_for_its_restart_hears_what_was_decided(void **state)
     assert_null(fakes.hosts[fakes.started - 1]);
     scene_unload(scene);
     assert_string_equal(scene_status(scene).state, "ending");
-    assert_null(fakes.hosts[fakes.started - 1]);
+    assert_int_equal(fakes.started, 2); /* for its end it needs no instance, which might fail again */
+    assert_journal(scene->answers, "");
+    scene_ack(scene, 0, 1);
+    assert_journal(scene->answers, " 1@1 2!closed unloaded:0");
+    scene_close(scene);
+}
+
+/* Acknowledgements and rings come before the news of its end, and wait with it. */
+static void what_came_while_it_waited_starts_no_instance(void **state)
+{
+    struct scene *scene = scene_open();
+    (void)state;
+    scene->topics[0].is_held = true;
+    scene_publish(scene, 0, "abc");
+    scene_handle(scene, 2);
+    scene_kill(scene);
+    fake_end(scene_host(scene), "killed by SIGKILL");
+    struct plugin_bell bell = scene_host(scene)->bell;
+    scene_ring(scene, scene_host(scene));
+    scene_ack(scene, 0, 1);
+    bell.ring(bell.context);
+    scene_settle(scene);
+    scene_unload(scene);
+    assert_int_equal(fakes.started, 2);
+    assert_journal(scene->answers, " 1@1");
+    scene_ack(scene, 0, 1);
+    assert_journal(scene->answers, " 2@2 3!closed unloaded:0");
+    scene_close(scene);
+}
+
+/* In the broker's thread it would fail again in that very turn, before it heard of its end. */
+static void one_that_fails_at_once_is_given_nothing_more(void **state)
+{
+    struct scene *scene = scene_open();
+    (void)state;
+    scene->topics[0].is_held = true;
+    scene_publish(scene, 0, "av");
+    scene_handle(scene, 1);
+    fakes.options.is_prompt = true; /* from the restart on, which comes at once the first time */
+    scene_handle(scene, 1);
+    assert_string_equal(scene_status(scene).state, "down");
+    size_t started = fakes.started;
+    scene_unload(scene);
+    assert_string_equal(scene_status(scene).state, "ending");
+    assert_int_equal(fakes.started, started);
     assert_journal(scene->answers, "");
     scene_ack(scene, 0, 1);
     assert_journal(scene->answers, " 1@1 2!closed unloaded:0");
@@ -183,6 +227,8 @@ int main(void)
         cmocka_unit_test(a_batch_of_which_a_part_is_decided_gives_up_the_rest),
         cmocka_unit_test(publishers_of_a_fold_hear_what_became_of_their_records),
         cmocka_unit_test(one_that_waits_for_its_restart_hears_what_was_decided),
+        cmocka_unit_test(what_came_while_it_waited_starts_no_instance),
+        cmocka_unit_test(one_that_fails_at_once_is_given_nothing_more),
         cmocka_unit_test(an_input_in_hand_is_sent_to_its_end),
         cmocka_unit_test(the_brokers_shutdown_waits_as_well),
         cmocka_unit_test(a_reload_keeps_what_waits),
