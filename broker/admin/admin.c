@@ -274,6 +274,12 @@ static enum weir_error directory_make(struct admin *admin, const char *url, cons
 static enum weir_error listen_on(struct admin *admin, const char *url, const char **reason)
 {
     nng_listener listener;
+    struct stat info;
+    /* connect answers "refused" for an ordinary file too; without this look nng would delete it. */
+    if (lstat(admin->path, &info) == 0 && !S_ISSOCK(info.st_mode)) {
+        *reason = "the path exists and is not a socket; move that away, or give another --admin";
+        return WEIR_EXISTS;
+    }
     nng_setopt_size(admin->socket, NNG_OPT_RECVMAXSZ, REQUEST_SIZE_MAX);
     int error = nng_listener_create(&listener, admin->socket, url);
     if (error == 0)

@@ -211,6 +211,11 @@ def test_the_admin_socket_is_the_owners_alone():
     url = f"ipc://{broker.directory}/open/admin.sock"
     done = cli("serve", "--listen", "tcp://127.0.0.1:0", "--admin", url, expect=1)
     assert "700" in done.stderr, done.stderr
+    file = broker.directory / "open/notes"
+    os.chmod(file.parent, 0o700)
+    file.write_text("somebody's")
+    done = cli("serve", "--listen", "tcp://127.0.0.1:0", "--admin", f"ipc://{file}", expect=1)
+    assert "not a socket" in done.stderr and file.read_text() == "somebody's", done.stderr
 
 
 def test_tables_and_json_say_the_same():
