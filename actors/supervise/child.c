@@ -309,6 +309,16 @@ static enum weir_error child_kill(struct step *step)
     return WEIR_OK;
 }
 
+/* The news of its end is in its mailbox still, and its shutdown time runs on. */
+static enum weir_error child_remind(struct step *step)
+{
+    const struct child *child = step->child;
+    bool is_to_hear = child->plan && plan_at(step->tree, child->plan)->hears_its_end;
+    if (is_to_hear && actor_restart(step->tree->runtime, child->actor, 0) == WEIR_OK)
+        return WEIR_OK;
+    return child_kill(step);
+}
+
 static enum weir_error child_shut(struct step *step)
 {
     struct child *child = step->child;

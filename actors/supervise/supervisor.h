@@ -60,8 +60,9 @@ struct child_spec {
     struct actor_options options;
     enum restart_type restart;
     uint32_t shutdown_ms; /* SHUTDOWN_DEFAULT, _BRUTAL, _INFINITE or milliseconds */
-    /* Stopped while it is suspended, waiting for its restart, it is restarted for that, so that it gets
-     * MESSAGE_SHUTDOWN and may end in order; else it is ended where it stands. Not for supervisors. */
+    /* Stopped while it is suspended, waiting for its restart, or suspended before it came to the news of that, it is
+     * restarted for it, so that it gets MESSAGE_SHUTDOWN and may end in order; else it is ended where it stands. Not
+     * for supervisors. */
     bool hears_its_end;
     const struct supervisor_config *supervisor; /* set: the child is a supervisor of this configuration */
 };

@@ -19,6 +19,7 @@
  *   vanish    a suspended one was ended by somebody else: it will have to be spawned
  *   abandon   a waiting one is to stop: end what is suspended, or restart it if it is to hear of its end, then shut
  *   kill      ends it without its consent
+ *   remind    it failed before it heard of its end: kill it, or restart it if it is to hear of that
  *   finish    it has ended, as it was to
  */
 #ifndef ACTORS_SUPERVISE_TABLES_H
@@ -33,7 +34,7 @@
     ROW(STARTING, "starting", refuse, come_up, stumble, miss,   ignore, shut,    refuse)           \
     ROW(UP,       "up",       refuse, ignore,  fail,    end,    ignore, shut,    recycle)          \
     ROW(WAITING,  "waiting",  revive, ignore,  ignore,  vanish, revive, abandon, revive)           \
-    ROW(STOPPING, "stopping", refuse, ignore,  kill,    finish, kill,   ignore,  refuse)           \
+    ROW(STOPPING, "stopping", refuse, ignore,  remind,  finish, kill,   ignore,  refuse)           \
     ROW(KILLING,  "killing",  refuse, ignore,  kill,    finish, ignore, ignore,  refuse)
 
 #define CHILD_EVENTS(ROW)                                                                          \

@@ -238,6 +238,57 @@ static void waiting_child_that_is_to_hear_of_its_end_does(void **state)
     world_destroy(world);
 }
 
+/* Its supervisor hears of the failure when it has sent the news of the end. */
+static void child_that_fails_before_it_hears_of_its_end_does_if_it_is_to(void **state)
+{
+    (void)state;
+    for (int is_to_hear = 0; is_to_hear < 2; is_to_hear++) {
+        struct world *world = world_create(10);
+        struct child_args args;
+        struct child_spec spec = child_of(world, &args, "a");
+        spec.hears_its_end = is_to_hear;
+        struct supervisor_config config = {.name = "root", .children = &spec, .child_count = 1};
+        weir_actor root;
+        assert_int_equal(supervisor_spawn(world->tree, WEIR_ACTOR_NONE, &config, &root), WEIR_OK);
+        world_run(world);
+        journal_clear(world);
+        world_send(world, world_find(world, "a"), TAG_FAIL, 2);
+        assert_true(runtime_step(world->runtime));
+        assert_int_equal(supervisor_child_stop(world->tree, world_find(world, "a")), WEIR_OK);
+        assert_string_equal(world_row(world, "a").state, "stopping");
+        world_run(world);
+        assert_journal(world, is_to_hear ? "~a-a" : "!a");
+        assert_string_equal(world_row(world, "a").state, "down");
+        finish(world);
+    }
+}
+
+/* Not for ever: its shutdown time has begun. */
+static void child_that_hears_of_its_end_and_fails_on_is_killed(void **state)
+{
+    (void)state;
+    struct world *world = world_create(11);
+    struct child_args args;
+    struct child_spec spec = child_of(world, &args, "a");
+    spec.hears_its_end = true;
+    spec.shutdown_ms = 100;
+    struct supervisor_config config = {.name = "root", .children = &spec, .child_count = 1};
+    weir_actor root;
+    assert_int_equal(supervisor_spawn(world->tree, WEIR_ACTOR_NONE, &config, &root), WEIR_OK);
+    world_run(world);
+    world->is_stubborn['a'] = true;
+    journal_clear(world);
+    world_send(world, world_find(world, "a"), TAG_POISON, 0);
+    assert_int_equal(supervisor_child_stop(world->tree, world_find(world, "a")), WEIR_OK);
+    world_run(world);
+    assert_journal(world, "~a~a~a");
+    assert_int_equal(world->dead, 1);
+    assert_string_equal(world_row(world, "a").state, "stopping");
+    world_wait_ms(world, 100);
+    assert_journal(world, "~a~a~a!a");
+    finish(world);
+}
+
 static void stubborn_child_is_killed_after_its_shutdown_time(void **state)
 {
     (void)state;
@@ -390,6 +441,8 @@ int main(void)
         cmocka_unit_test(group_waits_out_the_backoff_before_it_starts),
         cmocka_unit_test(waiting_child_can_be_restarted_at_once_or_stopped),
         cmocka_unit_test(waiting_child_that_is_to_hear_of_its_end_does),
+        cmocka_unit_test(child_that_fails_before_it_hears_of_its_end_does_if_it_is_to),
+        cmocka_unit_test(child_that_hears_of_its_end_and_fails_on_is_killed),
         cmocka_unit_test(stubborn_child_is_killed_after_its_shutdown_time),
         cmocka_unit_test(brutal_child_is_not_asked),
         cmocka_unit_test(infinite_shutdown_waits_as_long_as_it_takes),
